@@ -1,0 +1,223 @@
+"""The torch executor: the reference's bits at the speed of torch (docs/numerics.md, "Executors").
+
+Construction turns every node into a prepared function from input tensors to output tensors; a step calls them in order.
+Each node kind is one row of ``_PREPARE``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bisection.boundary import Array, bind, metrics_of, next_state
+from bisection.errors import UsageError
+from bisection.program import Dot, Gather, Input, Map, Node, Output, Program, Read, Reduce, ScatterAdd
+from bisection.scalar import BY_CODE, ScalarProgram
+from trainer.faces import INSTRUCTIONS, TORCH_TYPES, VIEWS, canonical, view
+
+__all__ = ["Executor"]
+
+Run = Callable[[Sequence[Tensor]], list[Tensor]]
+Tamper = Callable[[int, list[Array]], list[Array]]
+
+
+class Executor:
+    """Runs a program's steps.
+
+    ``data`` maps the program's data names to numpy arrays or tensors of the declared type and shape. ``device`` is a torch device. States go in
+    and come out as numpy arrays by name. Raises ProgramError when data or a state does not fit, UsageError for a device that is not there.
+    """
+
+    def __init__(self, program: Program, data: Mapping[str, Any], device: str = "cpu") -> None:
+        self.program = program
+        try:
+            self._device = torch.device(device)
+            torch.empty(0, device=self._device)
+        except (RuntimeError, AssertionError) as error:
+            raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        torch.set_flush_denormal(False)  # subnormals count: flushing them would change bits
+        arrays = {name: np.asarray(value) for name, value in data.items()}
+        placeholder = {spec.name: np.zeros(spec.shape, np.dtype(_NUMPY[spec.dtype])) for spec in program.state}
+        self._data = [self._tensor(array) for array in bind(program, placeholder, arrays)["data"]]
+        self._no_data = arrays
+        self._runs = [None if isinstance(n, Input | Output) else _PREPARE[type(n)](n, self._device) for n in program.nodes]
+
+    def _tensor(self, array: Array) -> Tensor:
+        flat = array.reshape(-1)
+        return torch.from_numpy(flat if flat.flags.writeable else flat.copy()).to(self._device)
+
+    def _run(self, state: Mapping[str, Any], tamper: Tamper | None) -> list[Tensor]:
+        boundary = bind(self.program, {name: np.asarray(value) for name, value in state.items()}, self._no_data)
+        before = [self._tensor(array) for array in boundary["state"]]
+        tensors: list[Tensor] = []
+        for number, (node, run) in enumerate(zip(self.program.nodes, self._runs, strict=True)):
+            if isinstance(node, Output):
+                continue
+            if run is None:
+                assert isinstance(node, Input)
+                outputs = [(before if node.source == "state" else self._data)[node.index]]
+            else:
+                outputs = run([tensors[ref.tensor] for ref in node.inputs])
+            if tamper is not None:
+                outputs = [self._tensor(array) for array in tamper(number, [output.cpu().numpy() for output in outputs])]
+            tensors += outputs
+        return tensors
+
+    def trace(self, state: Mapping[str, Any], tamper: Tamper | None = None) -> list[Array]:
+        """Every tensor of the step from ``state``, as flat numpy arrays in the trace's order."""
+        return [tensor.cpu().numpy() for tensor in self._run(state, tamper)]
+
+    def step(self, state: Mapping[str, Any], tamper: Tamper | None = None) -> tuple[dict[str, Array], dict[str, float]]:
+        """One step: (next state by name, metrics by name)."""
+        tensors = self.trace(state, tamper)
+        return next_state(self.program, tensors), metrics_of(self.program, tensors)
+
+
+_NUMPY = {"f32": np.float32, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64}
+
+
+# Map --------------------------------------------------------------------------------------------------------------------
+
+
+def _prepare_map(node: Map, device: torch.device) -> Run:
+    rank = len(node.iteration)
+    grid = [
+        torch.arange(size, device=device).reshape([size if axis == own else 1 for axis in range(rank)])
+        for own, size in enumerate(node.iteration)
+    ]
+    reads = [_prepare_read(read, ref.count, node.iteration, grid) for read, ref in zip(node.reads, node.inputs, strict=True)]
+    scalar = _prepare_scalar(node.scalar, grid, device)
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        results = scalar([_widened(read(x)) for read, x in zip(reads, inputs, strict=True)])
+        return [
+            _narrowed(register, ref.dtype).expand(node.iteration).reshape(-1)
+            for register, ref in zip(results, node.outputs, strict=True)
+        ]
+
+    return run
+
+
+def _prepare_read(read: Read, count: int, shape: Sequence[int], grid: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
+    """A strided view where the read stays inside the tensor; else a look-up with a mask."""
+    ends = [stride * (size - 1) for stride, size in zip(read.strides, shape, strict=True)]
+    low = read.base + sum(min(end, 0) for end in ends)
+    high = read.base + sum(max(end, 0) for end in ends)
+    if not read.conditions and 0 <= low and high < count and min(read.strides, default=0) >= 0:
+        sizes = [1 if stride == 0 else size for stride, size in zip(read.strides, shape, strict=True)]
+        return lambda x: x.as_strided(sizes, read.strides, read.base)
+
+    def affine(start: int, factors: Sequence[int]) -> Tensor:
+        flat = torch.full([1] * len(shape), start, dtype=torch.int64, device=grid[0].device if grid else None)
+        return sum((factor * axis for factor, axis in zip(factors, grid, strict=True)), flat)
+
+    at = affine(read.base, read.strides)
+    inside = (at >= 0) & (at < count)
+    for c in read.conditions:
+        where = affine(c.offset, c.coefficients)
+        inside = inside & (where >= 0) & (where < c.size)
+    at = torch.where(inside, at, 0)
+    return lambda x: torch.where(inside, x[at], torch.zeros((), dtype=x.dtype, device=x.device))
+
+
+def _prepare_scalar(scalar: ScalarProgram, grid: Sequence[Tensor], device: torch.device) -> Callable[[list[Tensor]], list[Tensor]]:
+    constants = [torch.tensor(c, dtype=torch.int64, device=device) for c in scalar.constants]
+    fixed: list[Tensor] = [*grid, *constants]
+    base = scalar.reads + len(fixed)
+    rows = [BY_CODE[op.code] for op in scalar.ops]
+    # A float result whose bits are seen (stored, or read as an integer) must have the canonical NaN.
+    seen = set(scalar.results)
+    for op, row in zip(scalar.ops, rows, strict=True):
+        seen |= {r for r, kind in zip(op.operands, row.operands, strict=True) if kind != "F"}
+    plan = [
+        (INSTRUCTIONS[row.name], list(zip(op.operands, row.operands, strict=True)), row.result, base + i in seen)
+        for i, (op, row) in enumerate(zip(scalar.ops, rows, strict=True))
+    ]
+
+    def run(values: list[Tensor]) -> list[Tensor]:
+        registers = [*values, *fixed]
+        for face, operands, result, bits_seen in plan:
+            value = face(*(view(registers[r], kind) for r, kind in operands))
+            registers.append(canonical(value) if result == "F" and bits_seen else value.to(VIEWS[result]))
+        return [registers[r] for r in scalar.results]
+
+    return run
+
+
+def _widened(x: Tensor) -> Tensor:
+    """A tensor's elements as registers."""
+    return x if x.dtype in (torch.float32, torch.int64) else x.to(torch.int32)
+
+
+def _narrowed(register: Tensor, dtype: str) -> Tensor:
+    """A register's low bits as ``dtype``."""
+    return view(register, "F") if dtype == "f32" else view(register, "L" if dtype == "i64" else "W").to(TORCH_TYPES[dtype])
+
+
+# Reductions: on integers, so that order cannot matter -------------------------------------------------------------------
+
+
+def _prepare_reduce(node: Reduce, device: torch.device) -> Run:
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        runs = inputs[0].view(-1, node.length)
+        return [runs.sum(1, dtype=torch.int64) if node.op == "sum" else runs.amax(1)]
+
+    return run
+
+
+def _prepare_dot(node: Dot, device: torch.device) -> Run:
+    def product(a: Tensor, b: Tensor) -> Tensor:
+        return torch.bmm(a, b.transpose(1, 2)).to(torch.int64)
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        a, b = inputs[0].view(-1, node.m, node.k), inputs[1].view(-1, node.n, node.k)
+        if _partial_sums_below_2_53(a, b, node.k):
+            return [product(a.double(), b.double()).view(-1)]
+        # Halves of 16 bits: every product sum is below 2^42, and int64 arithmetic wraps as the meaning does.
+        a, b = a.to(torch.int64), b.to(torch.int64)
+        high_a, low_a, high_b, low_b = ((x >> 16).double() for x in (a, a << 16 & 0xFFFFFFFF, b, b << 16 & 0xFFFFFFFF))
+        middle = product(high_a, low_b) + product(low_a, high_b)
+        return [((product(high_a, high_b) << 32) + (middle << 16) + product(low_a, low_b)).view(-1)]
+
+    return run
+
+
+def _partial_sums_below_2_53(a: Tensor, b: Tensor, k: int) -> bool:
+    def largest(x: Tensor) -> int:
+        bits = torch.iinfo(x.dtype).bits
+        return 1 << (bits - 1) if bits <= 16 else max(-int(x.min()), int(x.max()))
+
+    return largest(a) * largest(b) * k < 1 << 53
+
+
+def _prepare_gather(node: Gather, device: torch.device) -> Run:
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        table, index = inputs[0].view(-1, node.width), inputs[1].to(torch.int64)
+        inside = (index >= 0) & (index < len(table))
+        rows = table.index_select(0, torch.where(inside, index, 0))
+        return [torch.where(inside[:, None], rows, torch.zeros((), dtype=rows.dtype, device=device)).view(-1)]
+
+    return run
+
+
+def _prepare_scatter_add(node: ScatterAdd, device: torch.device) -> Run:
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        values, index = inputs[0].view(-1, node.length).to(torch.int64), inputs[1].to(torch.int64)
+        inside = (index >= 0) & (index < node.bins)
+        sums = torch.zeros(len(values), node.bins, dtype=torch.int64, device=device)
+        return [sums.index_add_(1, index[inside], values[:, inside]).view(-1)]
+
+    return run
+
+
+_PREPARE: dict[type[Node], Callable[..., Run]] = {
+    Map: _prepare_map,
+    Reduce: _prepare_reduce,
+    Dot: _prepare_dot,
+    Gather: _prepare_gather,
+    ScatterAdd: _prepare_scatter_add,
+}

@@ -33,7 +33,9 @@ LITTLE_ENDIAN = {"f32": "<f4", "i8": "<i1", "i16": "<i2", "i32": "<i4", "i64": "
 def _fitting(specs: Sequence[TensorSpec], arrays: Mapping[str, Array], what: str) -> list[Array]:
     if set(arrays) != {spec.name for spec in specs}:
         missing = sorted({spec.name for spec in specs} ^ set(arrays))
-        raise ProgramError(f"the {what} must hold exactly the tensors that the program declares; these differ: {', '.join(missing)}")
+        raise ProgramError(
+            f"the {what} must hold exactly the tensors that the program declares; these differ: {', '.join(missing)}"
+        )
     fitting = []
     for spec in specs:
         array = np.asarray(arrays[spec.name])

@@ -299,7 +299,9 @@ class Map(Node):
     def check(self) -> None:
         """Counts match the iteration shape, the scalar program is well formed, addresses stay far below 2^63."""
         self.expect(len(self.iteration) <= MAX_RANK and all(self.iteration), "has at most 8 dimensions, none of them empty")
-        self.expect(len(self.inputs) <= MAX_INPUTS and 1 <= len(self.outputs) <= MAX_INPUTS, "has at most 8 inputs and 1 to 8 outputs")
+        self.expect(
+            len(self.inputs) <= MAX_INPUTS and 1 <= len(self.outputs) <= MAX_INPUTS, "has at most 8 inputs and 1 to 8 outputs"
+        )
         self.expect(len(self.reads) == len(self.inputs), "reads each of its inputs once")
         self.expect(all(ref.count == prod(self.iteration) for ref in self.outputs), "writes one element for each index")
         s = self.scalar
@@ -389,7 +391,8 @@ class Dot(Node):
         self.expect(self.m > 0 and self.n > 0 and 1 <= self.k <= MAX_LENGTH, f"runs over 1 to {MAX_LENGTH} products")
         batch = self.batch
         self.expect(
-            (a.count, b.count, c.count) == (batch * self.m * self.k, batch * self.n * self.k, batch * self.m * self.n) and batch > 0,
+            (a.count, b.count, c.count) == (batch * self.m * self.k, batch * self.n * self.k, batch * self.m * self.n)
+            and batch > 0,
             "does not fit its inputs",
         )
 
@@ -586,7 +589,8 @@ class Program:
             if version != NUMERICS_VERSION:
                 raise NumericsMismatch(f"the program speaks numerics version {version}; this build speaks {NUMERICS_VERSION}")
             state, data_specs = (
-                tuple(TensorSpec(str(n), str(t), tuple(int(d) for d in shape)) for n, t, shape in document[key]) for key in ("state", "data")
+                tuple(TensorSpec(str(n), str(t), tuple(int(d) for d in shape)) for n, t, shape in document[key])
+                for key in ("state", "data")
             )
             program = cls(nodes, state, data_specs, document["metrics"], document["notes"])
             canonical = program.header == header

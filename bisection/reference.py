@@ -36,7 +36,7 @@ def _canonical(x: Array) -> Array:
 
 def _power(k: Array) -> Array:
     """2^k in binary64; the clamp leaves every binary32 result as it is."""
-    return np.ldexp(np.float64(1), np.clip(k, -600, 600).astype(np.int32))
+    return np.asarray(np.ldexp(np.float64(1), np.clip(k, -600, 600).astype(np.int32)))
 
 
 def _ldexp(x: Array, k: Array) -> Array:
@@ -56,9 +56,10 @@ def _scaled(c: Array, k: Array) -> Array:
     return (odd.astype(np.float64) * _power(exponent)).astype(np.float32)
 
 
-def _integer_family(view: str, suffix: str) -> dict[str, Callable[..., Array]]:
-    signed = _VIEWS[view]
-    unsigned, width = (np.uint32, 32) if view == "W" else (np.uint64, 64)
+def _integer_family(kind: str, suffix: str) -> dict[str, Callable[..., Array]]:
+    signed: Any = _VIEWS[kind]
+    unsigned: Any
+    unsigned, width = (np.uint32, 32) if kind == "W" else (np.uint64, 64)
 
     def shift(b: Array) -> tuple[Array, Array]:
         return (b >= 0) & (b < width), np.clip(b, 0, width - 1).astype(signed)
@@ -69,7 +70,7 @@ def _integer_family(view: str, suffix: str) -> dict[str, Callable[..., Array]]:
 
     def shr(a: Array, b: Array) -> Array:
         inside, by = shift(b)
-        return a >> np.where(inside, by, signed(width - 1))
+        return np.asarray(a >> np.where(inside, by, signed(width - 1)))
 
     def ushr(a: Array, b: Array) -> Array:
         inside, by = shift(b)
@@ -83,6 +84,9 @@ def _integer_family(view: str, suffix: str) -> dict[str, Callable[..., Array]]:
 
     def mod(a: Array, b: Array) -> Array:
         return np.where((b == 0) | (b == -1), signed(0), a % safe(b))
+
+    def select(c: Array, a: Array, b: Array) -> Array:
+        return np.where(c != 0, a, b)
 
     family: dict[str, Callable[..., Array]] = {
         "add": lambda a, b: a + b,
@@ -99,7 +103,7 @@ def _integer_family(view: str, suffix: str) -> dict[str, Callable[..., Array]]:
         "lt": lambda a, b: a < b,
         "le": lambda a, b: a <= b,
         "eq": lambda a, b: a == b,
-        "select": lambda c, a, b: np.where(c != 0, a, b),
+        "select": select,
     }
     return {name + suffix: face for name, face in family.items()}
 
@@ -154,7 +158,7 @@ def _narrowed(register: Array, dtype: str) -> Array:
 
 
 def _affine(start: int, factors: Sequence[int], grid: Sequence[Array]) -> Array:
-    return sum((f * axis for f, axis in zip(factors, grid, strict=True) if f), np.asarray(start, np.int64))
+    return np.asarray(sum((f * axis for f, axis in zip(factors, grid, strict=True) if f), np.asarray(start, np.int64)))
 
 
 def _read(read: Read, x: Array, grid: Sequence[Array]) -> Array:

@@ -137,7 +137,9 @@ class ScalarProgram:
         """Raise ProgramError unless this is well formed."""
         base = self.reads + self.rank + len(self.constants)
         if len(self.ops) > MAX_INSTRUCTIONS or base + len(self.ops) > MAX_REGISTERS:
-            raise ProgramError(f"a scalar program has {len(self.ops)} instructions over {base} other registers; 128 and 256 in all fit")
+            raise ProgramError(
+                f"a scalar program has {len(self.ops)} instructions over {base} other registers; 128 and 256 in all fit"
+            )
         if any(constant != wrap(constant, 64) for constant in self.constants):
             raise ProgramError("a constant of a scalar program does not fit 64 bits")
         for at, op in enumerate(self.ops):

@@ -1,0 +1,151 @@
+"""The agents: they turn the solver's decisions into moves, over whatever chain and data service they are given.
+
+An agent keeps no secrets and no irreplaceable state: a new one, given the same chain, goes on where the old one stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from bisection.errors import VerificationError
+from bisection.game import Claim, Game, Move, Outcome, Revelation, StepOpening, TreeKind
+from bisection.solver import Ask, Decision, Knowledge, Open, challenge, defend, open_game
+from bisection.trace import Trace
+
+__all__ = ["Chain", "Challenger", "Defender", "Nothing", "Served"]
+
+
+class Chain(Protocol):
+    """What an agent needs of a chain."""
+
+    def now(self) -> int:
+        """The time of the latest block, in seconds."""
+
+    def game(self, game: int) -> Game:
+        """The state of a game."""
+
+    def revelations(self, game: int) -> Sequence[Revelation]:
+        """Everything revealed in a game so far, in order."""
+
+    def open(self, claim: Claim, opening: StepOpening | None) -> int:
+        """Open a game, at a step or blind; returns its number."""
+
+    def move(self, game: int, move: Move) -> None:
+        """Make a move."""
+
+
+class Served(Protocol):
+    """What a trainer's data service says; None where it does not answer. Nothing of it is believed before it is verified."""
+
+    def history(self) -> Sequence[bytes] | None:
+        """The history's leaves."""
+
+    def trace(self, step: int) -> Sequence[bytes] | None:
+        """The roots of all tensors of a step's trace."""
+
+    def state(self, step: int) -> Sequence[bytes] | None:
+        """The roots of the state's tensors before a step."""
+
+    def tensor(self, step: int, number: int) -> bytes | None:
+        """The bytes of one tensor of a step's trace."""
+
+
+class Nothing:
+    """A data service that never answers."""
+
+    def history(self) -> None:
+        """No answer."""
+
+    def trace(self, step: int) -> None:
+        """No answer."""
+
+    def state(self, step: int) -> None:
+        """No answer."""
+
+    def tensor(self, step: int, number: int) -> None:
+        """No answer."""
+
+
+Listener = Callable[[Decision], None]
+
+
+class Challenger:
+    """Plays the challenger's side about one claim. ``listener`` hears every decision, asks included."""
+
+    def __init__(self, chain: Chain, own: Trace, claim: Claim, served: Served, listener: Listener = lambda decision: None) -> None:
+        self.knowledge = Knowledge(claim)
+        self._chain, self._own, self._served, self._listener = chain, own, served, listener
+        self._heard = 0
+
+    def open(self) -> int | None:
+        """Open a game if there is something to dispute; returns its number."""
+        while True:
+            decision = open_game(self.knowledge, self._own)
+            self._listener(decision)
+            if isinstance(decision.action, Ask):
+                self._ask(decision.action, None)
+            elif isinstance(decision.action, Open):
+                return self._chain.open(self.knowledge.claim, decision.action.opening)
+            else:
+                return None
+
+    def play(self, game_id: int) -> bool:
+        """Make the next move if there is one to make now. Returns whether the game goes on."""
+        game = self._chain.game(game_id)
+        if game.outcome != Outcome.LIVE:
+            return False
+        self.knowledge.enter(game)
+        revelations = self._chain.revelations(game_id)
+        for revelation in revelations[self._heard :]:
+            self.knowledge.learn(revelation)
+        self._heard = len(revelations)
+        while True:
+            decision = challenge(game, self._own, self.knowledge, self._chain.now())
+            self._listener(decision)
+            if isinstance(decision.action, Ask):
+                self._ask(decision.action, game.step)
+                continue
+            if decision.action is not None:
+                assert not isinstance(decision.action, Open)
+                self._chain.move(game_id, decision.action)
+            return True
+
+    def _ask(self, ask: Ask, step: int | None) -> None:
+        """Learn from the data service what it will tell; a lie counts as silence."""
+        self.knowledge.asked.add(ask)
+        try:
+            if ask.tree == TreeKind.HISTORY:
+                if (leaves := self._served.history()) is not None:
+                    self.knowledge.history.learn_leaves(leaves)
+                return
+            assert step is not None
+            if ask.tree == TreeKind.TENSOR:
+                assert ask.tensor is not None
+                if (data := self._served.tensor(step, ask.tensor)) is not None:
+                    self.knowledge.learn_tensor(ask.tensor, data)
+                return
+            leaves = self._served.trace(step) if ask.tree == TreeKind.TRACE else self._served.state(step + 1)
+            if leaves is not None:
+                self.knowledge.tree(ask.tree).learn_leaves(leaves)
+        except VerificationError as error:
+            self._listener(Decision(None, f"the data service does not tell the truth about {ask.tree.name}: {error}"))
+
+
+class Defender:
+    """Plays the trainer's side of any of its games."""
+
+    def __init__(self, chain: Chain, own: Trace, listener: Listener = lambda decision: None) -> None:
+        self._chain, self._own, self._listener = chain, own, listener
+
+    def play(self, game_id: int) -> bool:
+        """Make the next move if there is one to make now. Returns whether the game goes on."""
+        game = self._chain.game(game_id)
+        if game.outcome != Outcome.LIVE:
+            return False
+        decision = defend(game, self._own, self._chain.now())
+        self._listener(decision)
+        if decision.action is not None:
+            assert not isinstance(decision.action, Ask | Open)
+            self._chain.move(game_id, decision.action)
+        return True

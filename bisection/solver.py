@@ -1,0 +1,279 @@
+"""The solver: the honest next move, from the game, one's own trace, and what is known of the other side's claims.
+
+Pure: it performs nothing and fetches nothing. It returns a decision with the name of the rule that made it. Where the other
+side's digests are missing it answers ``Ask`` once for each tree, so that the agent can try the data service before the chain is made
+to force them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bisection.boundary import state_tensors
+from bisection.game import (
+    ARITY_BITS,
+    Claim,
+    Conclude,
+    Demand,
+    DemandTensor,
+    Descent,
+    Game,
+    LeafRevealed,
+    Move,
+    Owed,
+    Pick,
+    PostTrace,
+    Reveal,
+    RevealLeaf,
+    Revelation,
+    ShowStep,
+    StepOpening,
+    Timeout,
+    TreeKind,
+)
+from bisection.merkle import LEAF_BYTES, Tree, blob_tree
+from bisection.partial import Blocked, PartialTree
+from bisection.program import DTYPES, Input, Output
+from bisection.trace import Trace
+from bisection.witness import Leaf, boundary_witness, node_proof, witness
+
+__all__ = ["Ask", "Decision", "Knowledge", "Open", "challenge", "defend", "open_game"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Try to get a tree's leaves (of TENSOR ``tensor``: its bytes) from the trainer's data service."""
+
+    tree: TreeKind
+    tensor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open a game: at a step with its proofs, or blind."""
+
+    opening: StepOpening | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, and the rule that says so. ``action`` is None where there is nothing to do."""
+
+    action: Move | Ask | Open | None
+    rule: str
+
+
+@dataclass
+class Knowledge:
+    """What a challenger knows of the trainer's claims about one segment: verified digests only.
+
+    ``asked`` holds what the data service has been asked for already, whether it answered or not.
+    """
+
+    claim: Claim
+    history: PartialTree = field(init=False)
+    trace: PartialTree | None = None
+    state: PartialTree | None = None
+    tensors: dict[int, PartialTree] = field(default_factory=dict)
+    leaves: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    asked: set[Ask] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.history = PartialTree(self.claim.history_root, self.claim.length + 1)
+
+    def enter(self, game: Game) -> None:
+        """Note the roots that the game has fixed by now."""
+        if self.trace is None and game.trace_root is not None:
+            self.trace = PartialTree(game.trace_root, self.claim.tensor_count)
+        if self.state is None and game.step is not None:
+            self.state = PartialTree(game.after, self.claim.state_count)
+
+    def tree(self, kind: TreeKind, tensor: int | None = None) -> PartialTree:
+        """The known part of a tree. Raises LookupError when its root is not known yet."""
+        found = {TreeKind.HISTORY: self.history, TreeKind.TRACE: self.trace, TreeKind.STATE: self.state}.get(kind)
+        if kind == TreeKind.TENSOR and tensor is not None:
+            found = self.tensors.get(tensor)
+        if found is None:
+            raise LookupError(f"the root of the {kind.name} tree is not known yet")
+        return found
+
+    def learn(self, revelation: Revelation) -> None:
+        """Take in what a reveal on chain has taught everybody."""
+        if isinstance(revelation, LeafRevealed):
+            self.leaves[revelation.tensor, revelation.leaf] = revelation.data
+        else:
+            tree = self.tree(revelation.tree, revelation.tensor)
+            tree.learn(revelation.height, revelation.position, revelation.children)
+
+    def learn_tensor(self, number: int, data: bytes) -> None:
+        """Take in all bytes of a tensor. Raises VerificationError when they do not hash to its root."""
+        self.tensors[number].learn_leaves(blob_tree(data).levels[0])
+        for at in range(0, len(data), LEAF_BYTES):
+            self.leaves[number, at // LEAF_BYTES] = data[at : at + LEAF_BYTES]
+
+
+# The challenger's rules -------------------------------------------------------------------------------------------------
+
+
+def _obtain(knowledge: Knowledge, ask: Ask, otherwise: Move | Open, rule: str) -> Decision:
+    """Ask the data service first; when it has been asked in vain, the chain."""
+    if ask not in knowledge.asked:
+        return Decision(ask, "ask before you force: the data service is free")
+    return Decision(otherwise, rule)
+
+
+def _descend(game: Game, kind: TreeKind, blocked: Blocked, start: Move, ask: Ask, knowledge: Knowledge) -> Decision:
+    """Get below ``blocked``: pick it if a descent into this tree runs, else start one."""
+    d = game.descent
+    if d is not None and d.tree == kind and kind in game.demanded:
+        child = blocked.position - (d.position << d.levels)
+        return Decision(Pick(d.node, child), "follow the leftmost difference")
+    return _obtain(knowledge, ask, start, "what is withheld is revealed on chain or lost by silence")
+
+
+def _opening(knowledge: Knowledge, own: Trace, leaf: int) -> StepOpening:
+    before, after = knowledge.history.leaf(leaf - 1) or own.history().node(0, leaf - 1), knowledge.history.leaf(leaf)
+    assert after is not None
+    proofs = [tuple(knowledge.history.prove(index, own.history())) for index in (leaf - 1, leaf)]
+    return StepOpening(leaf - 1, before, proofs[0], after, proofs[1])
+
+
+def open_game(knowledge: Knowledge, own: Trace) -> Decision:
+    """Whether and how to challenge a segment that has just been replayed."""
+    found = knowledge.history.first_difference(own.history())
+    if found is None:
+        return Decision(None, "an equal history root leaves nothing to dispute")
+    if isinstance(found, Blocked):
+        return _obtain(knowledge, Ask(TreeKind.HISTORY), Open(None), "a withheld history is bisected on chain")
+    return Decision(Open(_opening(knowledge, own, found)), "open at the first wrong state: the one before is agreed")
+
+
+def challenge(game: Game, own: Trace, knowledge: Knowledge, now: int) -> Decision:
+    """The challenger's next action."""
+    knowledge.enter(game)
+    if game.owed != Owed.NOTHING:
+        if now - game.moved_at > game.trainer_clock:
+            return Decision(Timeout(), "silence loses")
+        return Decision(None, "it is the trainer's turn")
+    if game.step is None:
+        found = knowledge.history.first_difference(own.history())
+        if isinstance(found, Blocked):
+            assert game.descent is not None
+            return _descend(game, TreeKind.HISTORY, found, Demand(TreeKind.HISTORY), Ask(TreeKind.HISTORY), knowledge)
+        if found is None:
+            return Decision(None, "an equal history root leaves nothing to dispute")
+        return Decision(ShowStep(_opening(knowledge, own, found)), "show the first wrong state: the one before is agreed")
+    assert knowledge.trace is not None
+    first = knowledge.trace.first_difference(own.tensors(game.step))
+    if first is None:
+        return _dispute_state_after(game, own, knowledge)
+    if isinstance(first, Blocked):
+        return _descend(game, TreeKind.TRACE, first, Demand(TreeKind.TRACE), Ask(TreeKind.TRACE), knowledge)
+    node = own.program.nodes[own.program.producer[first]]
+    return _dispute_input(game, own, knowledge, first) if isinstance(node, Input) else _dispute_tensor(game, own, knowledge, first)
+
+
+def _dispute_state_after(game: Game, own: Trace, knowledge: Knowledge) -> Decision:
+    """The trace is right, so the state after the step does not follow from it."""
+    assert knowledge.state is not None and game.step is not None
+    found = knowledge.state.first_difference(own.state(game.step + 1))
+    if found is None:
+        return Decision(None, "this step is right in every tensor")
+    if isinstance(found, Blocked):
+        return _descend(game, TreeKind.STATE, found, Demand(TreeKind.STATE), Ask(TreeKind.STATE), knowledge)
+    index = next(i for i, n in enumerate(own.program.nodes) if isinstance(n, Output) and n.index == found)
+    tensor = state_tensors(own.program)[found]
+    trace = own.tensors(game.step)
+    claimed = knowledge.state.leaf(found) or knowledge.state.root
+    component = (claimed, knowledge.state.prove(found, own.state(game.step + 1)))
+    w = boundary_witness(own.program, index, (trace.node(0, tensor), trace.prove(tensor)), component)
+    return Decision(Conclude(w), "a state must be what its trace says")
+
+
+def _dispute_input(game: Game, own: Trace, knowledge: Knowledge, tensor: int) -> Decision:
+    """The trace starts from something else than the agreed state or the data."""
+    assert knowledge.trace is not None and game.step is not None
+    number = own.program.producer[tensor]
+    node = own.program.nodes[number]
+    assert isinstance(node, Input)
+    source = own.data() if node.source == "data" else own.state(game.step)
+    claimed = knowledge.trace.leaf(tensor) or knowledge.trace.root
+    proof = knowledge.trace.prove(tensor, own.tensors(game.step))
+    w = boundary_witness(own.program, number, (claimed, proof), (source.node(0, node.index), source.prove(node.index)))
+    return Decision(Conclude(w), "a trace must start from the committed state and data")
+
+
+def _dispute_tensor(game: Game, own: Trace, knowledge: Knowledge, tensor: int) -> Decision:
+    """All inputs of this tensor's node are agreed: one of its elements is wrong."""
+    assert knowledge.trace is not None and game.step is not None
+    program, step = own.program, game.step
+    ref = program.tensors[tensor]
+    mine = own.tensor(step, tensor)
+    own_trace, own_tree = own.tensors(step), blob_tree(mine)
+    root = knowledge.trace.leaf(tensor) or knowledge.trace.root
+    claimed = knowledge.tensors.setdefault(tensor, PartialTree(root, own_tree.count))
+    trace_proof = tuple(knowledge.trace.prove(tensor, own_trace))
+    number = program.producer[tensor]
+    output = tensor - program.nodes[number].outputs[0].tensor
+    start = DemandTensor(node_proof(program, number), output, root, trace_proof)
+    ask = Ask(TreeKind.TENSOR, tensor)
+    leaf = claimed.first_difference(own_tree)
+    assert leaf is not None
+    if isinstance(leaf, Blocked):
+        return _descend(game, TreeKind.TENSOR, leaf, start, ask, knowledge)
+    theirs = knowledge.leaves.get((tensor, leaf))
+    if theirs is None:
+        return _descend(game, TreeKind.TENSOR, Blocked(0, leaf), start, ask, knowledge)
+    size = DTYPES[ref.dtype].size
+    ours = mine[leaf * LEAF_BYTES : (leaf + 1) * LEAF_BYTES]
+    at = next(at for at in range(0, len(ours), size) if ours[at : at + size] != theirs[at : at + size])
+    position = (leaf * LEAF_BYTES + at) // size
+    claim = Leaf(root, trace_proof, theirs, tuple(claimed.prove(leaf, own_tree)))
+    prove = _prover(knowledge.trace, own_trace)
+    w = witness(program, tensor, position, claim, lambda number: own.tensor(step, number), prove)
+    return Decision(Conclude(w), "one element is wrong and its inputs are agreed: the referee recomputes it")
+
+
+def _prover(trace: PartialTree, own: Tree) -> Callable[[int], list[bytes]]:
+    return lambda number: trace.prove(number, own)
+
+
+# The trainer's rules ----------------------------------------------------------------------------------------------------
+
+
+def defend(game: Game, own: Trace, now: int) -> Decision:
+    """The trainer's next action."""
+    if game.owed == Owed.NOTHING:
+        if now - game.moved_at > game.challenger_clock:
+            return Decision(Timeout(), "silence loses")
+        return Decision(None, "it is the challenger's turn")
+    if game.owed == Owed.TRACE:
+        assert game.step is not None
+        return Decision(PostTrace(own.tensors(game.step).root), "post the trace that one's own execution has")
+    d = game.descent
+    assert d is not None
+    tree = _own_tree(game.step, d, own)
+    siblings: tuple[bytes, ...] = ()
+    height, position = d.height, d.position
+    if d.picked is not None:
+        height, position = d.height - d.levels, d.position << d.levels | d.picked
+        siblings = tuple(tree.node(height + up, (position >> up) ^ 1) for up in range(d.levels))
+    if game.owed == Owed.LEAF:
+        assert game.step is not None
+        data = own.tensor(game.step, d.tensor)[position * LEAF_BYTES : (position + 1) * LEAF_BYTES]
+        return Decision(RevealLeaf(data, siblings), "show the leaf that was asked for")
+    levels = min(ARITY_BITS, height)
+    children = tuple(tree.node(height - levels, (position << levels) + i) for i in range(1 << levels))
+    return Decision(Reveal(children, siblings), "reveal the digests that were asked for")
+
+
+def _own_tree(step: int | None, descent: Descent, own: Trace) -> Tree:
+    if descent.tree == TreeKind.HISTORY:
+        return own.history()
+    assert step is not None
+    if descent.tree == TreeKind.TRACE:
+        return own.tensors(step)
+    if descent.tree == TreeKind.STATE:
+        return own.state(step + 1)
+    return blob_tree(own.tensor(step, descent.tensor))

@@ -1,0 +1,94 @@
+"""A chain that is nothing but the game's state machine: for playing whole disputes without an EVM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bisection.game import (
+    Claim,
+    Game,
+    LeafRevealed,
+    Move,
+    Reveal,
+    Revealed,
+    RevealLeaf,
+    Revelation,
+    StepOpening,
+    apply,
+    open_blind,
+    open_step,
+)
+from bisection.program import Program
+from bisection.trace import Trace
+
+
+def claim_of(program: Program, trace: Trace, length: int) -> Claim:
+    """The claim that a trainer with this trace posts, as segment 0 of job 0."""
+    return Claim(
+        0, 0, 0, length, trace.history().root, program.root, len(program.nodes), len(program.tensors),
+        len(program.state), trace.data().root, len(program.data),
+    )  # fmt: skip
+
+
+class ModelChain:
+    """Implements bisection.agent.Chain over bisection.game. ``moves`` counts transactions."""
+
+    CLOCKS = (1000, 1000)
+
+    def __init__(self) -> None:
+        self.games: list[Game] = []
+        self.shown: list[list[Revelation]] = []
+        self.time = 0
+        self.moves = 0
+
+    def now(self) -> int:
+        return self.time
+
+    def game(self, game: int) -> Game:
+        return self.games[game]
+
+    def revelations(self, game: int) -> Sequence[Revelation]:
+        return self.shown[game]
+
+    def open(self, claim: Claim, opening: StepOpening | None) -> int:
+        self.moves += 1
+        opened = open_blind(claim, self.CLOCKS, self.time) if opening is None else open_step(claim, opening, self.CLOCKS, self.time)
+        self.games.append(opened)
+        self.shown.append([])
+        return len(self.games) - 1
+
+    def move(self, game: int, move: Move) -> None:
+        self.moves += 1
+        before = self.games[game]
+        after = self.games[game] = apply(before, move, self.time)
+        d = after.descent
+        if isinstance(move, Reveal):
+            assert d is not None
+            self.shown[game].append(Revealed(d.tree, d.tensor, d.height, d.position, move.children))
+        if isinstance(move, RevealLeaf):
+            assert before.descent is not None
+            old = before.descent
+            leaf = old.position if old.picked is None else old.position << old.levels | old.picked
+            self.shown[game].append(LeafRevealed(old.tensor, leaf, move.data))
+
+
+class HonestService:
+    """A data service that serves a trace as it is."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def history(self) -> Sequence[bytes]:
+        return self._trace.history().levels[0]
+
+    def trace(self, step: int) -> Sequence[bytes]:
+        return self._trace.tensors(step).levels[0]
+
+    def state(self, step: int) -> Sequence[bytes]:
+        return self._trace.state(step).levels[0]
+
+    def tensor(self, step: int, number: int) -> bytes:
+        return self._trace.tensor(step, number)
+
+
+__all__ = ["HonestService", "ModelChain", "claim_of"]

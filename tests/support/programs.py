@@ -1,0 +1,191 @@
+"""Random programs over every node kind, with hostile tensors, and one small program that a dispute can be about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bisection.boundary import LITTLE_ENDIAN
+from bisection.program import (
+    DTYPES,
+    Condition,
+    Dot,
+    Gather,
+    Input,
+    Map,
+    Node,
+    Output,
+    Program,
+    Read,
+    Reduce,
+    Ref,
+    ScatterAdd,
+    TensorSpec,
+)
+from bisection.scalar import INSTRUCTIONS, Op, ScalarProgram
+
+FLOAT_EDGES = (
+    0x00000000, 0x80000000, 0x00000001, 0x807FFFFF, 0x00800000, 0x3F800000, 0xBF800000, 0x7F7FFFFF, 0x7F800000, 0xFF800000,
+    0x7FC00000, 0x7F800001, 0xFFFFFFFF, 0x4F000000, 0xCF000000, 0x4B800001,
+)  # fmt: skip
+INTEGERS = ("i8", "i16", "i32", "i64")
+
+
+def hostile(rng: np.random.Generator, dtype: str, count: int) -> np.ndarray[Any, Any]:
+    """Any bit pattern at all, with edges and small integers well represented."""
+    size = DTYPES[dtype].size
+    words = np.frombuffer(rng.bytes(count * size), LITTLE_ENDIAN[dtype]).copy()
+    pick = rng.random(count)
+    if dtype == "f32":
+        edges = np.array(FLOAT_EDGES, np.uint32).view(np.float32)
+        words = np.where(pick < 0.2, rng.choice(edges, count), words)
+        return np.where(pick > 0.6, rng.standard_normal(count).astype(np.float32), words).astype(np.float32)
+    info = np.iinfo(words.dtype)
+    edges = np.array([0, 1, -1, info.min, info.max], words.dtype)
+    words = np.where(pick < 0.2, rng.choice(edges, count), words)
+    return np.where(pick > 0.6, rng.integers(-3, 12, count), words).astype(words.dtype)
+
+
+def random_scalar(rng: np.random.Generator, reads: int, rank: int, results: int, length: int) -> ScalarProgram:
+    """Any well-formed straight-line program."""
+    constants = tuple(int(c) for c in hostile(rng, "i64", int(rng.integers(0, 4))))
+    ops: list[Op] = []
+    base = reads + rank + len(constants)
+    if base == 0:
+        constants, base = (7,), 1
+    for at in range(length):
+        row = INSTRUCTIONS[int(rng.integers(len(INSTRUCTIONS)))]
+        operands = [int(rng.integers(base + at)) for _ in row.operands]
+        ops.append(Op(row.code, *operands))
+    total = base + len(ops)
+    chosen = tuple(int(rng.integers(max(0, total - 6), total)) for _ in range(results))
+    return ScalarProgram(reads, rank, constants, tuple(ops), chosen)
+
+
+@dataclass
+class Builder:
+    """Collects nodes and numbers their tensors."""
+
+    nodes: list[Node] = field(default_factory=list)
+    tensors: list[Ref] = field(default_factory=list)
+
+    def add(self, kind: type[Node], inputs: tuple[Ref, ...], outputs: list[tuple[str, int]], *fields: Any) -> tuple[Ref, ...]:
+        """Append a node; returns its outputs."""
+        first = len(self.tensors)
+        refs = tuple(Ref(first + i, dtype, count) for i, (dtype, count) in enumerate(outputs))
+        self.nodes.append(kind(inputs, refs, *fields))
+        self.tensors.extend(refs)
+        return refs
+
+
+def random_map(rng: np.random.Generator, b: Builder, inputs: tuple[Ref, ...]) -> tuple[Ref, ...]:
+    """A map with arbitrary affine reads, some conditional, some leaving their tensor."""
+    rank = int(rng.integers(0, 4))
+    shape = tuple(int(n) for n in rng.integers(1, 6, rank))
+    reads = []
+    for _ in inputs:
+        conditions = tuple(
+            Condition(int(rng.integers(-3, 4)), int(rng.integers(0, 6)), tuple(int(c) for c in rng.integers(-2, 3, rank)))
+            for _ in range(int(rng.integers(0, 3)) if rng.random() < 0.4 else 0)
+        )
+        reads.append(Read(int(rng.integers(-4, 12)), tuple(int(s) for s in rng.integers(-3, 20, rank)), conditions))
+    n_outputs = int(rng.integers(1, 4))
+    scalar = random_scalar(rng, len(inputs), rank, n_outputs, int(rng.integers(0, 30)))
+    count = int(np.prod(shape, dtype=int))
+    outputs = [(str(rng.choice(list(DTYPES))), count) for _ in range(n_outputs)]
+    return b.add(Map, inputs, outputs, shape, tuple(reads), scalar)
+
+
+def random_node(rng: np.random.Generator, kind: type[Node]) -> tuple[Program, dict[str, np.ndarray[Any, Any]]]:
+    """A program whose last computing node is a random ``kind`` over hostile data; state is one counter that stays."""
+    b = Builder()
+    data: dict[str, np.ndarray[Any, Any]] = {}
+    specs: list[TensorSpec] = []
+    (counter,) = b.add(Input, (), [("i64", 1)], "state", 0)
+
+    def tensor(dtype: str, count: int) -> Ref:
+        name = f"x{len(specs)}"
+        specs.append(TensorSpec(name, dtype, (count,)))
+        data[name] = hostile(rng, dtype, count)
+        return b.add(Input, (), [(dtype, count)], "data", len(specs) - 1)[0]
+
+    def integers(*names: str) -> str:
+        return str(rng.choice(names or INTEGERS))
+
+    run = int(rng.integers(1, 40)) if rng.random() < 0.7 else int(rng.integers(1, 300))
+    if kind is Map:
+        inputs = tuple(tensor(str(rng.choice(list(DTYPES))), int(rng.integers(1, 200))) for _ in range(int(rng.integers(0, 5))))
+        random_map(rng, b, inputs)
+    elif kind is Reduce:
+        op = str(rng.choice(["sum", "max"]))
+        x = tensor(integers() if op == "sum" else integers("i32", "i64"), run * int(rng.integers(1, 9)))
+        b.add(Reduce, (x,), [("i64" if op == "sum" else x.dtype, x.count // run)], op, run)
+    elif kind is Dot:
+        batch, m, n = (int(v) for v in rng.integers(1, 4, 3))
+        a, c = tensor(integers("i8", "i16", "i32"), batch * m * run), tensor(integers("i8", "i16", "i32"), batch * n * run)
+        b.add(Dot, (a, c), [("i64", batch * m * n)], m, n, run)
+    elif kind is Gather:
+        width, rows, count = (int(v) for v in rng.integers(1, 30, 3))
+        table, index = tensor(str(rng.choice(list(DTYPES))), rows * width), tensor(integers(), count)
+        b.add(Gather, (table, index), [(table.dtype, count * width)], width)
+    elif kind is ScatterAdd:
+        channels, bins = (int(v) for v in rng.integers(1, 9, 2))
+        values, index = tensor(integers(), channels * run), tensor(integers(), run)
+        b.add(ScatterAdd, (values, index), [("i64", channels * bins)], run, bins)
+    else:
+        raise ValueError(f"no random nodes of kind {kind.__name__}")
+    b.add(Output, (counter,), [], 0)
+    program = Program(tuple(b.nodes), (TensorSpec("step", "i64", ()),), tuple(specs))
+    return program, data
+
+
+def counting_program(size: int = 200) -> tuple[Program, dict[str, np.ndarray[Any, Any]], dict[str, np.ndarray[Any, Any]]]:
+    """A small program with every kind of node, and its state and data: enough for a whole dispute.
+
+    State: step (i64), weights (f32[size]), totals (i64[4]). Data: table (f32[16]), index (i32[8]).
+    """
+    b = Builder()
+    (step,) = b.add(Input, (), [("i64", 1)], "state", 0)
+    (weights,) = b.add(Input, (), [("f32", size)], "state", 1)
+    (totals,) = b.add(Input, (), [("i64", 4)], "state", 2)
+    (table,) = b.add(Input, (), [("f32", 16)], "data", 0)
+    (index,) = b.add(Input, (), [("i32", 8)], "data", 1)
+    # next step = step + 1
+    count_up = ScalarProgram(1, 0, (1,), (Op(0x20, 0, 1),), (2,))
+    (next_step,) = b.add(Map, (step,), [("i64", 1)], (), (Read(0, ()),), count_up)
+    (rows,) = b.add(Gather, (table, index), [("f32", 16)], 2)
+    # weights quantised to i16: round(ldexp(w, 8))
+    quantise = ScalarProgram(1, 1, (8,), (Op(0x06, 0, 2), Op(0x0A, 3)), (4,))
+    (q,) = b.add(Map, (weights,), [("i16", size)], (size,), (Read(0, (1,)),), quantise)
+    runs = size // 4
+    (products,) = b.add(Dot, (q, q), [("i64", 16)], 4, 4, runs)
+    (sums,) = b.add(Reduce, (q,), [("i64", 4)], "sum", runs)
+    (largest,) = b.add(Reduce, (products,), [("i64", 1)], "max", 16)
+    (binned,) = b.add(ScatterAdd, (products, index), [("i64", 4)], 8, 2)
+    # new weights: w * 0.75 + rows[i mod 16] * 0.125; totals: totals + sums + binned + largest
+    inputs = (weights, rows)
+    wide = (size // 8, 8)
+    reads = (Read(0, (8, 1)), Read(0, (0, 1)))
+    blend = ScalarProgram(2, 2, (0x3F400000, 0x3E000000), (Op(0x03, 0, 4), Op(0x03, 1, 5), Op(0x01, 6, 7)), (8,))
+    (next_weights,) = b.add(Map, inputs, [("f32", size)], wide, reads, blend)
+    add = ScalarProgram(4, 1, (), (Op(0x20, 0, 1), Op(0x20, 5, 2), Op(0x20, 6, 3)), (7,))
+    each, same = Read(0, (1,)), Read(0, (0,))
+    (next_totals,) = b.add(Map, (totals, sums, binned, largest), [("i64", 4)], (4,), (each, each, each, same), add)
+    for i, ref in enumerate((next_step, next_weights, next_totals)):
+        b.add(Output, (ref,), [], i)
+    program = Program(
+        tuple(b.nodes),
+        (TensorSpec("step", "i64", ()), TensorSpec("weights", "f32", (size,)), TensorSpec("totals", "i64", (4,))),
+        (TensorSpec("table", "f32", (16,)), TensorSpec("index", "i32", (8,))),
+        {"largest": largest.tensor},
+    )
+    rng = np.random.default_rng(0)
+    state = {
+        "step": np.array(0, np.int64),
+        "weights": rng.standard_normal(size).astype(np.float32),
+        "totals": np.zeros(4, np.int64),
+    }
+    data = {"table": rng.standard_normal(16).astype(np.float32), "index": np.array([3, 1, 7, 0, 0, -1, 99, 5], np.int32)}
+    return program, state, data

@@ -1,0 +1,47 @@
+# make demo | make test | make lint | make test-deep | make bench-gas | make lock
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ANVIL := $(VENV)/anvil/node_modules/.bin/anvil
+ANVIL_VERSION := 1.7.1
+
+.PHONY: demo test test-deep lint format lock clean
+
+demo: $(READY)
+	$(BIN)/refstep demo
+
+test: lint $(ANVIL)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not deep"
+
+test-deep: $(READY) $(ANVIL)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(READY)
+	(sed -n 1p constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\).*/\1/') > constraints.new
+	mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Refstep needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+# A real JSON-RPC node for the end-to-end test. Without npm the test is skipped and says so.
+$(ANVIL): $(READY)
+	@if command -v npm >/dev/null; then \
+	  npm install --silent --no-save --ignore-scripts --prefix $(VENV)/anvil @foundry-rs/anvil@$(ANVIL_VERSION); \
+	else echo "npm not found: the end-to-end test against anvil will be skipped"; fi

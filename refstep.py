@@ -1,0 +1,8 @@
+"""The one command's entry: ``refstep <command>``."""
+
+from sims.cli import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ LEAF_BYTES: constant(uint256) = 256
 
 @internal
 @pure
-def leaf_digest(data: Bytes[2048]) -> bytes32:
+def leaf_digest(data: Bytes[8448]) -> bytes32:
     """
     @notice SHA-256(0 || data).
     """
@@ -36,12 +36,10 @@ def depth_of(count: uint256) -> uint256:
     """
     @notice The depth of a tree of `count` leaves: the least d with 2^d >= count.
     """
-    depth: uint256 = 0
-    for step: uint256 in [128, 64, 32, 16, 8, 4, 2, 1]:
-        # 2^(step + depth - 1) < count means that `step` more levels are needed to come near `count`.
-        if count > 1 and ((count - 1) >> (depth + step - 1)) != 0:
-            depth += step
-    return depth
+    for depth: uint256 in range(256):
+        if count <= 1 << depth:
+            return depth
+    raise "merkle: too many leaves"
 
 
 @internal
@@ -54,9 +52,59 @@ def fold(digest: bytes32, index: uint256, proof: DynArray[bytes32, 32]) -> bytes
     node: bytes32 = digest
     place: uint256 = index
     for sibling: bytes32 in proof:
-        if place & 1 == 1:
-            node = self.parent(sibling, node)
-        else:
+        if place & 1 == 0:
             node = self.parent(node, sibling)
+        else:
+            node = self.parent(sibling, node)
         place >>= 1
     return node
+
+
+@internal
+@pure
+def check(digest: bytes32, index: uint256, count: uint256, proof: DynArray[bytes32, 32], root: bytes32):
+    """
+    @notice Reverts unless `proof` shows that leaf `index` of the tree of `count` leaves under `root` is `digest`.
+    """
+    assert index < count, "merkle: index outside the tree"
+    # The exact depth: 2^d leaves are enough, half of them are not.
+    places: uint256 = 1 << len(proof)
+    assert places >= count and places >> 1 < count, "merkle: proof of another depth"
+    assert self.fold(digest, index, proof) == root, "merkle: proof of another root"
+
+
+@internal
+@pure
+def fold_range(digests: DynArray[bytes32, 33], first: uint256, depth: uint256, proof: DynArray[bytes32, 64]) -> bytes32:
+    """
+    @notice The root at height `depth` that neighbouring leaves from `first` on lead to. `proof` holds, level by level, the sibling on the
+            left and the sibling on the right where there is one.
+    """
+    assert depth <= 32, "merkle: range in too deep a tree"
+    row: DynArray[bytes32, 33] = digests
+    width: uint256 = len(digests)
+    place: uint256 = first
+    used: uint256 = 0
+    for _: uint256 in range(depth, bound=32):
+        # Parents take the places of their children from the front, each written after both were read.
+        read: uint256 = 0
+        written: uint256 = 0
+        if place & 1 == 1:
+            row[0] = self.parent(proof[used], row[0])
+            used += 1
+            read = 1
+            written = 1
+        for _pair: uint256 in range(17):
+            if read >= width:
+                break
+            if read + 1 < width:
+                row[written] = self.parent(row[read], row[read + 1])
+            else:
+                row[written] = self.parent(row[read], proof[used])
+                used += 1
+            read += 2
+            written += 1
+        width = written
+        place >>= 1
+    assert width == 1 and place == 0 and used == len(proof), "merkle: range proof of another depth"
+    return row[0]

@@ -1,0 +1,110 @@
+# pragma version 0.4.3
+# @title Elements of committed tensors
+# @license Apache-2.0
+# @notice A tensor is a leaf of the trace tree; its bytes, little-endian in C order, stand in 256-byte leaves of a tree of their own.
+#         An element is a register: its stored bits as a signed integer. See bisection/cut.py.
+
+from interfaces import IReferee
+from modules import merkle
+
+# Nibble t is the size in bytes of element type t: f32 4, i8 1, i16 2, i32 4, i64 8.
+SIZES: constant(uint256) = 4 + (1 << 4) + (2 << 8) + (4 << 12) + (8 << 16)
+F32: constant(uint256) = 0
+I32: constant(uint256) = 3
+I64: constant(uint256) = 4
+
+
+# A tensor as a node sees it: its number in the trace, element type, size of an element in bytes, and element count.
+struct Ref:
+    number: uint256
+    dtype: uint256
+    size: uint256
+    count: uint256
+
+
+@internal
+@pure
+def leaf_count(tensor: Ref) -> uint256:
+    """
+    @notice How many leaves the tensor has.
+    """
+    return (tensor.count * tensor.size + merkle.LEAF_BYTES - 1) // merkle.LEAF_BYTES
+
+
+@internal
+@pure
+def check_root(step: IReferee.Step, number: uint256, root: bytes32, proof: DynArray[bytes32, 24]):
+    """
+    @notice Reverts unless tensor `number` of the step's trace has this root.
+    """
+    merkle.check(root, number, step.tensor_count, proof, step.trace_root)
+
+
+@internal
+@pure
+def element(step: IReferee.Step, tensor: Ref, position: uint256, leaf: IReferee.Leaf) -> int256:
+    """
+    @notice Element `position` of the tensor, proved by the leaf that holds it.
+    """
+    assert position < tensor.count, "referee: position outside the tensor"
+    at: uint256 = position * tensor.size
+    index: uint256 = at // merkle.LEAF_BYTES
+    length: uint256 = min(merkle.LEAF_BYTES, tensor.count * tensor.size - index * merkle.LEAF_BYTES)
+    assert len(leaf.data) == length, "referee: opening of another length"
+    merkle.check(merkle.leaf_digest(leaf.data), index, self.leaf_count(tensor), leaf.leaf_proof, leaf.root)
+    self.check_root(step, tensor.number, leaf.root, leaf.trace_proof)
+    # Behind 32 more bytes, a whole word can be taken from any place.
+    word: bytes32 = extract32(concat(leaf.data, empty(bytes32)), at % merkle.LEAF_BYTES)
+    return self.lowest(self.little_endian(word), tensor.size)
+
+
+@internal
+@pure
+def check_run(step: IReferee.Step, tensor: Ref, first: uint256, count: uint256, run: IReferee.Run) -> uint256:
+    """
+    @notice Reverts unless `run` is exactly the leaves that hold `count` elements from `first` on. Returns the byte in the run's data
+            where they begin.
+    """
+    assert first + count <= tensor.count, "referee: position outside the tensor"
+    begin: uint256 = first * tensor.size
+    low: uint256 = begin // merkle.LEAF_BYTES
+    high: uint256 = (begin + count * tensor.size + merkle.LEAF_BYTES - 1) // merkle.LEAF_BYTES
+    length: uint256 = min(high * merkle.LEAF_BYTES, tensor.count * tensor.size) - low * merkle.LEAF_BYTES
+    assert len(run.data) == length, "referee: opening of another length"
+    digests: DynArray[bytes32, 33] = []
+    for i: uint256 in range(high - low, bound=33):
+        at: uint256 = i * merkle.LEAF_BYTES
+        digests.append(merkle.leaf_digest(slice(run.data, at, min(merkle.LEAF_BYTES, length - at))))
+    depth: uint256 = merkle.depth_of(self.leaf_count(tensor))
+    assert merkle.fold_range(digests, low, depth, run.range_proof) == run.root, "merkle: proof of another root"
+    self.check_root(step, tensor.number, run.root, run.trace_proof)
+    return begin % merkle.LEAF_BYTES
+
+
+@internal
+@pure
+def little_endian(word: bytes32) -> uint256:
+    """
+    @notice The number whose lowest byte is the first of `word`.
+    """
+    # Neighbouring bytes change places, then pairs of bytes, and so on up to the halves.
+    x: uint256 = convert(word, uint256)
+    mask: uint256 = max_value(uint256) // (2**8 + 1)
+    x = ((x & mask) << 8) | ((x >> 8) & mask)
+    mask = max_value(uint256) // (2**16 + 1)
+    x = ((x & mask) << 16) | ((x >> 16) & mask)
+    mask = max_value(uint256) // (2**32 + 1)
+    x = ((x & mask) << 32) | ((x >> 32) & mask)
+    mask = max_value(uint256) // (2**64 + 1)
+    x = ((x & mask) << 64) | ((x >> 64) & mask)
+    return (x << 128) | (x >> 128)
+
+
+@internal
+@pure
+def lowest(x: uint256, size: uint256) -> int256:
+    """
+    @notice The lowest `size` bytes of x as a signed integer.
+    """
+    spare: uint256 = 256 - 8 * size
+    return convert(convert(x << spare, bytes32), int256) >> spare

@@ -45,7 +45,7 @@ def _ldexp(x: Array, k: Array) -> Array:
 
 def _round(x: Array) -> Array:
     whole = np.rint(np.where(np.isnan(x), np.float32(0), x).astype(np.float64))
-    return np.clip(whole, -(2.0**31), 2.0**31 - 1).astype(np.int32)
+    return np.asarray(np.clip(whole, -(2.0**31), 2.0**31 - 1), np.int32)
 
 
 def _scaled(c: Array, k: Array) -> Array:
@@ -74,7 +74,8 @@ def _integer_family(kind: str, suffix: str) -> dict[str, Callable[..., Array]]:
 
     def ushr(a: Array, b: Array) -> Array:
         inside, by = shift(b)
-        return np.where(inside, (a.view(unsigned) >> by.astype(unsigned)).astype(unsigned).view(signed), signed(0))
+        cleared: Array = np.asarray(a.view(unsigned) >> by.astype(unsigned), unsigned).view(signed)
+        return np.where(inside, cleared, signed(0))
 
     def safe(b: Array) -> Array:
         return np.where((b == 0) | (b == -1), signed(1), b)

@@ -1,0 +1,203 @@
+"""Capture: an ordinary PyTorch model, loss and optimizer become a program (docs/capture.md).
+
+The program is the whole step: which examples, forward, loss, backward, update. Nothing of Python is left in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bisection.errors import UsageError
+from bisection.program import Program, TensorSpec
+from trainer import optimizers
+from trainer.lowering.builder import Builder, Value
+from trainer.lowering.expression import apply
+from trainer.lowering.interpret import interpret
+from trainer.lowering.order import batch_indices
+from trainer.lowering.reductions import OPERAND_BITS
+from trainer.lowering.table import DTYPES
+from trainer.lowering.trace import Loss, Trace, trace
+
+__all__ = ["Captured", "capture"]
+
+Tensors = dict[str, np.ndarray]
+
+STEP = "step"  # the state tensor that counts steps
+_NUMPY = {"float32": "f32", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64"}
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A program with the state to start from and the data it reads.
+
+    ``state`` and ``data`` hold one numpy array for every tensor that ``program.state`` and ``program.data`` name, in order.
+    """
+
+    program: Program
+    state: Tensors
+    data: Tensors
+
+    def load_into(self, model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
+        """Copy the parameters in ``state`` (a state of this program) into ``model``. Raises UsageError if one is missing or has
+        another shape."""
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                value = state.get(name)
+                if value is None or tuple(value.shape) != tuple(parameter.shape):
+                    raise UsageError(f"the state holds no tensor {name!r} of shape {tuple(parameter.shape)}")
+                parameter.copy_(torch.from_numpy(np.array(value)))
+
+
+def capture(
+    model: nn.Module,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    data: Mapping[str, Tensor],
+    batch_size: int,
+    *,
+    operand_bits: int = 15,
+    seed: int = 0,
+) -> Captured:
+    """The training step of ``model`` as a program.
+
+    ``loss(model, batch)`` gives a float32 scalar; ``batch`` holds ``batch_size`` examples of every tensor of ``data``, whose first
+    dimension counts the examples. ``optimizer`` is a fresh one over ``model.parameters()``. Matrix products are quantised to
+    ``operand_bits``; ``seed`` fixes the order of the data. Float data of any width is stored as float32, integers in the smallest type
+    that holds them. The model keeps its training or evaluation mode.
+
+    Raises UsageError for arguments that do not fit together and UnsupportedOperator for anything that has no lowering.
+    """
+    _check_settings(model, operand_bits, seed)
+    examples, stored = _stored_data(data, batch_size)
+    parameters = dict(model.named_parameters())
+    groups = optimizers.groups_of(optimizer, {id(p): name for name, p in parameters.items()})
+    trained = tuple(name for group in groups for name in group.parameters if parameters[name].requires_grad)
+    traced = trace(model, loss, {name: tensor[:batch_size] for name, tensor in examples.items()}, trained)
+    stored |= _constants(model, traced)
+    state = _first_state(parameters, groups, traced)
+    notes = {
+        "operand_bits": operand_bits,
+        "seed": seed,
+        "batch_size": batch_size,
+        "optimizer": [{"class": group.optimizer, **group.options} for group in groups],
+        "torch": torch.__version__.split("+")[0],
+    }
+    return Captured(lowered(traced, groups, state, stored, notes), state, stored)
+
+
+def lowered(
+    traced: Trace,
+    groups: Sequence[optimizers.Group],
+    state: Tensors,
+    data: Tensors,
+    notes: Mapping[str, Any],
+    show: Sequence[str] = (),
+) -> Program:
+    """The program of a traced step over tensors like ``state`` and ``data``.
+
+    ``show`` names tensors that become metrics beside the loss: ``examples`` (the indices of the batch), ``gradient.<parameter>``.
+    """
+    builder = Builder()
+    state_specs, data_specs = _specs(state), _specs(data)
+    held = {t.name: builder.input("state", i, t.dtype, t.shape) for i, t in enumerate(state_specs)}
+    given = {t.name: builder.input("data", i, t.dtype, t.shape) for i, t in enumerate(data_specs)}
+    leaves = {}
+    batch: Value | None = None
+    for node, kind, name in traced.leaves():
+        if kind == "data" and batch is None:
+            batch = batch_indices(builder, held[STEP], notes["batch_size"], given[name].shape[0], notes["seed"])
+        value = held[name] if kind == "parameter" else given[name if kind == "data" else f"{kind}.{name}"]
+        if kind == "data" and batch is not None:
+            value = builder.gather(value, batch)
+        leaves[node] = Value(value.shape, DTYPES[node.meta["val"].dtype], value.expr)
+    loss, gradients = interpret(builder, traced, leaves, notes["operand_bits"])
+    new = {STEP: Value((), "i64", apply("add64", held[STEP].expr, 1))}
+    at = optimizers.Update(builder, held[STEP], held, gradients, new)
+    for group in groups:
+        optimizers.update(group, at)
+    for i, spec in enumerate(state_specs):
+        builder.output(i, new.get(spec.name, held[spec.name]), spec.dtype)
+    shown = {"examples": batch, **{f"gradient.{name}": value for name, value in gradients.items()}}
+    metrics = {"loss": loss, **{name: value for name, value in shown.items() if name in show and value is not None}}
+    return builder.finish(state_specs, data_specs, metrics, notes)
+
+
+def _specs(tensors: Tensors) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, _NUMPY[str(t.dtype)], tuple(t.shape)) for name, t in tensors.items())
+
+
+def _check_settings(model: nn.Module, operand_bits: int, seed: int) -> None:
+    if not isinstance(operand_bits, int) or operand_bits not in OPERAND_BITS:
+        raise UsageError(f"operand_bits must be a whole number from {OPERAND_BITS[0]} to {OPERAND_BITS[-1]}, not {operand_bits!r}")
+    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
+        raise UsageError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed!r}")
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != torch.float32:
+            raise UsageError(f"the parameter {name!r} is {parameter.dtype}: convert the model with model.float()")
+        if parameter.numel() == 0:
+            raise UsageError(f"the parameter {name!r} is empty")
+
+
+def _stored_data(data: Mapping[str, Tensor], batch_size: int) -> tuple[dict[str, Tensor], Tensors]:
+    """The examples as the model will see them, and as the program stores them."""
+    if not data:
+        raise UsageError("data is empty: give at least one named tensor of examples")
+    counts = {}
+    for name, tensor in data.items():
+        if not isinstance(tensor, Tensor) or tensor.dim() == 0 or tensor.numel() == 0:
+            raise UsageError(f"data[{name!r}] must be a tensor with the examples along its first dimension")
+        counts[name] = len(tensor)
+    if len(set(counts.values())) > 1:
+        raise UsageError(f"the data tensors hold different numbers of examples: {counts}")
+    examples = len(next(iter(data.values())))
+    if not isinstance(batch_size, int) or not 1 <= batch_size <= examples:
+        raise UsageError(f"batch_size must be a whole number from 1 to the {examples} examples, not {batch_size!r}")
+    seen = {name: t.detach().cpu().to(torch.float32) if t.is_floating_point() else t.detach().cpu() for name, t in data.items()}
+    return seen, {name: _stored(f"data[{name!r}]", tensor) for name, tensor in seen.items()}
+
+
+def _stored(what: str, tensor: Tensor) -> np.ndarray:
+    """``tensor`` in an element type of programs: float32, or the smallest integer type that holds it."""
+    if tensor.dtype not in DTYPES:
+        raise UsageError(f"{what} is {tensor.dtype}, which no program holds: use float32, bool or a signed integer type")
+    array = tensor.detach().cpu().contiguous().numpy()
+    if tensor.dtype == torch.float32:
+        return array.copy()
+    if tensor.dtype == torch.bool:
+        return array.astype(np.int8)
+    low, high = int(array.min()), int(array.max())
+    fitting = (kind for kind in (np.int8, np.int16, np.int32, np.int64) if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return array.astype(next(fitting))
+
+
+def _constants(model: nn.Module, traced: Trace) -> Tensors:
+    """The buffers and other tensors that the step reads and never changes: data that is not cut into batches."""
+    buffers = dict(model.named_buffers())
+    found = {}
+    for _, kind, name in traced.leaves():
+        if kind in ("buffer", "constant"):
+            tensor = buffers[name] if kind == "buffer" else getattr(traced.module, name)
+            found[f"{kind}.{name}"] = _stored(f"the {kind} {name!r}", tensor)
+    return found
+
+
+def _first_state(parameters: Mapping[str, nn.Parameter], groups: Sequence[optimizers.Group], traced: Trace) -> Tensors:
+    """Parameters, optimizer state and step counter before the first step."""
+    state = {name: p.detach().cpu().contiguous().numpy().copy() for name, p in parameters.items()}
+    gradients = next(iter(traced.graph.find_nodes(op="output"))).args[0][1:]
+    shapes = {
+        name: tuple(parameters[name].shape) for name, g in zip(traced.differentiated, gradients, strict=True) if g is not None
+    }
+    parts = [optimizers.state_of(group, shapes) for group in groups] + [{STEP: np.zeros((), np.int64)}]
+    for part in parts:
+        for name, value in part.items():
+            if name in state:
+                raise UsageError(f"the parameter name {name!r} is taken by the optimizer's state: rename the parameter")
+            state[name] = value
+    return state

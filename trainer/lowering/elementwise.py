@@ -1,0 +1,257 @@
+"""Elementwise operators: every one becomes instructions inside a ``map``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from trainer.lowering import functions
+from trainer.lowering.builder import Value
+from trainer.lowering.expression import Expr, apply, real
+from trainer.lowering.table import Context, Lowering, constant, lowers
+
+__all__: list[str] = []
+
+WIDTH = {"i64": "64", "i32": "32", "bool": "32"}
+
+
+def _integer(ctx: Context, name: str, dtype: str, *operands: Expr | int) -> Expr:
+    if dtype not in WIDTH:
+        ctx.refuse(f"arithmetic on {dtype} has no lowering: convert to float32, int32 or int64 first")
+    return apply(name + WIDTH[dtype], *operands)
+
+
+def _arithmetic(name: str, real_name: str, integer_name: str) -> Lowering:
+    def lower(ctx: Context, a: Any, b: Any, *, alpha: float = 1) -> Value:
+        dtype = ctx.dtype
+        if dtype == "bool":
+            ctx.refuse("arithmetic on bool has no lowering: use logical operators")
+        x, y = ctx.expand(a, dtype), ctx.expand(b, dtype)
+        if alpha != 1:
+            y = apply("fmul", y, real(alpha)) if dtype == "f32" else _integer(ctx, "mul", dtype, y, int(alpha))
+        return ctx.value(apply(real_name, x, y) if dtype == "f32" else _integer(ctx, integer_name, dtype, x, y))
+
+    lower.__doc__ = f"{name}, float32 or integers."
+    return lower
+
+
+for _name, _real, _int, _overloads in [
+    ("a + alpha·b", "fadd", "add", ("aten.add.Tensor", "aten.add.Scalar")),
+    ("a - alpha·b", "fsub", "sub", ("aten.sub.Tensor", "aten.sub.Scalar")),
+    ("a · b", "fmul", "mul", ("aten.mul.Tensor", "aten.mul.Scalar")),
+]:
+    lowers(*_overloads)(_arithmetic(_name, _real, _int))
+
+
+@lowers("aten.div.Tensor", "aten.div.Scalar")
+def _div(ctx: Context, a: Any, b: Any) -> Value:
+    """a / b, correctly rounded; integers are converted first."""
+    return ctx.value(apply("fdiv", ctx.expand(a, "f32"), ctx.expand(b, "f32")))
+
+
+def _comparison(symbol: str, name: str, swap: bool, negate: bool) -> Lowering:
+    def lower(ctx: Context, a: Any, b: Any) -> Value:
+        dtype = ctx.common_type(a, b)
+        x, y = ctx.expand(a, dtype), ctx.expand(b, dtype)
+        if swap:
+            x, y = y, x
+        held = apply("f" + name, x, y) if dtype == "f32" else apply(name + "64", x, y)
+        return ctx.value(apply("xor32", held, 1) if negate else held)
+
+    lower.__doc__ = f"a {symbol} b, to bool."
+    return lower
+
+
+for _symbol, _overload, _base, _swap, _negate in [
+    ("=", "eq", "eq", False, False),
+    ("≠", "ne", "eq", False, True),
+    ("<", "lt", "lt", False, False),
+    ("≤", "le", "le", False, False),
+    (">", "gt", "lt", True, False),
+    ("≥", "ge", "le", True, False),
+]:
+    lowers(f"aten.{_overload}.Tensor", f"aten.{_overload}.Scalar")(_comparison(_symbol, _base, _swap, _negate))
+
+
+def _logical(symbol: str, name: str) -> Lowering:
+    def lower(ctx: Context, a: Any, b: Any) -> Value:
+        return ctx.value(apply(name, ctx.expand(a, "bool"), ctx.expand(b, "bool")))
+
+    lower.__doc__ = f"a {symbol} b of truth values."
+    return lower
+
+
+for _overload, _base in [("and", "and32"), ("or", "or32"), ("xor", "xor32")]:
+    lowers(f"aten.logical_{_overload}.default")(_logical(_overload, _base))
+
+
+def _bitwise(symbol: str, name: str) -> Lowering:
+    def lower(ctx: Context, a: Any, b: Any) -> Value:
+        return ctx.value(apply(name + "64", ctx.expand(a, ctx.dtype), ctx.expand(b, ctx.dtype)))
+
+    lower.__doc__ = f"a {symbol} b, bit by bit."
+    return lower
+
+
+for _name in ("and", "or", "xor"):
+    lowers(f"aten.bitwise_{_name}.Tensor", f"aten.bitwise_{_name}.Scalar")(_bitwise(_name, _name))
+
+
+@lowers("aten.logical_not.default")
+def _logical_not(ctx: Context, a: Value) -> Value:
+    """not a, to bool."""
+    return ctx.value(apply("xor32", ctx.expand(a, "bool"), 1))
+
+
+@lowers("aten.bitwise_not.default")
+def _bitwise_not(ctx: Context, a: Value) -> Value:
+    """Every bit of a flipped (bool: not a)."""
+    return ctx.value(apply("xor64", ctx.expand(a, a.dtype), {"bool": 1, "u8": 255}.get(a.dtype, -1)))
+
+
+@lowers("aten.where.self")
+def _where(ctx: Context, condition: Value, a: Any, b: Any) -> Value:
+    """a where the condition holds, else b."""
+    name = "select64" if ctx.dtype == "i64" else "select32"
+    return ctx.value(apply(name, ctx.expand(condition, "bool"), ctx.expand(a, ctx.dtype), ctx.expand(b, ctx.dtype)))
+
+
+@lowers("aten.neg.default")
+def _neg(ctx: Context, a: Value) -> Value:
+    """-a."""
+    x = ctx.expand(a, ctx.dtype)
+    return ctx.value(functions.negative(x) if ctx.dtype == "f32" else _integer(ctx, "sub", ctx.dtype, 0, x))
+
+
+@lowers("aten.abs.default")
+def _abs(ctx: Context, a: Value) -> Value:
+    """|a|."""
+    x = ctx.expand(a, ctx.dtype)
+    if ctx.dtype == "f32":
+        return ctx.value(functions.magnitude(x))
+    negative = apply("lt64", x, 0)
+    width = WIDTH.get(ctx.dtype, "32")
+    return ctx.value(apply("select" + width, negative, _integer(ctx, "sub", ctx.dtype, 0, x), x))
+
+
+@lowers("aten.sign.default")
+def _sign(ctx: Context, a: Value) -> Value:
+    """-1, 0 or 1; 0 for NaN."""
+    x = ctx.expand(a, ctx.dtype)
+    if ctx.dtype != "f32":
+        return ctx.value(apply("sub64", apply("lt64", 0, x), apply("lt64", x, 0)))
+    return ctx.value(apply("scaled", apply("sub32", apply("flt", real(0.0), x), apply("flt", x, real(0.0))), 0))
+
+
+@lowers("aten.relu.default")
+def _relu(ctx: Context, a: Value) -> Value:
+    """max(a, 0); NaN stays NaN."""
+    x = ctx.expand(a, ctx.dtype)
+    negative = apply("flt", x, real(0.0)) if ctx.dtype == "f32" else apply("lt64", x, 0)
+    return ctx.value(apply("select64" if ctx.dtype == "i64" else "select32", negative, 0, x))
+
+
+@lowers("aten.leaky_relu.default")
+def _leaky_relu(ctx: Context, a: Value, negative_slope: float = 0.01) -> Value:
+    """a where a > 0, else negative_slope·a."""
+    x = ctx.expand(a, "f32")
+    return ctx.value(apply("select32", apply("flt", real(0.0), x), x, apply("fmul", x, real(negative_slope))))
+
+
+def _extreme(ctx: Context, a: Any, b: Any, larger: bool) -> Expr:
+    dtype = ctx.dtype
+    x, y = ctx.expand(a, dtype), ctx.expand(b, dtype)
+    first, second = (y, x) if larger else (x, y)
+    if dtype != "f32":
+        return apply("select64", apply("lt64", first, second), x, y)
+    # x unless y is strictly beyond it or is NaN; a NaN in x stays because every comparison with it is false.
+    beyond = apply("or32", apply("flt", second, first), apply("xor32", apply("feq", y, y), 1))
+    return apply("select32", beyond, y, x)
+
+
+@lowers("aten.maximum.default")
+def _maximum(ctx: Context, a: Any, b: Any) -> Value:
+    """The larger of a and b; NaN if either is NaN."""
+    return ctx.value(_extreme(ctx, a, b, True))
+
+
+@lowers("aten.minimum.default")
+def _minimum(ctx: Context, a: Any, b: Any) -> Value:
+    """The smaller of a and b; NaN if either is NaN."""
+    return ctx.value(_extreme(ctx, a, b, False))
+
+
+@lowers("aten.clamp.default", "aten.clamp.Tensor", "aten.hardtanh.default")
+def _clamp(ctx: Context, a: Value, low: Any = None, high: Any = None) -> Value:
+    """a held between low and high; NaN stays NaN."""
+    if ctx.name == "aten.hardtanh.default":
+        low, high = -1.0 if low is None else low, 1.0 if high is None else high
+    x = Value(ctx.shape, ctx.dtype, ctx.expand(a, ctx.dtype))
+    if low is not None:
+        x = ctx.value(_extreme(ctx, x, low, True))
+    return x if high is None else ctx.value(_extreme(ctx, x, high, False))
+
+
+@lowers("aten.pow.Tensor_Scalar")
+def _pow(ctx: Context, a: Value, exponent: float) -> Value:
+    """a to a whole or half power of at most 8 in size, by products, square root and division."""
+    doubled = 2 * exponent
+    if ctx.dtype != "f32" or doubled != int(doubled) or abs(exponent) > 8:
+        ctx.refuse(f"the exponent {exponent} on {ctx.dtype} has no lowering: whole and half exponents of -8 … 8 on float32 have")
+    x = ctx.expand(a, "f32")
+    result: Expr | None = apply("fsqrt", x) if int(doubled) % 2 else None
+    factor, left = x, int(abs(exponent))
+    while left:
+        if left % 2:
+            result = factor if result is None else apply("fmul", result, factor)
+        factor, left = apply("fmul", factor, factor), left // 2
+    result = real(1.0) if result is None else result
+    return ctx.value(apply("fdiv", real(1.0), result) if exponent < 0 else result)
+
+
+def _function(function: Callable[[Expr], Expr]) -> Lowering:
+    def lower(ctx: Context, a: Value) -> Value:
+        return ctx.value(function(ctx.expand(a, "f32")))
+
+    lower.__doc__ = function.__doc__
+    return lower
+
+
+for _name, _apply in functions.FUNCTIONS.items():
+    lowers(f"aten.{_name}.default")(_function(_apply))
+
+
+@lowers("aten._to_copy.default")
+def _to_copy(ctx: Context, a: Value, **_: Any) -> Value:
+    """a in another element type; floats to integers towards zero."""
+    return ctx.value(ctx.expand(a, ctx.dtype))
+
+
+@lowers("aten.alias.default", "aten.detach.default", "aten.clone.default", "aten.lift_fresh_copy.default")
+def _same(ctx: Context, a: Value, **_: Any) -> Value:
+    """a itself."""
+    return a
+
+
+@lowers("aten.full.default", "aten.full_like.default")
+def _full(ctx: Context, _: Any, number: float, **__: Any) -> Value:
+    """One number everywhere."""
+    return ctx.value(constant(number, ctx.dtype))
+
+
+@lowers("aten.scalar_tensor.default")
+def _scalar_tensor(ctx: Context, number: float, **_: Any) -> Value:
+    """A number as a tensor."""
+    return ctx.value(constant(number, ctx.dtype))
+
+
+@lowers("aten.zeros.default", "aten.zeros_like.default", "aten.new_zeros.default")
+def _zeros(ctx: Context, *_: Any, **__: Any) -> Value:
+    """Zeros."""
+    return ctx.value(constant(0, ctx.dtype))
+
+
+@lowers("aten.ones.default", "aten.ones_like.default", "aten.new_ones.default")
+def _ones(ctx: Context, *_: Any, **__: Any) -> Value:
+    """Ones."""
+    return ctx.value(constant(1, ctx.dtype))

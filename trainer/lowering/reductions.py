@@ -1,0 +1,179 @@
+"""Exact reductions: matrix products, float sums and maxima as integer nodes (docs/numerics.md, "Reductions").
+
+Floats become integers by a power of two of their own row, chosen from the row's largest magnitude; integers are summed exactly, in any
+order; the result is scaled back with one rounding. A row that holds an infinity or a NaN gives NaN. Runs longer than one verdict can
+read are cut into chunks whose exact results are added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from bisection.errors import UsageError
+from bisection.numbers import INFINITY, NAN
+from bisection.program import MAX_LENGTH
+from trainer.lowering.builder import Builder, Value
+from trainer.lowering.expression import Affine, Const, Expr, apply
+from trainer.lowering.views import expand, narrow, pad, permute, reshape, unsqueeze
+
+__all__ = ["OPERAND_BITS", "amax", "fixed_sum", "integer_sum", "matmul", "merge_last", "ordered", "sum_", "unordered"]
+
+OPERAND_BITS = range(2, 25)
+SUM_BITS = 30  # magnitudes below 2^30 in a float sum; a binary32 significand has 24 bits
+_INLINE_CHUNKS = 4  # partial dot products added while they are scaled, rather than by a node of their own
+LOWEST = -(1 << 31)
+
+
+def _chunks(length: int) -> tuple[int, int]:
+    """(number, size) of equal chunks of at most 1,024 that cover ``length``."""
+    number = -(-length // MAX_LENGTH)
+    return number, -(-length // number)
+
+
+def chunked(value: Value, fill: int = 0) -> Value:
+    """[…, L] as […, chunks, size], the last chunk filled up with the register ``fill``."""
+    *kept, length = value.shape
+    number, size = _chunks(length)
+    shape = (*kept, number, size)
+    rank = len(shape)
+    maps = [Affine(0, tuple(int(j == d) for j in range(rank))) for d in range(len(kept))]
+    joint = Affine(0, (*(0 for _ in kept), size, 1))
+    inside = [(joint, length)] if number * size != length else []
+    return pad(value, shape, [*maps, joint], inside, fill)
+
+
+def _reduce(builder: Builder, op: str, value: Value, fill: int = 0) -> Value:
+    """``op`` over the last dimension of integers, of any length."""
+    while value.shape[-1] > MAX_LENGTH:
+        value = builder.reduce(op, chunked(value, fill))
+        fill = 0 if op == "sum" else fill
+    return builder.reduce(op, value)
+
+
+def _magnitudes(builder: Builder, value: Value) -> Value:
+    """[…, L] f32 → […, 1] i32: the bits of the largest magnitude of each row (NaN above infinity above the rest)."""
+    bits = Value(value.shape, "i32", apply("and32", value.expr, 0x7FFFFFFF))
+    return unsqueeze(_reduce(builder, "max", bits), len(value.shape) - 1)
+
+
+def _fixed(builder: Builder, value: Value, bits: int) -> tuple[Expr, Value]:
+    """(integers, magnitudes): x·2^s rounded, with s of the row such that every |x|·2^s < 2^bits."""
+    magnitudes = _magnitudes(builder, value)
+    row = expand(builder, magnitudes, value.shape).expr
+    shift = apply("sub32", bits + 126, apply("shr32", row, 23))
+    return apply("round", apply("ldexp", value.expr, shift)), magnitudes
+
+
+def _scaled(total: Expr, bits: int, magnitudes: Sequence[Expr]) -> Expr:
+    """``total`` scaled back by each of the rows whose ``magnitudes`` are given, undoing ``_fixed``; NaN where one is not finite."""
+    exponent: Expr = apply("shr32", magnitudes[0], 23)
+    for other in magnitudes[1:]:
+        exponent = apply("add32", exponent, apply("shr32", other, 23))
+    exponent = apply("sub32", exponent, len(magnitudes) * (bits + 126))
+    finite = apply("lt32", magnitudes[0], INFINITY)
+    for other in magnitudes[1:]:
+        finite = apply("and32", finite, apply("lt32", other, INFINITY))
+    return apply("select32", finite, apply("scaled", total, exponent), NAN)
+
+
+# Matrix products
+
+
+def _quantised(builder: Builder, value: Value, operand_bits: int) -> tuple[Value, Value]:
+    """[…, M, K] f32 → ([…, chunks, M, size] integers of ``operand_bits``, […, M, 1] magnitudes)."""
+    limit = (1 << (operand_bits - 1)) - 1
+    integers, magnitudes = _fixed(builder, value, operand_bits - 1)
+    low = apply("select32", apply("lt32", integers, -limit), -limit, integers)
+    clamped = apply("select32", apply("lt32", limit, low), limit, low)
+    dtype = "i8" if operand_bits <= 8 else "i16" if operand_bits <= 16 else "i32"
+    parts = chunked(Value(value.shape, dtype, clamped))
+    rank = len(parts.shape)
+    return permute(parts, [*range(rank - 3), rank - 2, rank - 3, rank - 1]), magnitudes
+
+
+def matmul(builder: Builder, a: Value, b: Value, operand_bits: int) -> Value:
+    """a[…, M, K] · b[…, N, K] → f32 […, M, N]; leading dimensions are equal. Both are quantised row by row to ``operand_bits``."""
+    *batch, m, k = a.shape
+    n = b.shape[-2]
+    if k == 0:
+        return Value((*batch, m, n), "f32", Const(0))
+    if 2 * operand_bits - 2 + k.bit_length() > 63:
+        raise UsageError(f"a product over {k} elements of {operand_bits} bits could pass 2^63: use fewer operand bits")
+    (qa, rows), (qb, columns) = (_quantised(builder, builder.keep(x), operand_bits) for x in (a, b))
+    partial = builder.dot(qa, qb)
+    shape = (*batch, m, n)
+    number, at = partial.shape[-3], len(batch)
+    if number <= _INLINE_CHUNKS:
+        chunks = [reshape(builder, narrow(partial, at, s, 1), shape).expr for s in range(number)]
+        total = chunks[0]
+        for chunk in chunks[1:]:
+            total = apply("add64", total, chunk)
+    else:
+        total = _reduce(builder, "sum", permute(partial, [*range(at), at + 1, at + 2, at])).expr
+    magnitudes = [
+        expand(builder, rows, shape).expr,
+        expand(builder, permute(columns, [*range(at), at + 1, at]), shape).expr,
+    ]
+    return Value(shape, "f32", _scaled(total, operand_bits - 1, magnitudes))
+
+
+# Sums and maxima
+
+
+def merge_last(builder: Builder, value: Value, dims: Sequence[int]) -> Value:
+    """``value`` with ``dims`` moved to the end and joined into one dimension."""
+    kept = [d for d in range(len(value.shape)) if d not in dims]
+    moved = permute(value, [*kept, *dims])
+    shape = tuple(value.shape[d] for d in kept)
+    return reshape(builder, moved, (*shape, prod(value.shape[d] for d in dims)))
+
+
+def sum_(builder: Builder, value: Value) -> Value:
+    """[…, L] f32 → […] f32: the sum in fixed point, relative to the largest magnitude of each row, rounded once."""
+    *kept, length = value.shape
+    if length == 0:
+        return Value(tuple(kept), "f32", Const(0))
+    if length == 1:
+        return reshape(builder, value, tuple(kept))
+    value = builder.keep(value)
+    integers, magnitudes = _fixed(builder, value, SUM_BITS)
+    total = _reduce(builder, "sum", Value(value.shape, "i32", integers))
+    row = reshape(builder, magnitudes, total.shape).expr
+    return Value(total.shape, "f32", _scaled(total.expr, SUM_BITS, [row]))
+
+
+def fixed_sum(builder: Builder, value: Value) -> Value:
+    """As ``sum_`` for values known to lie in -1 … 1: no maximum is needed. NaN counts as 0."""
+    integers = apply("round", apply("ldexp", value.expr, SUM_BITS))
+    total = _reduce(builder, "sum", Value(value.shape, "i32", integers))
+    return Value(total.shape, "f32", apply("scaled", total.expr, -SUM_BITS))
+
+
+def integer_sum(builder: Builder, value: Value) -> Value:
+    """[…, L] integers or bool → […] i64, exact."""
+    if value.shape[-1] == 0:
+        return Value(value.shape[:-1], "i64", Const(0))
+    return _reduce(builder, "sum", value)
+
+
+def ordered(x: Expr) -> Expr:
+    """A float as an i32 that orders as floats do: -0 below +0, every NaN above infinity. ``unordered`` undoes it."""
+    nan = apply("lt32", INFINITY, apply("and32", x, 0x7FFFFFFF))
+    return apply("select32", nan, 0x7FFFFFFF, unordered(x))
+
+
+def unordered(key: Expr) -> Expr:
+    """The float whose key is ``key`` (its own inverse on all but NaN)."""
+    return apply("xor32", key, apply("and32", apply("shr32", key, 31), 0x7FFFFFFF))
+
+
+def amax(builder: Builder, value: Value) -> Value:
+    """[…, L] → […]: the largest element, NaN if there is one. L is at least 1."""
+    if value.dtype == "f32":
+        keys = Value(value.shape, "i32", ordered(builder.keep(value).expr))
+        best = _reduce(builder, "max", keys, LOWEST)
+        return Value(best.shape, "f32", unordered(best.expr))
+    width = "i64" if value.dtype == "i64" else "i32"
+    best = _reduce(builder, "max", Value(value.shape, width, value.expr), -(1 << 63) if width == "i64" else LOWEST)
+    return Value(best.shape, value.dtype, best.expr)

@@ -1,0 +1,219 @@
+"""Operators that reduce: matrix products, sums, means, extremes, softmax and the losses built on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from trainer.lowering import functions
+from trainer.lowering.builder import Value
+from trainer.lowering.expression import Expr, apply, real
+from trainer.lowering.reductions import amax, fixed_sum, integer_sum, matmul, merge_last, sum_
+from trainer.lowering.shapes import dimension, row_index
+from trainer.lowering.table import Context, lowers
+from trainer.lowering.views import expand, permute, position, reshape, unsqueeze
+
+__all__: list[str] = []
+
+
+# Matrix products: the right operand is transposed, as a dot runs along the last dimension of both.
+
+
+def _product(ctx: Context, a: Value, b: Value) -> Value:
+    if {a.dtype, b.dtype} != {"f32"}:
+        ctx.refuse("a matrix product takes float32")
+    rank = len(b.shape)
+    return matmul(ctx.builder, a, permute(b, [*range(rank - 2), rank - 1, rank - 2]), ctx.operand_bits)
+
+
+def _plus(ctx: Context, bias: Value, product: Expr, beta: float, alpha: float) -> Value:
+    scaled = product if alpha == 1 else apply("fmul", product, real(alpha))
+    added = ctx.expand(bias, "f32")
+    return ctx.value(apply("fadd", scaled, added if beta == 1 else apply("fmul", added, real(beta))))
+
+
+@lowers("aten.mm.default", "aten.bmm.default")
+def _mm(ctx: Context, a: Value, b: Value) -> Value:
+    """Matrix product, of a batch of matrices or one pair."""
+    return _product(ctx, a, b)
+
+
+@lowers("aten.addmm.default", "aten.baddbmm.default")
+def _addmm(ctx: Context, bias: Value, a: Value, b: Value, *, beta: float = 1, alpha: float = 1) -> Value:
+    """beta·bias + alpha·(a · b)."""
+    return _plus(ctx, bias, _product(ctx, a, b).expr, beta, alpha)
+
+
+def _vector(ctx: Context, a: Value, b: Value) -> Value:
+    return reshape(ctx.builder, _product(ctx, a, unsqueeze(b, 1)), ctx.shape)
+
+
+@lowers("aten.mv.default")
+def _mv(ctx: Context, a: Value, b: Value) -> Value:
+    """Matrix times vector."""
+    return _vector(ctx, a, b)
+
+
+@lowers("aten.addmv.default")
+def _addmv(ctx: Context, bias: Value, a: Value, b: Value, *, beta: float = 1, alpha: float = 1) -> Value:
+    """beta·bias + alpha·(a · b) for a vector b."""
+    return _plus(ctx, bias, _vector(ctx, a, b).expr, beta, alpha)
+
+
+@lowers("aten.dot.default")
+def _dot(ctx: Context, a: Value, b: Value) -> Value:
+    """The inner product of two vectors."""
+    return _vector(ctx, unsqueeze(a, 0), b)
+
+
+# Sums
+
+
+def _dims(value: Value, dims: Sequence[int] | int | None) -> list[int]:
+    rank = len(value.shape)
+    if dims is None or dims == []:
+        return list(range(rank))
+    return sorted(dimension(d, rank) for d in ([dims] if isinstance(dims, int) else dims)) if rank else []
+
+
+def _total(ctx: Context, a: Value, dims: Sequence[int] | int | None, dtype: str) -> Value:
+    """The sum over ``dims``, which go away."""
+    over = _dims(a, dims)
+    if dtype == "f32":
+        value = Value(a.shape, "f32", ctx.expand(a, "f32", a.shape))
+        length = prod(a.shape[d] for d in over)
+        return sum_(ctx.builder, merge_last(ctx.builder, ctx.builder.keep(value) if length > 1 else value, over))
+    return integer_sum(ctx.builder, merge_last(ctx.builder, a, over))
+
+
+@lowers("aten.sum.default", "aten.sum.dim_IntList")
+def _sum(ctx: Context, a: Value, dims: Sequence[int] | int | None = None, keepdim: bool = False, **_: Any) -> Value:
+    """The sum over some dimensions."""
+    return reshape(ctx.builder, _total(ctx, a, dims, ctx.dtype), ctx.shape)
+
+
+@lowers("aten.mean.default", "aten.mean.dim")
+def _mean(ctx: Context, a: Value, dims: Sequence[int] | int | None = None, keepdim: bool = False, **_: Any) -> Value:
+    """The mean over some dimensions."""
+    count = prod(a.shape[d] for d in _dims(a, dims))
+    total = reshape(ctx.builder, _total(ctx, a, dims, "f32"), ctx.shape)
+    return ctx.value(apply("fdiv", total.expr, real(count)))
+
+
+@lowers("aten.amax.default")
+def _amax(ctx: Context, a: Value, dims: Sequence[int] | int | None = None, keepdim: bool = False) -> Value:
+    """The largest element over some dimensions."""
+    return reshape(ctx.builder, amax(ctx.builder, merge_last(ctx.builder, ctx.builder.keep(a), _dims(a, dims))), ctx.shape)
+
+
+@lowers("aten.amin.default")
+def _amin(ctx: Context, a: Value, dims: Sequence[int] | int | None = None, keepdim: bool = False) -> Value:
+    """The smallest element over some dimensions."""
+    if a.dtype != "f32":
+        ctx.refuse(f"{a.dtype} has no lowering: convert to float32 first")
+    flipped = Value(a.shape, "f32", functions.negative(a.expr))
+    best = amax(ctx.builder, merge_last(ctx.builder, ctx.builder.keep(flipped), _dims(a, dims)))
+    return reshape(ctx.builder, Value(best.shape, "f32", functions.negative(best.expr)), ctx.shape)
+
+
+# Softmax and what is built on it
+
+
+def _softmax_parts(ctx: Context, a: Value, dim: int) -> tuple[Value, Value, int]:
+    """(x - max, Σ exp(x - max) with ``dim`` kept as size 1, dim)."""
+    d = dimension(dim, len(a.shape))
+    value = ctx.builder.keep(Value(a.shape, "f32", ctx.expand(a, "f32", a.shape)))
+    best = unsqueeze(amax(ctx.builder, merge_last(ctx.builder, value, [d])), d) if a.shape else value
+    centred = Value(a.shape, "f32", apply("fsub", value.expr, expand(ctx.builder, best, a.shape).expr))
+    powers = Value(a.shape, "f32", functions.exp(centred.expr))
+    total = fixed_sum(ctx.builder, merge_last(ctx.builder, powers, [d] if a.shape else []))
+    return centred, unsqueeze(total, d) if a.shape else total, d
+
+
+@lowers("aten._softmax.default")
+def _softmax(ctx: Context, a: Value, dim: int, half_to_float: bool = False) -> Value:
+    """exp(a - max) over its sum along a dimension."""
+    centred, total, _ = _softmax_parts(ctx, a, dim)
+    return ctx.value(apply("fdiv", functions.exp(centred.expr), expand(ctx.builder, total, a.shape).expr))
+
+
+@lowers("aten._log_softmax.default")
+def _log_softmax(ctx: Context, a: Value, dim: int, half_to_float: bool = False) -> Value:
+    """(a - max) - log Σ exp(a - max) along a dimension."""
+    centred, total, _ = _softmax_parts(ctx, a, dim)
+    log = Value(total.shape, "f32", functions.log(total.expr))
+    return ctx.value(apply("fsub", centred.expr, expand(ctx.builder, log, a.shape).expr))
+
+
+@lowers("aten._log_softmax_backward_data.default")
+def _log_softmax_backward(ctx: Context, gradient: Value, output: Value, dim: int, _: Any) -> Value:
+    """The gradient of _log_softmax: g - exp(output)·Σ g."""
+    total = _kept_sum(ctx, gradient, dim)
+    return ctx.value(apply("fsub", gradient.expr, apply("fmul", functions.exp(output.expr), total)))
+
+
+@lowers("aten._softmax_backward_data.default")
+def _softmax_backward(ctx: Context, gradient: Value, output: Value, dim: int, _: Any) -> Value:
+    """The gradient of _softmax: output·(g - Σ g·output)."""
+    product = Value(ctx.shape, "f32", apply("fmul", gradient.expr, output.expr))
+    return ctx.value(apply("fmul", output.expr, apply("fsub", gradient.expr, _kept_sum(ctx, product, dim))))
+
+
+def _kept_sum(ctx: Context, value: Value, dim: int) -> Expr:
+    d = dimension(dim, len(value.shape))
+    total = _total(ctx, value, [d], "f32")
+    return expand(ctx.builder, unsqueeze(total, d) if value.shape else total, value.shape).expr
+
+
+REDUCTIONS = {0: "none", 1: "mean", 2: "sum"}
+
+
+def _weights(ctx: Context, target: Value, weight: Value | None, ignore_index: int) -> Value:
+    """The weight of each target: 0 where ignored or outside, else 1 or the class's weight."""
+    counted = apply("xor32", apply("eq64", target.expr, ignore_index), 1)
+    if weight is None:
+        return Value(target.shape, "f32", apply("scaled", counted, 0))
+    picked = ctx.builder.gather(weight, target)
+    return Value(target.shape, "f32", apply("select32", counted, picked.expr, 0))
+
+
+@lowers("aten.nll_loss_forward.default")
+def _nll_loss(
+    ctx: Context, a: Value, target: Value, weight: Value | None, reduction: int, ignore_index: int
+) -> tuple[Value, Value]:
+    """Negative log likelihood of the target classes, [N, C] or [C]; also the total weight."""
+    classes = len(a.shape) - 1
+    flat = row_index(ctx, unsqueeze(target, classes), a, classes)
+    picked = ctx.builder.gather(reshape(ctx.builder, a, (a.count,)), reshape(ctx.builder, flat, target.shape))
+    counted = apply("xor32", apply("eq64", target.expr, ignore_index), 1)
+    each = _weights(ctx, target, weight, ignore_index)
+    lost = picked.expr if weight is None else apply("fmul", each.expr, picked.expr)
+    losses = Value(target.shape, "f32", apply("select32", counted, functions.negative(lost), 0))
+    if weight is None:
+        count = integer_sum(ctx.builder, reshape(ctx.builder, Value(target.shape, "bool", counted), (target.count,)))
+        total = Value((), "f32", apply("scaled", count.expr, 0))
+    else:
+        total = _total(ctx, each, None, "f32")
+    if REDUCTIONS[reduction] == "none":
+        return losses, Value((), "f32", real(0.0))
+    summed = _total(ctx, losses, None, "f32")
+    if REDUCTIONS[reduction] == "mean":
+        summed = Value((), "f32", apply("fdiv", summed.expr, total.expr))
+    return summed, total
+
+
+@lowers("aten.nll_loss_backward.default")
+def _nll_loss_backward(
+    ctx: Context, gradient: Value, a: Value, target: Value, weight: Value | None, reduction: int, ignore_index: int, total: Value
+) -> Value:
+    """The gradient of nll_loss_forward: minus the weight at the target class, 0 elsewhere."""
+    each = _weights(ctx, target, weight, ignore_index)
+    upstream = expand(ctx.builder, gradient, target.shape).expr
+    if REDUCTIONS[reduction] == "mean":
+        upstream = apply("fdiv", upstream, expand(ctx.builder, total, target.shape).expr)
+    value = Value(target.shape, "f32", functions.negative(apply("fmul", upstream, each.expr)))
+    classes = len(a.shape) - 1
+    value, index = (expand(ctx.builder, unsqueeze(x, classes), a.shape) for x in (ctx.builder.keep(value), target))
+    hit = apply("eq64", index.expr, position(a.shape, classes).expr)
+    return ctx.value(apply("select32", hit, value.expr, 0))

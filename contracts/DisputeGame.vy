@@ -22,6 +22,7 @@ MAX_SECONDS: constant(uint256) = 2**32 - 1
 MAX_TENSOR_LEAVES: constant(uint256) = 2**32
 U8: constant(uint256) = 2**8 - 1
 U32: constant(uint256) = 2**32 - 1
+U40: constant(uint256) = 2**40 - 1
 U64: constant(uint256) = 2**64 - 1
 
 
@@ -180,6 +181,8 @@ def show_step(
     disputed: ITaskRegistry.Segment = staticcall registry.segment(state.job, state.segment)
     state = self._show(game, state, disputed, step, before, before_proof, after, after_proof)
     self._save(game, state)
+    # The descent that found the step is over.
+    self._records[game].descent = 0
 
 
 @external
@@ -224,12 +227,11 @@ def demand_tensor(
     tensor: uint256 = 0
     size: uint256 = 0
     tensor, size = staticcall referee.locate(step, node, output)
-    self._check(tensor_root, tensor, step.tensor_count, trace_proof, step.trace_root)
+    merkle.check(tensor_root, tensor, step.tensor_count, trace_proof, step.trace_root)
     assert size <= MAX_TENSOR_LEAVES * merkle.LEAF_BYTES, "game: tensor too large"
     # A tensor without bytes has one empty leaf.
     count: uint256 = max((size + merkle.LEAF_BYTES - 1) // merkle.LEAF_BYTES, 1)
-    last_leaf: uint256 = size - (count - 1) * merkle.LEAF_BYTES
-    state = self._demand(game, state, IDisputeGame.Tree.TENSOR, tensor_root, count, last_leaf, tensor)
+    state = self._demand(game, state, IDisputeGame.Tree.TENSOR, tensor_root, count, tensor, size)
     self._save(game, state)
 
 
@@ -380,7 +382,13 @@ def reveal(game: uint256, children: DynArray[bytes32, 16], siblings: DynArray[by
     state.phase = IDisputeGame.Phase.CHALLENGER
     self._save(game, state)
     log IDisputeGame.Revealed(
-        game=game, tree=descent.tree, node=node, height=descent.height, position=descent.position, children=children
+        game=game,
+        tree=descent.tree,
+        tensor=descent.tensor,
+        node=node,
+        height=descent.height,
+        position=descent.position,
+        children=children,
     )
 
 
@@ -394,14 +402,13 @@ def reveal_leaf(game: uint256, data: Bytes[256], siblings: DynArray[bytes32, 4])
     descent: IDisputeGame.Descent = self._load_descent(game)
     assert len(siblings) == descent.height, "game: wrong proof length"
     position: uint256 = (descent.position << descent.height) + descent.picked
-    size: uint256 = descent.last_leaf if position + 1 == descent.count else merkle.LEAF_BYTES
-    assert len(data) == size, "game: wrong leaf length"
+    assert len(data) == min(merkle.LEAF_BYTES, descent.size - position * merkle.LEAF_BYTES), "game: wrong leaf length"
     assert merkle.fold(merkle.leaf_digest(data), descent.picked, siblings) == descent.node, "game: wrong leaf"
     descent.tree = empty(IDisputeGame.Tree)
     self._save_descent(game, descent)
     state.phase = IDisputeGame.Phase.CHALLENGER
     self._save(game, state)
-    log IDisputeGame.LeafRevealed(game=game, position=position, data=data)
+    log IDisputeGame.LeafRevealed(game=game, tensor=descent.tensor, position=position, data=data)
 
 
 # Ends that anyone may bring about
@@ -539,8 +546,8 @@ def _show(
 ) -> State:
     state: State = shown
     assert step < disputed.steps, "game: no such step"
-    self._check(before, step, disputed.steps + 1, before_proof, disputed.history_root)
-    self._check(after, step + 1, disputed.steps + 1, after_proof, disputed.history_root)
+    merkle.check(before, step, disputed.steps + 1, before_proof, disputed.history_root)
+    merkle.check(after, step + 1, disputed.steps + 1, after_proof, disputed.history_root)
     self._records[game].before = before
     self._records[game].after = after
     state.shown = True
@@ -558,8 +565,8 @@ def _demand(
     tree: IDisputeGame.Tree,
     root: bytes32,
     count: uint256,
-    last_leaf: uint256,
     tensor: uint256,
+    size: uint256,
 ) -> State:
     """
     @notice Start down a tree.
@@ -568,7 +575,8 @@ def _demand(
     assert tree not in state.descended, "game: tree already descended"
     state.descended |= tree
     height: uint256 = merkle.depth_of(count)
-    only_leaf: bool = tree == IDisputeGame.Tree.TENSOR and height == 0
+    only_leaf: bool = height == 0
+    assert not only_leaf or tree == IDisputeGame.Tree.TENSOR, "game: nothing to reveal"
     state.phase = IDisputeGame.Phase.LEAF if only_leaf else IDisputeGame.Phase.CHILDREN
     self._save_descent(
         game,
@@ -578,8 +586,9 @@ def _demand(
             height=height,
             position=0,
             count=count,
-            last_leaf=last_leaf,
             picked=0 if only_leaf else ITSELF,
+            tensor=tensor,
+            size=size,
         ),
     )
     log IDisputeGame.Demanded(game=game, tree=tree, root=root, count=count, tensor=tensor)
@@ -630,17 +639,6 @@ def _step(game: uint256, state: State) -> IReferee.Step:
 @view
 def _trace(state: State) -> bytes32:
     return self._traces[state.job][state.segment][state.step]
-
-
-@internal
-@pure
-def _check(leaf: bytes32, index: uint256, count: uint256, proof: DynArray[bytes32, 32], root: bytes32):
-    """
-    @notice Require that `leaf` is number `index` of the `count` leaves under `root`.
-    """
-    assert index < count, "game: no such leaf"
-    assert len(proof) == merkle.depth_of(count), "game: wrong proof length"
-    assert merkle.fold(leaf, index, proof) == root, "game: wrong proof"
 
 
 @internal
@@ -703,17 +701,18 @@ def _save(game: uint256, state: State):
 @view
 def _load_descent(game: uint256) -> IDisputeGame.Descent:
     """
-    @notice A descent, from two words: the node, and tree 8 bits, height 8, picked 8, last leaf 16, position 40, count 40.
+    @notice A descent, from two words: the node, and tree 8 bits, height 8, picked 8, position 40, count 40, tensor 32, size 48.
     """
     word: uint256 = self._records[game].descent
     return IDisputeGame.Descent(
         tree=convert(word & U8, IDisputeGame.Tree),
         node=self._records[game].node,
         height=(word >> 8) & U8,
-        position=(word >> 40) & (2**40 - 1),
-        count=word >> 80,
-        last_leaf=(word >> 24) & (2**16 - 1),
+        position=(word >> 24) & U40,
+        count=(word >> 64) & U40,
         picked=(word >> 16) & U8,
+        tensor=(word >> 104) & U32,
+        size=word >> 136,
     )
 
 
@@ -724,7 +723,8 @@ def _save_descent(game: uint256, descent: IDisputeGame.Descent):
         convert(descent.tree, uint256)
         | (descent.height << 8)
         | (descent.picked << 16)
-        | (descent.last_leaf << 24)
-        | (descent.position << 40)
-        | (descent.count << 80)
+        | (descent.position << 24)
+        | (descent.count << 64)
+        | (descent.tensor << 104)
+        | (descent.size << 136)
     )

@@ -249,11 +249,8 @@ def post_segment(
     steps: uint256 = 0
     last: bool = False
     first, steps, last = self._steps_of(job, segment)
-    depth: uint256 = merkle.depth_of(steps + 1)
-    assert len(start_proof) == depth and len(end_proof) == depth, "registry: wrong proof length"
-    start: bytes32 = self._state(job, segment)
-    assert merkle.fold(start, 0, start_proof) == history_root, "registry: wrong start state"
-    assert merkle.fold(end_state, steps, end_proof) == history_root, "registry: wrong end state"
+    merkle.check(self._state(job, segment), 0, steps + 1, start_proof, history_root)
+    merkle.check(end_state, steps, steps + 1, end_proof, history_root)
 
     window_end: uint256 = block.timestamp + life.challenge_window
     self._commitments[job][segment] = Commitment(history_root=history_root, end_state=end_state, window_end=window_end)

@@ -1,0 +1,126 @@
+"""Puts the contracts on a chain, and finds them again: an ``AddressBook`` says where they are and with which parameters."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from web3 import Web3
+
+from bisection.errors import ChainMismatch, UsageError
+from contracts.bindings import DisputeGame, Referee, TaskRegistry, plain
+from contracts.build import Artifact, artifact
+from contracts.sender import Call, TransactionSender
+
+__all__ = ["AddressBook", "Deployment", "Parameters", "attach", "deploy"]
+
+ETHER = 10**18
+DAY = 24 * 60 * 60
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a deployment fixes for all its jobs and games.
+
+    burn_share        of a slashed stake, in basis points: what a trainer loses for certain that challenges itself
+    bond              in wei: more than a whole game costs the trainer in gas
+    trainer_clock     the trainer's time for all its moves in one game, in seconds
+    challenger_clock  the challenger's, in seconds
+    """
+
+    burn_share: int = 2_000
+    bond: int = ETHER // 5
+    trainer_clock: int = 2 * DAY
+    challenger_clock: int = 2 * DAY
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.burn_share <= 10_000:
+            raise UsageError(f"a burn share of {self.burn_share} basis points is not between 0 and 10,000")
+        if self.bond < 1:
+            raise UsageError("the bond is at least 1 wei")
+        if not (1 <= self.trainer_clock < 2**32 and 1 <= self.challenger_clock < 2**32):
+            raise UsageError("a clock holds at least 1 second and less than 2^32")
+
+
+@dataclass(frozen=True)
+class AddressBook:
+    """Where a deployment is: its chain, the addresses, and ``block``, before which there are no events of it."""
+
+    chain_id: int
+    registry: str
+    game: str
+    referee: str
+    block: int
+    parameters: Parameters
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> AddressBook:
+        """The address book that lies at ``path``. Raises UsageError when there is none."""
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**(document | {"parameters": Parameters(**document["parameters"])}))
+        except OSError as error:
+            raise UsageError(f"the address book {path} cannot be read: {error.strerror}") from None
+        except (ValueError, TypeError, KeyError):
+            raise UsageError(
+                f"{path} is no address book; its fields are {', '.join(field.name for field in fields(cls))}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The contracts of an address book, ready to use."""
+
+    book: AddressBook
+    registry: TaskRegistry
+    game: DisputeGame
+    referee: Referee
+
+
+def deploy(sender: TransactionSender, parameters: Parameters | None = None, referee: Artifact | None = None) -> AddressBook:
+    """Put all contracts on the sender's chain. ``referee`` stands in for the real one in tests."""
+    parameters = parameters or Parameters()
+    first = sender.web3.eth.block_number + 1
+    judge = _create(sender, referee or artifact("Referee"))
+    registry = _create(sender, artifact("TaskRegistry"), parameters.burn_share)
+    game = _create(
+        sender, artifact("DisputeGame"), registry, judge, parameters.bond, parameters.trainer_clock, parameters.challenger_clock
+    )
+    TaskRegistry(sender.web3, registry, sender).set_game(game)
+    return AddressBook(sender.web3.eth.chain_id, registry, game, judge, first, parameters)
+
+
+def _create(sender: TransactionSender, built: Artifact, *args: Any) -> str:
+    factory = sender.web3.eth.contract(abi=built.abi, bytecode=built.bytecode)
+    data = factory.constructor(*plain(args)).data_in_transaction
+    receipt = sender.send(Call(f"deploy {built.name}", None, bytes.fromhex(data[2:])))
+    address = receipt["contractAddress"]
+    assert address is not None
+    return str(address)
+
+
+def attach(web3: Web3, book: AddressBook, sender: TransactionSender | None = None) -> Deployment:
+    """The contracts of ``book``; with ``sender`` they can be acted on.
+
+    Raises ChainMismatch when ``web3`` is another chain, or when what lives at the addresses is not this deployment.
+    """
+    found = web3.eth.chain_id
+    if found != book.chain_id:
+        raise ChainMismatch(f"the address book is for chain {book.chain_id}, the node is on chain {found}; change one of them")
+    for name in ("registry", "game", "referee"):
+        if not web3.eth.get_code(Web3.to_checksum_address(getattr(book, name))):
+            raise ChainMismatch(
+                f"there is no contract at {getattr(book, name)}, where the address book has the {name}; deploy again"
+            )
+    registry, game = TaskRegistry(web3, book.registry, sender), DisputeGame(web3, book.game, sender)
+    stated = (book.game, book.registry, book.referee, book.parameters)
+    actual = (registry.game(), game.registry(), game.referee(), Parameters(registry.burn_share(), game.bond, *game.clocks))
+    if stated != actual:
+        raise ChainMismatch("the contracts are joined otherwise than the address book says; it belongs to another deployment")
+    return Deployment(book, registry, game, Referee(web3, book.referee, sender))

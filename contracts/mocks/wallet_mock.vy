@@ -1,0 +1,40 @@
+# pragma version 0.4.3
+# @title A contract wallet that can refuse payments, or call back into whoever pays it
+# @license Apache-2.0
+
+owner: public(address)
+refuses: public(bool)
+callback: Bytes[4]
+called_back: public(bool)
+
+
+@deploy
+def __init__():
+    self.owner = msg.sender
+
+
+@external
+@payable
+def execute(target: address, data: Bytes[4096], amount: uint256):
+    """
+    @notice Call `target` as this wallet.
+    """
+    assert msg.sender == self.owner, "wallet: not the owner"
+    raw_call(target, data, value=amount)
+
+
+@external
+def behave(refuses: bool, callback: Bytes[4]):
+    """
+    @notice How to take payments from now on: refuse them, and call the payer's function `callback` first, if it is not empty.
+    """
+    self.refuses = refuses
+    self.callback = callback
+
+
+@external
+@payable
+def __default__():
+    assert not self.refuses, "wallet: refused"
+    if len(self.callback) != 0:
+        self.called_back = raw_call(msg.sender, self.callback, revert_on_failure=False)

@@ -17,9 +17,9 @@ from bisection.boundary import Array, bind, metrics_of, next_state
 from bisection.errors import UsageError
 from bisection.program import Dot, Gather, Input, Map, Node, Output, Program, Read, Reduce, ScatterAdd
 from bisection.scalar import BY_CODE, ScalarProgram
-from trainer.faces import INSTRUCTIONS, TORCH_TYPES, VIEWS, canonical, view
+from trainer.faces import TORCH_TYPES, VIEWS, canonical, face_of, view
 
-__all__ = ["Executor"]
+__all__ = ["Executor", "prepare_scalar"]
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
 Tamper = Callable[[int, list[Array]], list[Array]]
@@ -28,8 +28,9 @@ Tamper = Callable[[int, list[Array]], list[Array]]
 class Executor:
     """Runs a program's steps.
 
-    ``data`` maps the program's data names to numpy arrays or tensors of the declared type and shape. ``device`` is a torch device. States go in
-    and come out as numpy arrays by name. Raises ProgramError when data or a state does not fit, UsageError for a device that is not there.
+    ``data`` maps the program's data names to numpy arrays or tensors of the declared type and shape. ``device`` is a torch device.
+    States go in and come out as numpy arrays by name. Raises ProgramError when data or a state does not fit, UsageError for a
+    device that is not there.
     """
 
     def __init__(self, program: Program, data: Mapping[str, Any], device: str = "cpu") -> None:
@@ -90,7 +91,7 @@ def _prepare_map(node: Map, device: torch.device) -> Run:
         for own, size in enumerate(node.iteration)
     ]
     reads = [_prepare_read(read, ref.count, node.iteration, grid) for read, ref in zip(node.reads, node.inputs, strict=True)]
-    scalar = _prepare_scalar(node.scalar, grid, device)
+    scalar = prepare_scalar(node.scalar, grid, device)
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:
         results = scalar([_widened(read(x)) for read, x in zip(reads, inputs, strict=True)])
@@ -107,7 +108,7 @@ def _prepare_read(read: Read, count: int, shape: Sequence[int], grid: Sequence[T
     ends = [stride * (size - 1) for stride, size in zip(read.strides, shape, strict=True)]
     low = read.base + sum(min(end, 0) for end in ends)
     high = read.base + sum(max(end, 0) for end in ends)
-    if not read.conditions and 0 <= low and high < count and min(read.strides, default=0) >= 0:
+    if not read.conditions and low >= 0 and high < count and min(read.strides, default=0) >= 0:
         sizes = [1 if stride == 0 else size for stride, size in zip(read.strides, shape, strict=True)]
         return lambda x: x.as_strided(sizes, read.strides, read.base)
 
@@ -124,25 +125,42 @@ def _prepare_read(read: Read, count: int, shape: Sequence[int], grid: Sequence[T
     return lambda x: torch.where(inside, x[at], torch.zeros((), dtype=x.dtype, device=x.device))
 
 
-def _prepare_scalar(scalar: ScalarProgram, grid: Sequence[Tensor], device: torch.device) -> Callable[[list[Tensor]], list[Tensor]]:
+Fetch = Callable[[Sequence[Tensor]], Tensor]
+
+
+def prepare_scalar(scalar: ScalarProgram, grid: Sequence[Tensor], device: torch.device) -> Callable[[list[Tensor]], list[Tensor]]:
+    """The scalar program as a function from the values read to the results, all as registers that broadcast together."""
     constants = [torch.tensor(c, dtype=torch.int64, device=device) for c in scalar.constants]
     fixed: list[Tensor] = [*grid, *constants]
     base = scalar.reads + len(fixed)
+    known = dict(zip(range(base - len(constants), base), scalar.constants, strict=True))
     rows = [BY_CODE[op.code] for op in scalar.ops]
     # A float result whose bits are seen (stored, or read as an integer) must have the canonical NaN.
     seen = set(scalar.results)
     for op, row in zip(scalar.ops, rows, strict=True):
         seen |= {r for r, kind in zip(op.operands, row.operands, strict=True) if kind != "F"}
+
+    def fetch(register: int, kind: str) -> Fetch:
+        if register in known:
+            value = view(constants[register - base], kind)
+            return lambda registers: value
+        return lambda registers: view(registers[register], kind)
+
     plan = [
-        (INSTRUCTIONS[row.name], list(zip(op.operands, row.operands, strict=True)), row.result, base + i in seen)
+        (
+            face_of(row.name, known.get(op.b)),
+            [fetch(r, kind) for r, kind in zip(op.operands, row.operands, strict=True)],
+            VIEWS[row.result],
+            row.result == "F" and base + i in seen,
+        )
         for i, (op, row) in enumerate(zip(scalar.ops, rows, strict=True))
     ]
 
     def run(values: list[Tensor]) -> list[Tensor]:
         registers = [*values, *fixed]
-        for face, operands, result, bits_seen in plan:
-            value = face(*(view(registers[r], kind) for r, kind in operands))
-            registers.append(canonical(value) if result == "F" and bits_seen else value.to(VIEWS[result]))
+        for face, operands, dtype, float_bits_seen in plan:
+            value = face(*[operand(registers) for operand in operands])
+            registers.append(canonical(value) if float_bits_seen else value.to(dtype))
         return [registers[r] for r in scalar.results]
 
     return run

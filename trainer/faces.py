@@ -1,7 +1,7 @@
 """The torch face of every scalar instruction: the same bits as bisection/reference.py, on any device and thread count.
 
-Only torch functions whose result IEEE 754 or integer arithmetic fixes are called here; docs/numerics.md lists the ones that vary. Operands are
-float32 (F), int32 (W) or int64 (L) tensors that broadcast together.
+Only torch functions whose result IEEE 754 or integer arithmetic fixes are called here; docs/numerics.md lists the ones that vary.
+Operands are float32 (F), int32 (W) or int64 (L) tensors that broadcast together.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["INSTRUCTIONS", "TORCH_TYPES", "VIEWS", "canonical", "view"]
+__all__ = ["INSTRUCTIONS", "TORCH_TYPES", "VIEWS", "canonical", "face_of", "view"]
 
 VIEWS = {"F": torch.float32, "W": torch.int32, "L": torch.int64}
 TORCH_TYPES = {"f32": torch.float32, "i8": torch.int8, "i16": torch.int16, "i32": torch.int32, "i64": torch.int64}
@@ -123,3 +123,16 @@ INSTRUCTIONS: dict[str, Face] = {
     **_integer_family("64"),
 }
 """By name. A NaN result may have any bits: the executor makes it canonical where the bits can be seen."""
+
+
+def face_of(name: str, amount: int | None = None) -> Face:
+    """The face of instruction ``name``; ``amount`` is the second operand where it is a constant, which makes shifts cheap."""
+    kind, width = name[:-2], 64 if name.endswith("64") else 32
+    if amount is None or kind not in ("shl", "shr", "ushr") or not 0 < amount < width:
+        return INSTRUCTIONS[name]
+    if kind == "shl":
+        return lambda a, b: a << amount
+    if kind == "shr":
+        return lambda a, b: a >> amount
+    low_bits = (1 << (width - amount)) - 1
+    return lambda a, b: (a >> amount) & low_bits

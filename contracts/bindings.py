@@ -14,8 +14,8 @@ from typing import Any, ClassVar, TypeVar, cast, get_type_hints
 
 from eth_abi.abi import encode
 from eth_typing import ChecksumAddress
-from eth_utils.crypto import keccak
 from eth_utils.abi import get_abi_output_types
+from eth_utils.crypto import keccak
 from web3 import Web3
 from web3.logs import DISCARD
 from web3.types import TxReceipt
@@ -168,7 +168,7 @@ class DescentView:
 
 @dataclass(frozen=True)
 class GameView:
-    """A game. Clocks hold the seconds left at ``moved_at``, ``step`` counts within the segment, ``trace_root`` is zero until posted."""
+    """A game. Clocks hold the seconds left at ``moved_at``; ``step`` counts within the segment; ``trace_root`` is zero at first."""
 
     job: int
     segment: int
@@ -203,7 +203,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def build(kind: type[T], value: Any) -> T:
-    """``value`` from the ABI decoder as a ``kind``: a dataclass (from a tuple or a mapping), enumeration, address, bytes or tuple."""
+    """``value`` from the ABI decoder as a ``kind``: a dataclass (from a tuple or mapping), enumeration, address, bytes or tuple."""
     if is_dataclass(kind):
         names = [field.name for field in fields(kind)]
         values = [value[name] for name in names] if isinstance(value, Mapping) else value

@@ -39,7 +39,7 @@ class NodeProvider(HTTPProvider):
             return super().make_request(method, params)
         except (requests.RequestException, BadResponseFormat, ValueError) as error:
             raise UnavailableError(
-                f"the node at {_host(str(self.endpoint_uri))} gave no usable answer ({type(error).__name__}); check that it runs and the URL"
+                f"the node at {_host(str(self.endpoint_uri))} gives no answer ({type(error).__name__}); check the URL"
             ) from None
 
 
@@ -145,8 +145,8 @@ def pass_time(web3: Web3, seconds: int) -> None:
     Raises UnavailableError on a chain whose time is nobody's to move.
     """
     if isinstance(web3.provider, LocalProvider):
-        # eth-tester names the time of the block after the one that it mines.
-        web3.provider.ethereum_tester.time_travel(now(web3) + seconds + 1)
+        # eth-tester is told the time of the block after the one that it mines.
+        cast(EthereumTester, web3.provider.ethereum_tester).time_travel(now(web3) + seconds + 1)
         return
     for method, params in (("evm_increaseTime", [seconds]), ("evm_mine", [])):
         answer = web3.provider.make_request(RPCEndpoint(method), params)

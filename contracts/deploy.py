@@ -113,11 +113,9 @@ def attach(web3: Web3, book: AddressBook, sender: TransactionSender | None = Non
     found = web3.eth.chain_id
     if found != book.chain_id:
         raise ChainMismatch(f"the address book is for chain {book.chain_id}, the node is on chain {found}; change one of them")
-    for name in ("registry", "game", "referee"):
-        if not web3.eth.get_code(Web3.to_checksum_address(getattr(book, name))):
-            raise ChainMismatch(
-                f"there is no contract at {getattr(book, name)}, where the address book has the {name}; deploy again"
-            )
+    for address in (book.registry, book.game, book.referee):
+        if not web3.eth.get_code(Web3.to_checksum_address(address)):
+            raise ChainMismatch(f"there is no contract at {address}; the address book is of another chain or of one since reset")
     registry, game = TaskRegistry(web3, book.registry, sender), DisputeGame(web3, book.game, sender)
     stated = (book.game, book.registry, book.referee, book.parameters)
     actual = (registry.game(), game.registry(), game.referee(), Parameters(registry.burn_share(), game.bond, *game.clocks))

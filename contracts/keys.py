@@ -47,13 +47,14 @@ def load_key(path: Path, password_file: Path) -> LocalAccount:
         raise KeyfileError(f"the key file {path} is open to other users; run: chmod 600 {path}")
     password = _password(password_file)
     try:
-        return Account.from_key(Account.decrypt(json.loads(document), password))
+        account: LocalAccount = Account.from_key(Account.decrypt(json.loads(document), password))
     except ValueError as error:
         if "MAC mismatch" in str(error):
             raise KeyfileError(f"the password in {password_file} does not open {path}") from None
         raise KeyfileError(f"{path} is not an encrypted key file") from None
     except (TypeError, KeyError, AttributeError, NotImplementedError):
         raise KeyfileError(f"{path} is not an encrypted key file") from None
+    return account
 
 
 def _password(path: Path) -> str:

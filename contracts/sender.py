@@ -1,7 +1,7 @@
-"""Sends transactions and sees them through: explicit nonces, estimated gas, fees that rise until a block takes them, confirmations.
+"""Sends transactions and sees them through: explicit nonces, estimated gas, fees that rise until a block takes them.
 
-The sender knows no contract. A ``Call`` says what is to be done; ``simulate`` asks a node what it would do, ``TransactionSender.send``
-does it.
+The sender knows no contract. A ``Call`` says what is to be done; ``simulate`` asks a node what that would do, and
+``TransactionSender.send`` does it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
@@ -78,7 +78,7 @@ class _Delivery:
 
 
 def simulate(web3: Web3, call: Call, account: str | None = None) -> bytes:
-    """What ``call`` would return if ``account``, or anybody, sent it now. Raises TransactionFailed with the reason if it would revert."""
+    """What ``call`` would return to ``account``, or to anybody. Raises TransactionFailed with the reason if it would revert."""
     try:
         return bytes(web3.eth.call(_draft(call, account)))
     except Web3Exception as error:
@@ -112,7 +112,7 @@ class TransactionSender:
     resend_after    seconds without a receipt after which the transaction is sent again with higher fees
     max_broadcasts  how often that is done
     poll            seconds between looks for a receipt
-    retries         how often an unreachable node is asked again, first after ``backoff`` seconds, then after twice as long each time
+    retries         how often an unreachable node is asked again, after ``backoff`` seconds and then after twice as long each time
     """
 
     def __init__(
@@ -199,16 +199,13 @@ class TransactionSender:
 
     def _broadcast(self, delivery: _Delivery) -> bool:
         """Hand the transaction to the node. False when the node wants higher fees at once."""
-        signed = self._account.sign_transaction(
-            {
-                **_draft(delivery.call, self.address),
-                "chainId": self._ask(lambda: self.web3.eth.chain_id),
-                "nonce": Nonce(delivery.nonce),
-                "gas": delivery.gas,
-                "maxPriorityFeePerGas": Wei(delivery.tip),
-                "maxFeePerGas": Wei(delivery.cap),
-            }
-        )
+        draft = _draft(delivery.call, self.address)
+        draft["chainId"] = self._ask(lambda: self.web3.eth.chain_id)
+        draft["nonce"] = Nonce(delivery.nonce)
+        draft["gas"] = delivery.gas
+        draft["maxPriorityFeePerGas"] = Wei(delivery.tip)
+        draft["maxFeePerGas"] = Wei(delivery.cap)
+        signed = self._account.sign_transaction(cast(dict[str, Any], draft))
         if self._journal is not None:
             self._journal(Intent(delivery.call, delivery.nonce, bytes(signed.hash)))
         delivery.hashes.append(signed.hash)

@@ -1,0 +1,145 @@
+"""A job's material: publishing program, data and initial state, and loading them from a place that nobody trusts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from bisection.boundary import LITTLE_ENDIAN, Array, bind, state_roots
+from bisection.errors import NumericsMismatch, VerificationError
+from bisection.merkle import Tree
+from bisection.program import DTYPES, NUMERICS_VERSION, Program, TensorSpec
+from trainer.store import Source, Store, byte_view, root_of
+
+__all__ = ["Commitments", "JobRoots", "Material", "commit", "load", "load_state", "publish", "publish_state"]
+
+
+class JobRoots(Protocol):
+    """The part of a job's specification that says what its material is (docs/protocol.md, "A job")."""
+
+    @property
+    def program_root(self) -> bytes:
+        """The program's root, 32 bytes."""
+
+    @property
+    def node_count(self) -> int:
+        """The number of the program's nodes."""
+
+    @property
+    def tensor_count(self) -> int:
+        """The number of tensors in a trace."""
+
+    @property
+    def initial_state(self) -> bytes:
+        """The root of state 0, 32 bytes."""
+
+    @property
+    def state_count(self) -> int:
+        """The number of tensors in a state."""
+
+    @property
+    def data_root(self) -> bytes:
+        """The root over the roots of the data tensors, 32 bytes; EMPTY without data."""
+
+    @property
+    def data_count(self) -> int:
+        """The number of data tensors."""
+
+    @property
+    def numerics_version(self) -> int:
+        """The meaning of the numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commitments:
+    """The JobRoots of some material."""
+
+    program_root: bytes
+    node_count: int
+    tensor_count: int
+    initial_state: bytes
+    state_count: int
+    data_root: bytes
+    data_count: int
+    numerics_version: int = NUMERICS_VERSION
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a job's steps are a function of: the program, state 0 and the data, by name, in the declared types and shapes."""
+
+    program: Program
+    state: Mapping[str, Array]
+    data: Mapping[str, Array]
+
+
+def commit(program: Program, state: Mapping[str, Array], data: Mapping[str, Array]) -> Commitments:
+    """The roots and counts of a job on this material. Raises ProgramError when state or data do not fit the program."""
+    boundary = bind(program, state, data)
+    state_root, data_root = (Tree([root_of(byte_view(array)) for array in boundary[kind]]).root for kind in ("state", "data"))
+    return _commitments(program, state_root, data_root)
+
+
+def publish(store: Store, program: Program, state: Mapping[str, Array], data: Mapping[str, Array]) -> Commitments:
+    """Put everything that a trainer needs to claim the job into ``store``. Raises ProgramError when state or data do not fit."""
+    boundary = bind(program, state, data)
+    store.put_program(program)
+    return _commitments(program, _publish_tensors(store, boundary["state"]), _publish_tensors(store, boundary["data"]))
+
+
+def publish_state(store: Store, program: Program, state: Mapping[str, Array]) -> bytes:
+    """Put one state into ``store``, such as the trained model; returns its root. Raises ProgramError when it does not fit."""
+    leaves = state_roots(program, state)
+    for spec in program.state:
+        store.put_blob(byte_view(np.asarray(state[spec.name])))
+    return store.put_digests(leaves)
+
+
+def load(source: Source, spec: JobRoots) -> Material:
+    """Fetch and verify a job's material.
+
+    Raises NumericsMismatch for a version that this build does not speak, VerificationError when a byte or a count is wrong,
+    UnavailableError when something cannot be had.
+    """
+    if spec.numerics_version != NUMERICS_VERSION:
+        raise NumericsMismatch(f"the job speaks numerics version {spec.numerics_version}; this build speaks {NUMERICS_VERSION}")
+    program = source.get_program(spec.program_root)
+    counts = {
+        "nodes": (spec.node_count, len(program.nodes)),
+        "tensors in a trace": (spec.tensor_count, len(program.tensors)),
+        "state tensors": (spec.state_count, len(program.state)),
+        "data tensors": (spec.data_count, len(program.data)),
+    }
+    for what, (stated, found) in counts.items():
+        if stated != found:
+            raise VerificationError(f"the job states {stated} {what}, but its program has {found}; nobody could dispute such a job")
+    state = _load_tensors(source, spec.initial_state, program.state)
+    return Material(program, state, _load_tensors(source, spec.data_root, program.data))
+
+
+def load_state(source: Source, program: Program, root: bytes) -> dict[str, Array]:
+    """The state under ``root``, verified. Raises VerificationError, or UnavailableError when something cannot be had."""
+    return _load_tensors(source, root, program.state)
+
+
+def _commitments(program: Program, state_root: bytes, data_root: bytes) -> Commitments:
+    return Commitments(
+        program.root, len(program.nodes), len(program.tensors), state_root, len(program.state), data_root, len(program.data)
+    )
+
+
+def _publish_tensors(store: Store, arrays: Sequence[Array]) -> bytes:
+    return store.put_digests([store.put_blob(byte_view(array)) for array in arrays])
+
+
+def _load_tensors(source: Source, root: bytes, specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    roots = source.get_digests(root, len(specs))
+    return {spec.name: _tensor(source, digest, spec) for spec, digest in zip(specs, roots, strict=True)}
+
+
+def _tensor(source: Source, root: bytes, spec: TensorSpec) -> Array:
+    data = source.get_blob(root, spec.count * DTYPES[spec.dtype].size)
+    return np.frombuffer(data, LITTLE_ENDIAN[spec.dtype]).reshape(spec.shape)

@@ -1,0 +1,262 @@
+"""The content-addressed store: blobs, digest lists and programs under the roots that commit to them.
+
+A blob's address is its Merkle root (``bisection.merkle.blob_root``), so a tensor's address is its tensor root. A digest list's
+address is the root of its tree together with its count, because only the count tells how deep that tree is. A program's address
+is its program root. Nothing read here is believed: every ``get`` hashes what it read before returning it. The functions that do so
+serve every other source too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import fsspec
+import numpy as np
+from fsspec.implementations.local import LocalFileSystem
+
+from bisection.boundary import Array
+from bisection.errors import ProgramError, UnavailableError, UsageError, VerificationError
+from bisection.merkle import EMPTY, LEAF_BYTES, Tree, blob_tree, depth_of, parent
+from bisection.program import DTYPES, MAX_BYTES, Program, TensorSpec
+
+__all__ = [
+    "DIGEST_BYTES",
+    "Source",
+    "Store",
+    "byte_view",
+    "root_of",
+    "verified_blob",
+    "verified_digests",
+    "verified_program",
+    "write_atomically",
+]
+
+DIGEST_BYTES = 32
+CHUNK = 1 << 20  # bytes hashed at a time, so that a big tensor's tree never stands in memory as a whole
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+Bytes = bytes | bytearray | memoryview
+
+
+class Source(Protocol):
+    """Where verified content comes from: a Store, or a data service over HTTP."""
+
+    def get_program(self, root: bytes) -> Program:
+        """The program under ``root``."""
+
+    def get_digests(self, root: bytes, count: int) -> list[bytes]:
+        """The ``count`` leaves of the digest tree under ``root``."""
+
+    def get_blob(self, root: bytes, size: int | None = None) -> Bytes:
+        """The bytes under ``root``, which are ``size`` long where that is known."""
+
+
+# Verification: pure -----------------------------------------------------------------------------------------------------
+
+
+def byte_view(array: Array) -> memoryview:
+    """A tensor's committed bytes (little-endian, C order), without a copy where the array already holds them so."""
+    array = np.ascontiguousarray(array)
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data
+
+
+def root_of(data: Bytes) -> bytes:
+    """The blob root of ``data``, in memory that does not grow with it (``blob_root`` keeps the whole tree)."""
+    view = memoryview(data).cast("B")
+    if len(view) <= CHUNK:
+        return blob_tree(view).root
+    roots = []
+    for at in range(0, len(view), CHUNK):
+        tree = blob_tree(view[at : at + CHUNK])
+        root = tree.root
+        for _ in range(tree.depth, depth_of(CHUNK // LEAF_BYTES)):
+            root = parent(root, EMPTY)
+        roots.append(root)
+    return Tree(roots).root
+
+
+def verified_blob(data: Bytes, root: bytes) -> Bytes:
+    """``data``, when it hashes to ``root``. Raises VerificationError otherwise."""
+    if root_of(data) != root:
+        raise VerificationError(f"{len(data)} bytes were given for blob {root.hex()}, but they do not hash to it")
+    return data
+
+
+def verified_digests(data: Bytes, root: bytes, count: int) -> list[bytes]:
+    """The ``count`` digests that ``data`` holds, when their tree has ``root``. Raises VerificationError otherwise."""
+    if len(data) != count * DIGEST_BYTES:
+        raise VerificationError(f"{len(data)} bytes were given for a list of {count} digests")
+    leaves = [bytes(data[at : at + DIGEST_BYTES]) for at in range(0, len(data), DIGEST_BYTES)]
+    if Tree(leaves).root != root:
+        raise VerificationError(f"{count} digests were given for the tree {root.hex()}, but they do not hash to it")
+    return leaves
+
+
+def verified_program(data: Bytes, root: bytes) -> Program:
+    """The program that ``data`` encodes, when its root is ``root``.
+
+    Raises VerificationError otherwise, NumericsMismatch for a version that this build does not speak.
+    """
+    try:
+        program = Program.decode(bytes(data))
+        for specs in (program.state, program.data):
+            _check_specs(specs)
+    except (ProgramError, OverflowError) as error:
+        raise VerificationError(f"the bytes given for program {root.hex()} are no program: {error}") from None
+    if program.root != root:
+        raise VerificationError(f"a program was given for {root.hex()}, but its root is {program.root.hex()}")
+    return program
+
+
+def _check_specs(specs: Sequence[TensorSpec]) -> None:
+    """Raise ProgramError unless arrays of these types, shapes and names can exist, in memory and in a safetensors file."""
+    if len({spec.name for spec in specs}) != len(specs) or any(spec.name == "__metadata__" for spec in specs):
+        raise ProgramError("two tensors have the same name, or one has a name that checkpoints reserve")
+    for spec in specs:
+        if spec.dtype not in DTYPES or any(size < 0 for size in spec.shape) or spec.count * DTYPES[spec.dtype].size > MAX_BYTES:
+            raise ProgramError(f"no tensor can be {spec.dtype}{list(spec.shape)}, as {spec.name!r} is declared")
+
+
+# Files ------------------------------------------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, data: Bytes) -> None:
+    """Write a local file so that it is either wholly there, and on the disk, or not at all.
+
+    Raises UnavailableError when the disk is full or refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb", buffering=0) as file:
+            rest = memoryview(data).cast("B")
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise unwritable(path.parent, error) from None
+
+
+def unwritable(where: Any, error: OSError) -> UnavailableError:
+    """The error of a place that cannot be written to, as one sentence."""
+    if error.errno in FULL:
+        return UnavailableError(f"there is no room left at {where}: free some space and start again; nothing is half-written")
+    return UnavailableError(f"{where} cannot be written to: {error.strerror or error}")
+
+
+class Store:
+    """Content-addressed storage at ``location``: a local folder, or any fsspec URL (``memory://…``, ``s3://…``).
+
+    Writes are atomic, and writing what is there already changes nothing; a damaged copy is replaced. Raises UsageError for a
+    location that no installed file system serves.
+    """
+
+    def __init__(self, location: str | Path) -> None:
+        self.location = str(location)
+        try:
+            self._fs, base = fsspec.core.url_to_fs(self.location)
+        except (ValueError, ImportError, OSError) as error:
+            raise UsageError(f"no store can be opened at {self.location!r}: {error}") from None
+        self._base = str(base).rstrip("/")
+        self._local = isinstance(self._fs, LocalFileSystem)
+
+    # Writing
+
+    def put_blob(self, data: Bytes) -> bytes:
+        """Keep ``data``; returns its blob root."""
+        root = root_of(data)
+        self._put(self._path("blobs", root), data)
+        return root
+
+    def put_digests(self, leaves: Sequence[bytes]) -> bytes:
+        """Keep the leaves of a digest tree; returns its root."""
+        root = Tree(leaves).root
+        self._put(self._path("digests", root, f".{len(leaves)}"), b"".join(leaves))
+        return root
+
+    def put_program(self, program: Program) -> bytes:
+        """Keep a program; returns its root."""
+        self._put(self._path("programs", program.root), program.encode())
+        return program.root
+
+    # Reading
+
+    def get_blob(self, root: bytes, size: int | None = None) -> bytes:
+        """The bytes under ``root``. Raises UnavailableError when absent, VerificationError when damaged or not ``size`` long."""
+        path = self._path("blobs", root)
+        if size is not None and (found := self._size(path)) != size:
+            raise VerificationError(f"blob {root.hex()} has {found} bytes in the store at {self.location}, but {size} are expected")
+        data = self._read(path)
+        verified_blob(data, root)
+        return data
+
+    def get_digests(self, root: bytes, count: int) -> list[bytes]:
+        """The ``count`` leaves of the digest tree under ``root``. Raises UnavailableError or VerificationError."""
+        return verified_digests(self._read(self._path("digests", root, f".{count}")), root, count)
+
+    def get_program(self, root: bytes) -> Program:
+        """The program under ``root``. Raises UnavailableError when absent, VerificationError when damaged, NumericsMismatch."""
+        return verified_program(self._read(self._path("programs", root)), root)
+
+    def blob_size(self, root: bytes) -> int:
+        """The size in bytes of the blob under ``root``. Raises UnavailableError when absent."""
+        return self._size(self._path("blobs", root))
+
+    def read_blob(self, root: bytes, start: int, stop: int) -> bytes:
+        """Bytes start … stop-1 of a blob, *not* verified: for a service whose clients verify. Raises UnavailableError."""
+        return self._read(self._path("blobs", root), start, stop)
+
+    # The file system
+
+    def _path(self, kind: str, root: bytes, suffix: str = "") -> str:
+        if len(root) != DIGEST_BYTES:
+            raise UsageError(f"a root has {DIGEST_BYTES} bytes, not {len(root)}")
+        name = root.hex()
+        return f"{self._base}/{kind}/{name[:2]}/{name}{suffix}"
+
+    def _absent(self, path: str) -> UnavailableError:
+        kind, _, name = path.removeprefix(f"{self._base}/").split("/")
+        return UnavailableError(f"the store at {self.location} holds nothing under {kind}/{name}")
+
+    def _size(self, path: str) -> int:
+        try:
+            return int(self._fs.info(path)["size"])
+        except FileNotFoundError:
+            raise self._absent(path) from None
+        except OSError as error:
+            raise UnavailableError(f"the store at {self.location} cannot be read: {error.strerror or error}") from None
+
+    def _read(self, path: str, start: int | None = None, stop: int | None = None) -> bytes:
+        try:
+            return bytes(self._fs.cat_file(path, start=start, end=stop))
+        except FileNotFoundError:
+            raise self._absent(path) from None
+        except OSError as error:
+            raise UnavailableError(f"the store at {self.location} cannot be read: {error.strerror or error}") from None
+
+    def _put(self, path: str, data: Bytes) -> None:
+        """Write unless the same bytes are there. An object store shows an object whole or not at all; a file needs the rename."""
+        try:
+            if self._size(path) == len(data) and self._read(path) == data:
+                return
+        except UnavailableError:
+            pass
+        if self._local:
+            write_atomically(Path(path), data)
+            return
+        try:
+            self._fs.pipe_file(path, bytes(data))
+        except OSError as error:
+            raise unwritable(self.location, error) from None

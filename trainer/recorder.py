@@ -185,8 +185,10 @@ class Recorder:
     # Resuming
 
     def _resume(self, initial: bytes) -> None:
-        if self.recording.count == 0 or self.recording.leaves(self.start, 1)[0] != initial:
+        if self.recording.count and self.recording.leaves(self.start, 1)[0] != initial:
+            log.warning("the history does not begin with the first state: recording starts over")
             self.recording.truncate(0)
+        if self.recording.count == 0:
             self.recording.append(initial)
         for step in sorted(self.recording.checkpoints, reverse=True):
             if (saved := self._saved(step)) is not None:

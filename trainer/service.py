@@ -196,7 +196,7 @@ class _Handlers:
         await response.prepare(request)
         if request.method != "HEAD":
             for at in range(start, stop, CHUNK):
-                await response.write(await self._read(store.read_blob, root, at, min(at + CHUNK, stop)))
+                await response.write(await self._read(_exactly, store, root, at, min(at + CHUNK, stop)))
         await response.write_eof()
         return response
 
@@ -271,6 +271,17 @@ def _shown(value: T | None) -> T:
     if value is None:
         raise web.HTTPNotFound(text="this service does not show that")
     return value
+
+
+def _exactly(store: Store, root: bytes, start: int, stop: int) -> bytes:
+    """A part of a blob. Once the head of an answer is sent, a part that cannot be had leaves nothing to do but to hang up."""
+    try:
+        data = store.read_blob(root, start, stop)
+    except UnavailableError as error:
+        raise ConnectionResetError(str(error)) from None
+    if len(data) != stop - start:
+        raise ConnectionResetError(f"blob {root.hex()} became shorter while it was served")
+    return data
 
 
 def _octets(data: bytes) -> web.Response:

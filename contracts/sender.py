@@ -141,7 +141,6 @@ class TransactionSender:
         self._backoff = backoff
         self._journal = journal
         self._lock = threading.RLock()
-        self._next_nonce = 0
 
     def __repr__(self) -> str:
         return f"TransactionSender({self.address})"
@@ -189,8 +188,9 @@ class TransactionSender:
             gas = self._ask(lambda: self.web3.eth.estimate_gas(_draft(call, self.address)))
         except Web3Exception as error:
             raise TransactionFailed(f"{call.name}: {_reason(error)}") from None
-        pending = self._ask(lambda: self.web3.eth.get_transaction_count(self.address, "pending"))
-        return _Delivery(call, max(self._next_nonce, pending), int(gas * self._gas_margin), *self._fees())
+        # Asked for every time: after a reorganisation it can be lower than what was sent.
+        nonce = self._ask(lambda: self.web3.eth.get_transaction_count(self.address, "pending"))
+        return _Delivery(call, nonce, int(gas * self._gas_margin), *self._fees())
 
     def _fees(self) -> tuple[int, int]:
         """(tip, cap) in wei per gas: room for the base fee to double."""
@@ -250,7 +250,6 @@ class TransactionSender:
 
     def _finish(self, delivery: _Delivery, receipt: TxReceipt) -> TxReceipt:
         call, gas, block = delivery.call, receipt["gasUsed"], receipt["blockNumber"]
-        self._next_nonce = delivery.nonce + 1
         fee = gas * receipt["effectiveGasPrice"]
         self.sent.append(Sent(call.name, bytes(receipt["transactionHash"]), delivery.nonce, block, gas, fee, len(delivery.hashes)))
         if receipt["status"] == 1:

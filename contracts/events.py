@@ -1,0 +1,393 @@
+"""The contracts' events as dataclasses, read block after block and again where the chain was reorganised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+
+from eth_typing import ABIEvent, ChecksumAddress
+from eth_utils.abi import event_abi_to_log_topic
+from web3 import Web3
+from web3.exceptions import BlockNotFound
+from web3.types import LogReceipt
+
+from bisection.errors import ChainMismatch
+from contracts.bindings import JobSpec, Terms, Tree, build
+from contracts.build import artifact
+from contracts.client import is_local
+
+__all__ = [
+    "Acquitted",
+    "BoundaryJudged",
+    "Convicted",
+    "Cursor",
+    "Demanded",
+    "Event",
+    "EventReader",
+    "GameCancelled",
+    "GameOpened",
+    "GameSet",
+    "JobCancelled",
+    "JobClaimed",
+    "JobCompleted",
+    "JobExpired",
+    "JobOpened",
+    "JobSlashed",
+    "Judged",
+    "LeafRevealed",
+    "Picked",
+    "Revealed",
+    "Rewound",
+    "SegmentPosted",
+    "StepShown",
+    "TracePosted",
+    "Withdrawn",
+    "decode",
+]
+
+SOURCES = ("TaskRegistry", "DisputeGame")
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened, and where it stands on the chain: ``contract`` is the address, ``transaction`` the hash."""
+
+    block: int
+    index: int
+    transaction: bytes
+    contract: ChecksumAddress
+
+
+@dataclass(frozen=True)
+class Rewound:
+    """The chain was reorganised: what was read from blocks after ``block`` did not happen. What did follows."""
+
+    block: int
+
+
+@dataclass(frozen=True)
+class GameSet(Event):
+    """The deployer named the game contract."""
+
+    game: ChecksumAddress
+
+
+@dataclass(frozen=True)
+class JobOpened(Event):
+    """A requester offers a job, with ``bounty`` in wei."""
+
+    job: int
+    requester: ChecksumAddress
+    job_hash: bytes
+    spec: JobSpec
+    terms: Terms
+    bounty: int
+    uri: str
+
+
+@dataclass(frozen=True)
+class JobClaimed(Event):
+    """A trainer took a job; ``deadline`` is the last second for its last segment."""
+
+    job: int
+    trainer: ChecksumAddress
+    deadline: int
+    uri: str
+
+
+@dataclass(frozen=True)
+class JobCancelled(Event):
+    """The requester took a job back."""
+
+    job: int
+
+
+@dataclass(frozen=True)
+class SegmentPosted(Event):
+    """The trainer committed to a segment; games on it can be opened up to and in the second ``window_end``."""
+
+    job: int
+    segment: int
+    history_root: bytes
+    end_state: bytes
+    window_end: int
+
+
+@dataclass(frozen=True)
+class JobCompleted(Event):
+    """A job ended well, in ``state``."""
+
+    job: int
+    trainer: ChecksumAddress
+    state: bytes
+
+
+@dataclass(frozen=True)
+class JobExpired(Event):
+    """The trainer missed the deadline; ``burnt`` wei of its stake are gone."""
+
+    job: int
+    burnt: int
+
+
+@dataclass(frozen=True)
+class JobSlashed(Event):
+    """The trainer was convicted; ``burnt`` wei of its stake are gone and ``reward`` wei are the challenger's."""
+
+    job: int
+    challenger: ChecksumAddress
+    burnt: int
+    reward: int
+
+
+@dataclass(frozen=True)
+class Withdrawn(Event):
+    """An account was paid what it was owed, in wei."""
+
+    account: ChecksumAddress
+    amount: int
+
+
+@dataclass(frozen=True)
+class GameOpened(Event):
+    """A challenger disputes a segment."""
+
+    game: int
+    job: int
+    challenger: ChecksumAddress
+    segment: int
+
+
+@dataclass(frozen=True)
+class StepShown(Event):
+    """The challenger pointed at a step of the segment."""
+
+    game: int
+    step: int
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True)
+class TracePosted(Event):
+    """The trainer answered with the trace root of a step of the segment."""
+
+    game: int
+    job: int
+    segment: int
+    step: int
+    root: bytes
+
+
+@dataclass(frozen=True)
+class Demanded(Event):
+    """The challenger starts down a tree of ``count`` leaves; ``tensor`` is a number in the trace."""
+
+    game: int
+    tree: Tree
+    root: bytes
+    count: int
+    tensor: int
+
+
+@dataclass(frozen=True)
+class Picked(Event):
+    """The challenger chose descendant ``child``, which is at this height and position."""
+
+    game: int
+    child: int
+    height: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Revealed(Event):
+    """The trainer showed the descendants of ``node``, which is at this height and position."""
+
+    game: int
+    tree: Tree
+    tensor: int
+    node: bytes
+    height: int
+    position: int
+    children: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class LeafRevealed(Event):
+    """The trainer showed the bytes of leaf ``position`` of a tensor."""
+
+    game: int
+    tensor: int
+    position: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Judged(Event):
+    """The referee compared an element, as registers."""
+
+    game: int
+    node: int
+    output: int
+    position: int
+    claimed: int
+    correct: int
+
+
+@dataclass(frozen=True)
+class BoundaryJudged(Event):
+    """The referee compared a tensor with its component of the state or data."""
+
+    game: int
+    node: int
+    tensor_root: bytes
+    component_root: bytes
+    joined: bool
+
+
+@dataclass(frozen=True)
+class Convicted(Event):
+    """A game ended against the trainer."""
+
+    game: int
+    job: int
+    by_timeout: bool
+
+
+@dataclass(frozen=True)
+class Acquitted(Event):
+    """A game ended against the challenger."""
+
+    game: int
+    job: int
+    by_timeout: bool
+
+
+@dataclass(frozen=True)
+class GameCancelled(Event):
+    """A challenger took its bond back from a game whose job another game had ended."""
+
+    game: int
+    job: int
+
+
+KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far a reader has read: some blocks (number, hash), oldest first, the last of which is the last one read."""
+
+    blocks: tuple[tuple[int, bytes], ...] = ()
+
+
+@cache
+def _decoders() -> dict[bytes, Any]:
+    """For each event's topic, what web3 decodes it with."""
+    decoders = {}
+    for name in SOURCES:
+        contract = Web3().eth.contract(abi=artifact(name).abi)
+        for entry in artifact(name).abi:
+            if entry["type"] == "event":
+                decoders[event_abi_to_log_topic(cast(ABIEvent, entry))] = contract.events[entry["name"]]
+    return decoders
+
+
+def decode(log: LogReceipt) -> Event:
+    """The event that a log of one of the contracts tells. Raises ChainMismatch when this build does not know it."""
+    decoder = _decoders().get(bytes(log["topics"][0]) if log["topics"] else b"")
+    if decoder is None:
+        raise ChainMismatch(f"the contract at {log['address']} tells an event that this build does not know; update one of them")
+    told = decoder().process_log(log)
+    place = {
+        "block": log["blockNumber"],
+        "index": log["logIndex"],
+        "transaction": bytes(log["transactionHash"]),
+        "contract": log["address"],
+    }
+    return build(KINDS[told["event"]], {**told["args"], **place})
+
+
+class EventReader:
+    """Reads all events of some contracts, in order and without a gap, as often as ``poll`` is called.
+
+    addresses  the contracts
+    start      the first block to read
+    cursor     where another reader stopped
+    span       how many blocks one request covers; eth-tester takes ever longer over several at once
+    most       how many such requests one poll makes, so that a long history comes in parts
+    depth      how many of the blocks read last are remembered, to find the way back after a reorganisation
+    """
+
+    def __init__(
+        self,
+        web3: Web3,
+        addresses: Sequence[str],
+        start: int,
+        *,
+        cursor: Cursor | None = None,
+        span: int | None = None,
+        most: int = 1000,
+        depth: int = 128,
+    ) -> None:
+        self._web3 = web3
+        self._addresses = [Web3.to_checksum_address(address) for address in addresses]
+        self._start = start
+        self._span = span or (1 if is_local(web3) else 2000)
+        self._most = most
+        self._depth = depth
+        self._blocks = (cursor or Cursor()).blocks
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where another reader can go on."""
+        return Cursor(self._blocks)
+
+    @property
+    def position(self) -> int:
+        """The last block that has been read."""
+        return self._blocks[-1][0] if self._blocks else self._start - 1
+
+    def poll(self) -> list[Event | Rewound]:
+        """What is new, oldest first; after a reorganisation it starts with a ``Rewound``. If it raises, nothing counts as read.
+
+        Raises ChainMismatch when no remembered block is on the chain any more, or a contract tells an unknown event.
+        """
+        blocks = self._common_blocks()
+        found: list[Event | Rewound] = []
+        if len(blocks) < len(self._blocks):
+            found.append(Rewound(blocks[-1][0]))
+        head = self._web3.eth.block_number
+        first = blocks[-1][0] + 1 if blocks else self._start
+        for low in range(first, head + 1, self._span)[: self._most]:
+            high = min(low + self._span - 1, head)
+            end = self._hash(high)
+            logs = self._web3.eth.get_logs({"fromBlock": low, "toBlock": high, "address": self._addresses})
+            if end is None or self._hash(high) != end:
+                break  # reorganised in between: the next poll reads these blocks
+            found += map(decode, logs)
+            blocks = (*blocks, (high, end))[-self._depth :]
+        self._blocks = blocks
+        return found
+
+    def _common_blocks(self) -> tuple[tuple[int, bytes], ...]:
+        """The remembered blocks that are still on the chain."""
+        for kept in range(len(self._blocks), 0, -1):
+            number, known = self._blocks[kept - 1]
+            if self._hash(number) == known:
+                return self._blocks[:kept]
+        if self._blocks:
+            raise ChainMismatch(
+                f"block {self._blocks[0][0]} is another one than was read before: the chain was reset, or reorganised too deeply; "
+                "start again without the saved cursor"
+            )
+        return ()
+
+    def _hash(self, number: int) -> bytes | None:
+        try:
+            return bytes(self._web3.eth.get_block(number)["hash"])
+        except BlockNotFound:
+            return None

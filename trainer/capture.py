@@ -7,29 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bisection.errors import UsageError
-from bisection.program import Program, TensorSpec
+from bisection.program import Program
 from trainer import optimizers
-from trainer.lowering.builder import Builder, Value
-from trainer.lowering.expression import apply
-from trainer.lowering.interpret import interpret
-from trainer.lowering.order import batch_indices
 from trainer.lowering.reductions import OPERAND_BITS
+from trainer.lowering.step import STEP, Step, Tensors
 from trainer.lowering.table import DTYPES
 from trainer.lowering.trace import Loss, Trace, trace
 
-__all__ = ["Captured", "capture"]
-
-Tensors = dict[str, np.ndarray]
-
-STEP = "step"  # the state tensor that counts steps
-_NUMPY = {"float32": "f32", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64"}
+__all__ = ["Captured", "capture", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +64,20 @@ def capture(
 
     Raises UsageError for arguments that do not fit together and UnsupportedOperator for anything that has no lowering.
     """
+    step = prepare(model, loss, optimizer, data, batch_size, operand_bits, seed)
+    return Captured(step.lower(), step.state, step.data)
+
+
+def prepare(
+    model: nn.Module,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    data: Mapping[str, Tensor],
+    batch_size: int,
+    operand_bits: int,
+    seed: int,
+) -> Step:
+    """Everything that ``capture`` needs to know of its arguments, checked and traced, before it is lowered."""
     _check_settings(model, operand_bits, seed)
     examples, stored = _stored_data(data, batch_size)
     parameters = dict(model.named_parameters())
@@ -88,48 +93,7 @@ def capture(
         "optimizer": [{"class": group.optimizer, **group.options} for group in groups],
         "torch": torch.__version__.split("+")[0],
     }
-    return Captured(lowered(traced, groups, state, stored, notes), state, stored)
-
-
-def lowered(
-    traced: Trace,
-    groups: Sequence[optimizers.Group],
-    state: Tensors,
-    data: Tensors,
-    notes: Mapping[str, Any],
-    show: Sequence[str] = (),
-) -> Program:
-    """The program of a traced step over tensors like ``state`` and ``data``.
-
-    ``show`` names tensors that become metrics beside the loss: ``examples`` (the indices of the batch), ``gradient.<parameter>``.
-    """
-    builder = Builder()
-    state_specs, data_specs = _specs(state), _specs(data)
-    held = {t.name: builder.input("state", i, t.dtype, t.shape) for i, t in enumerate(state_specs)}
-    given = {t.name: builder.input("data", i, t.dtype, t.shape) for i, t in enumerate(data_specs)}
-    leaves = {}
-    batch: Value | None = None
-    for node, kind, name in traced.leaves():
-        if kind == "data" and batch is None:
-            batch = batch_indices(builder, held[STEP], notes["batch_size"], given[name].shape[0], notes["seed"])
-        value = held[name] if kind == "parameter" else given[name if kind == "data" else f"{kind}.{name}"]
-        if kind == "data" and batch is not None:
-            value = builder.gather(value, batch)
-        leaves[node] = Value(value.shape, DTYPES[node.meta["val"].dtype], value.expr)
-    loss, gradients = interpret(builder, traced, leaves, notes["operand_bits"])
-    new = {STEP: Value((), "i64", apply("add64", held[STEP].expr, 1))}
-    at = optimizers.Update(builder, held[STEP], held, gradients, new)
-    for group in groups:
-        optimizers.update(group, at)
-    for i, spec in enumerate(state_specs):
-        builder.output(i, new.get(spec.name, held[spec.name]), spec.dtype)
-    shown = {"examples": batch, **{f"gradient.{name}": value for name, value in gradients.items()}}
-    metrics = {"loss": loss, **{name: value for name, value in shown.items() if name in show and value is not None}}
-    return builder.finish(state_specs, data_specs, metrics, notes)
-
-
-def _specs(tensors: Tensors) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(name, _NUMPY[str(t.dtype)], tuple(t.shape)) for name, t in tensors.items())
+    return Step(traced, groups, state, stored, notes)
 
 
 def _check_settings(model: nn.Module, operand_bits: int, seed: int) -> None:

@@ -217,8 +217,24 @@ def _function(function: Callable[[Expr], Expr]) -> Lowering:
     return lower
 
 
-for _name, _apply in functions.FUNCTIONS.items():
-    lowers(f"aten.{_name}.default")(_function(_apply))
+for _entry in functions.FUNCTIONS.values():
+    if _entry.operator is not None:
+        lowers(_entry.operator)(_function(_entry.expression))
+
+
+@lowers("aten.gelu.default")
+def _gelu(ctx: Context, a: Value, *, approximate: str = "none") -> Value:
+    """a·Φ(a), exactly or by the tanh formula."""
+    x = ctx.expand(a, "f32")
+    return ctx.value(functions.gelu(x) if approximate == "none" else functions.gelu_tanh(x))
+
+
+@lowers("aten.gelu_backward.default")
+def _gelu_backward(ctx: Context, gradient: Value, a: Value, *, approximate: str = "none") -> Value:
+    """The gradient of gelu, exact or of the tanh formula."""
+    x = ctx.expand(a, "f32")
+    slope = functions.gelu_gradient(x) if approximate == "none" else functions.gelu_tanh_gradient(x)
+    return ctx.value(apply("fmul", ctx.expand(gradient, "f32"), slope))
 
 
 @lowers("aten._to_copy.default")

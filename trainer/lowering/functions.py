@@ -1,46 +1,65 @@
 """Elementary functions as scalar programs over the instruction table (docs/numerics.md, "Functions").
 
-Every function takes and gives expressions of binary32 values. Nothing is fused: a·b + c rounds twice. ``ERRORS`` holds the largest
-error of each in units in the last place (ulp) of the exact result, as measured by tests/trainer/test_functions.py; where the result
-is subnormal the unit is 2^-149.
+Every function takes and gives expressions of binary32 values. Nothing is fused: a·b + c rounds twice. ``FUNCTIONS`` holds for each a
+bound on its error in units in the last place (ulp) of the exact result, 2^-149 where that is subnormal; tests/trainer/test_functions.py
+measures it. Polynomials without a source are minimax fits of our own, with relative error below 0.15 ulp.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import log as natural_log
+from math import pi, sqrt
 
 from trainer.lowering.expression import Const, Expr, apply, real
 
-__all__ = ["FUNCTIONS", "exp", "log", "reciprocal", "rsqrt", "sigmoid", "sqrt"]
+__all__ = [
+    "FUNCTIONS",
+    "Function",
+    "exp",
+    "gelu",
+    "gelu_gradient",
+    "gelu_tanh",
+    "gelu_tanh_gradient",
+    "log",
+    "magnitude",
+    "negative",
+]
 
 NAN = Const(0x7FC00000)
 INFINITY = Const(0x7F800000)
 MAGNITUDE = 0x7FFFFFFF
 SIGN = -(1 << 31)
+ZERO, HALF, ONE, TWO = real(0.0), real(0.5), real(1.0), real(2.0)
 
 
-def add(a: Expr, b: Expr) -> Expr:
-    """a + b."""
+@dataclass(frozen=True, slots=True)
+class Function:
+    """An elementary function: its expression, its largest error in ulp, and the ATen operator that it lowers, if it is one."""
+
+    expression: Callable[[Expr], Expr]
+    ulp: float
+    operator: str | None = None
+
+
+def _add(a: Expr, b: Expr) -> Expr:
     return apply("fadd", a, b)
 
 
-def sub(a: Expr, b: Expr) -> Expr:
-    """a - b."""
+def _sub(a: Expr, b: Expr) -> Expr:
     return apply("fsub", a, b)
 
 
-def mul(a: Expr, b: Expr) -> Expr:
-    """a · b."""
+def _mul(a: Expr, b: Expr) -> Expr:
     return apply("fmul", a, b)
 
 
-def div(a: Expr, b: Expr) -> Expr:
-    """a / b."""
+def _div(a: Expr, b: Expr) -> Expr:
     return apply("fdiv", a, b)
 
 
-def choose(condition: Expr, a: Expr, b: Expr) -> Expr:
-    """``a`` where ``condition``, else ``b``."""
+def _choose(condition: Expr, a: Expr, b: Expr) -> Expr:
     return apply("select32", condition, a, b)
 
 
@@ -50,75 +69,342 @@ def magnitude(x: Expr) -> Expr:
 
 
 def negative(x: Expr) -> Expr:
-    """-x, sign bit flipped."""
+    """-x: the sign bit flipped."""
     return apply("xor32", x, SIGN)
 
 
-def polynomial(x: Expr, coefficients: Sequence[float]) -> Expr:
+def _signed_as(size: Expr, x: Expr) -> Expr:
+    """``size``, which is not negative, with the sign of ``x``."""
+    return apply("or32", size, apply("and32", x, SIGN))
+
+
+def _polynomial(x: Expr, coefficients: Sequence[float]) -> Expr:
     """Σ coefficients[i]·x^i by Horner's rule."""
     *rest, top = coefficients
     total: Expr = real(top)
     for c in reversed(rest):
-        total = add(mul(total, x), real(c))
+        total = _add(_mul(total, x), real(c))
     return total
 
 
-def exp(x: Expr) -> Expr:
-    """e^x: x = n·ln 2 + r with |r| ≤ ln 2 / 2, a polynomial in r, then an exact scaling by 2^n."""
-    x = choose(apply("flt", x, real(-104.0)), real(-104.0), x)
-    x = choose(apply("flt", real(89.0), x), real(89.0), x)
-    n = apply("round", mul(x, real(1.4426950408889634)))
+# Powers of e
+
+
+def _reduced(x: Expr) -> tuple[Expr, Expr]:
+    """(n, r): x = n·ln 2 + r with n whole and |r| about ln 2 / 2 at most; x is held where e^x is not beyond doubt 0 or infinite."""
+    x = _choose(apply("flt", x, real(-126.0)), real(-126.0), x)
+    x = _choose(apply("flt", real(89.0), x), real(89.0), x)
+    n = apply("round", _mul(x, real(1.4426950408889634)))
     whole = apply("scaled", n, 0)
-    r = sub(sub(x, mul(whole, real(0.693145751953125))), mul(whole, real(1.428606765330187e-06)))
-    tail = polynomial(r, (0.5, 0.16666665459, 0.041665795, 0.008333452, 0.0013981999, 0.00019875691))
-    return apply("ldexp", add(add(mul(mul(r, r), tail), r), real(1.0)), n)
+    # The first part of ln 2 has 15 bits, so that its product with n is exact (Cody and Waite, 1980).
+    return n, _sub(_sub(x, _mul(whole, real(0.693145751953125))), _mul(whole, real(1.428606765330187e-06)))
 
 
-def log(x: Expr) -> Expr:
-    """Natural logarithm: x = m·2^k with m in √½ … √2, then a series in s = f/(2+f), f = m - 1."""
-    tiny = apply("lt32", x, 0x00800000)
-    scaled = choose(tiny, mul(x, real(2.0**25)), x)
-    shifted = apply("sub32", scaled, 0x3F3504F3)
-    k = apply("shr32", shifted, 23)
-    m = apply("sub32", scaled, apply("shl32", k, 23))
-    k = choose(tiny, apply("sub32", k, 25), k)
-    result = _log_of(sub(m, real(1.0)), apply("scaled", k, 0), None)
-    result = choose(apply("feq", x, INFINITY), INFINITY, result)
-    result = choose(apply("feq", x, real(0.0)), negative(INFINITY), result)
-    return choose(apply("fle", real(0.0), x), result, NAN)
+def _power_minus_one(r: Expr) -> Expr:
+    """e^r - 1 for -0.46 < r < 0.36."""
+    tail = (
+        0.5000000041699865,
+        0.16666657357267992,
+        0.04166636450608671,
+        0.008335361339466121,
+        0.0013940562516380538,
+        0.00018843955801903876,
+    )
+    return _add(r, _mul(_mul(r, r), _polynomial(r, tail)))
 
 
-def _log_of(f: Expr, k: Expr, correction: Expr | None) -> Expr:
-    """ln(1 + f) + k·ln 2 (+ ``correction``) for f in √½ - 1 … √2 - 1 and a small integer k held as a float."""
-    s = div(f, add(real(2.0), f))
-    z = mul(s, s)
-    r = mul(z, polynomial(z, (0.66666662693, 0.40000972152, 0.28498786688, 0.24279078841)))
-    half = mul(mul(real(0.5), f), f)
-    low = mul(k, real(9.0580006145e-06))
-    if correction is not None:
-        low = add(low, correction)
-    return add(add(sub(add(mul(s, add(half, r)), low), half), f), mul(k, real(6.9313812256e-01)))
+def exp(x: Expr) -> Expr:
+    """e^a."""
+    n, r = _reduced(x)
+    return apply("ldexp", _add(ONE, _power_minus_one(r)), n)
 
 
-def reciprocal(x: Expr) -> Expr:
-    """1 / x, correctly rounded."""
-    return div(real(1.0), x)
+def expm1(x: Expr) -> Expr:
+    """e^a - 1."""
+    n, r = _reduced(x)
+    p = _power_minus_one(r)
+    small = _add(apply("ldexp", p, n), _sub(apply("ldexp", ONE, n), ONE))
+    whole = _choose(apply("lt32", n, 60), small, apply("ldexp", _add(ONE, p), n))
+    return _choose(apply("feq", x, ZERO), x, whole)
 
 
-def rsqrt(x: Expr) -> Expr:
-    """1 / √x, both correctly rounded."""
-    return div(real(1.0), apply("fsqrt", x))
-
-
-def sqrt(x: Expr) -> Expr:
-    """√x, correctly rounded."""
-    return apply("fsqrt", x)
+def _logistic(x: Expr, n: Expr, r: Expr, factor: Expr) -> Expr:
+    """factor / (1 + e^-x), given -|x| = n·ln 2 + r. The power of two comes last, so that small results keep their digits."""
+    significand = _add(ONE, _power_minus_one(r))
+    low = apply("flt", x, ZERO)
+    part = _div(_mul(factor, _choose(low, significand, ONE)), _add(ONE, apply("ldexp", significand, n)))
+    return apply("ldexp", part, _choose(low, n, Const(0)))
 
 
 def sigmoid(x: Expr) -> Expr:
-    """1 / (1 + e^-x), as e^-|x| or 1 over 1 + e^-|x| so that no sum overflows and small results keep their digits."""
-    power = exp(negative(magnitude(x)))
-    return div(choose(apply("flt", x, real(0.0)), power, real(1.0)), add(real(1.0), power))
+    """1 / (1 + e^-a)."""
+    return _logistic(x, *_reduced(negative(magnitude(x))), ONE)
 
 
-FUNCTIONS = {"exp": exp, "log": log, "reciprocal": reciprocal, "rsqrt": rsqrt, "sqrt": sqrt, "sigmoid": sigmoid}
+def _above(x: Expr) -> Expr:
+    """x held above -200, for factors of something that is 0 there."""
+    return _choose(apply("flt", x, real(-200.0)), real(-200.0), x)
+
+
+def silu(x: Expr) -> Expr:
+    """a / (1 + e^-a)."""
+    return _logistic(x, *_reduced(negative(magnitude(x))), _above(x))
+
+
+def tanh(x: Expr) -> Expr:
+    """Hyperbolic tangent."""
+    size = magnitude(x)
+    z = _mul(x, x)
+    series = (-0.3333328194317559, 0.1333144222319832, -0.05373971698290725, 0.020639093191676446, -0.005704993518003762)
+    small = _add(size, _mul(_mul(size, z), _polynomial(z, series)))
+    large = _sub(ONE, _div(TWO, _add(exp(_mul(TWO, size)), ONE)))
+    return _signed_as(_choose(apply("flt", size, real(0.625)), small, large), x)
+
+
+# Logarithms
+
+
+def _log_parts(x: Expr) -> tuple[Expr, Expr, Expr]:
+    """(k, f, k as a float): x = (1 + f)·2^k with 1 + f in √½ … √2, for positive finite x."""
+    tiny = apply("lt32", x, 0x00800000)
+    normal = _choose(tiny, _mul(x, real(2.0**25)), x)
+    shifted = apply("shr32", apply("sub32", normal, 0x3F3504F3), 23)
+    f = _sub(apply("sub32", normal, apply("shl32", shifted, 23)), ONE)
+    k = _choose(tiny, apply("sub32", shifted, 25), shifted)
+    return k, f, apply("scaled", k, 0)
+
+
+def _log_sum(f: Expr, k: Expr, low: Expr) -> Expr:
+    """ln(1 + f) + k·ln 2 + low, by a series in s = f / (2 + f) (W. Kahan's and K. C. Ng's method in 4.4BSD's log)."""
+    s = _div(f, _add(TWO, f))
+    z = _mul(s, s)
+    r = _mul(z, _polynomial(z, (0.66666662693, 0.40000972152, 0.28498786688, 0.24279078841)))
+    half = _mul(_mul(HALF, f), f)
+    rest = _add(_mul(s, _add(half, r)), _add(_mul(k, real(9.0580006145e-06)), low))
+    return _add(_add(_sub(rest, half), f), _mul(k, real(6.9313812256e-01)))
+
+
+def _log_limits(x: Expr, pole: float, inside: Expr) -> Expr:
+    """``inside`` with the limits of a logarithm whose pole is at x = ``pole``."""
+    result = _choose(apply("feq", x, INFINITY), INFINITY, inside)
+    result = _choose(apply("feq", x, real(pole)), negative(INFINITY), result)
+    return _choose(apply("fle", real(pole), x), result, NAN)
+
+
+def log(x: Expr) -> Expr:
+    """Natural logarithm; -infinity at 0, NaN below."""
+    _, f, k = _log_parts(x)
+    return _log_limits(x, 0.0, _log_sum(f, k, ZERO))
+
+
+def log1p(x: Expr) -> Expr:
+    """ln(1 + a)."""
+    u = _add(ONE, x)
+    k, f, whole = _log_parts(u)
+    lost = _choose(apply("flt", u, TWO), _sub(x, _sub(u, ONE)), _sub(ONE, _sub(u, x)))  # what rounding 1 + a cut off
+    near = apply("and32", apply("eq32", k, 0), apply("flt", magnitude(x), HALF))
+    inside = _log_sum(_choose(near, x, f), whole, _choose(near, ZERO, _div(lost, u)))
+    return _log_limits(x, -1.0, _choose(apply("feq", x, ZERO), x, inside))
+
+
+# The normal distribution
+
+
+def _bell(u: Expr) -> tuple[Expr, Expr]:
+    """(m, n): e^(-u²/2) = m·2^n for u ≥ 0. The square is split in two, as its rounding would be felt: the first part has 12 bits."""
+    u = _choose(apply("flt", real(15.0), u), real(15.0), u)
+    high = apply("and32", u, -(1 << 12))
+    n, r = _reduced(_mul(real(-0.5), _mul(high, high)))
+    rest = _mul(_mul(real(-0.5), _sub(u, high)), _add(u, high))
+    return _add(ONE, _power_minus_one(_add(r, rest))), n
+
+
+_TAIL = (0.7552851353623409, -0.60789658655924, 0.3871369039133287, -0.1865234860067783, 0.06040376452389994) + (
+    -0.007525003600637879,
+    -0.003512077408393474,
+    0.0015695897962546897,
+    0.00017837113109098524,
+    -0.00013243353743516213,
+)
+
+
+def _tail_ratio(u: Expr) -> Expr:
+    """Φ(-u) / e^(-u²/2) for u ≥ 0, where Φ is the normal distribution: p(q) / (u + 4) with q = (u - 4) / (u + 4).
+
+    In fixed point, because p loses two bits to rounding in binary32: u has 27 binary places, q and p have 30, the ratio 34.
+    """
+    held = _choose(apply("flt", real(15.0), u), real(15.0), u)
+    fixed = apply("round", apply("ldexp", held, 27))
+    above = apply("add64", fixed, 4 << 27)
+    q = apply("div64", apply("shl64", apply("sub64", fixed, 4 << 27), 30), above)
+    p: Expr = Const(round(_TAIL[-1] * 2**30))
+    for c in reversed(_TAIL[:-1]):
+        p = apply("add64", apply("shr64", apply("mul64", p, q), 30), round(c * 2**30))
+    return apply("scaled", apply("div64", apply("shl64", p, 31), above), -34)
+
+
+def erf(x: Expr) -> Expr:
+    """The error function."""
+    size = magnitude(x)
+    z = _mul(x, x)
+    series = (0.12837916572656327, -0.3761262582359456, 0.1128358514374002, -0.02685381178839477) + (
+        0.005188327476786283,
+        -0.0008010192233516495,
+        7.853857903042591e-05,
+    )
+    small = _add(size, _mul(size, _polynomial(z, series)))
+    u = _mul(size, real(sqrt(2.0)))
+    m, n = _bell(u)
+    large = _sub(ONE, apply("ldexp", _mul(m, _tail_ratio(u)), apply("add32", n, 1)))
+    return _signed_as(_choose(apply("flt", size, ONE), small, large), x)
+
+
+def _normal(x: Expr, factor: Expr) -> tuple[Expr, Expr]:
+    """(factor·Φ(x), e^(-x²/2)). The power of two comes last, so that small results keep their digits."""
+    u = magnitude(x)
+    m, n = _bell(u)
+    part = _mul(m, _tail_ratio(u))
+    above = _mul(factor, _sub(ONE, apply("ldexp", part, n)))
+    return _choose(apply("flt", x, ZERO), apply("ldexp", _mul(factor, part), n), above), apply("ldexp", m, n)
+
+
+def gelu(x: Expr) -> Expr:
+    """a·Φ(a)."""
+    return _normal(x, _above(x))[0]
+
+
+def gelu_gradient(x: Expr) -> Expr:
+    """The derivative of a·Φ(a): Φ(a) + a·φ(a)."""
+    distribution, bell = _normal(x, ONE)
+    return _add(distribution, _mul(x, _mul(bell, real(1 / sqrt(2 * pi)))))
+
+
+def _gelu_logistic(x: Expr, factor: Expr) -> Expr:
+    """factor / (1 + e^-2t) with t = √(2/π)·(x + 0.044715·x³), which is factor·½(1 + tanh t).
+
+    The exponent is computed in fixed point, since a rounding of it would be multiplied by its size.
+    """
+    size = magnitude(x)
+    held = _choose(apply("flt", real(11.0), size), real(11.0), size)
+    scale = 2 * sqrt(2 / pi)
+    fixed = apply("round", apply("ldexp", held, 27))  # 27 binary places
+    square = apply("shr64", apply("mul64", fixed, fixed), 27)
+    growth = apply("shr64", apply("mul64", square, round(scale * 0.044715 * 2**31)), 29)  # 29 binary places
+    slope = apply("add64", growth, round(scale * 2**29))
+    t = apply("sub64", 0, apply("shr64", apply("mul64", fixed, slope), 29))  # -2|t|, 27 binary places
+    n = apply("round", _mul(apply("scaled", t, -27), real(1.4426950408889634)))
+    rest = apply("sub64", apply("shl64", t, 20), apply("mul64", n, round(natural_log(2) * 2**47)))
+    return _choose(apply("feq", x, x), _logistic(x, n, apply("scaled", rest, -47), factor), NAN)
+
+
+def gelu_tanh(x: Expr) -> Expr:
+    """½a·(1 + tanh(√(2/π)·(a + 0.044715·a³)))."""
+    return _gelu_logistic(x, _above(x))
+
+
+def gelu_tanh_gradient(x: Expr) -> Expr:
+    """The derivative of gelu_tanh: s + a·s·(1 - s)·2t', where s = ½(1 + tanh t)."""
+    s = _gelu_logistic(x, ONE)
+    slope = _add(real(2 * sqrt(2 / pi)), _mul(real(6 * 0.044715 * sqrt(2 / pi)), _mul(x, x)))
+    return _add(s, _mul(_mul(x, slope), _mul(s, _sub(ONE, s))))
+
+
+# Sine and cosine
+
+_TWO_OVER_PI = int("A2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163ABDEBBC561B7246E3A424DD2E006492EEA09D1921C", 16)
+"""The first 384 bits of 2/π after the binary point."""
+
+
+def _word(index: int) -> int:
+    """Bits 64·index … of 2/π with 26 zeros before them, as a signed 64-bit word."""
+    bits = (_TWO_OVER_PI << 64) >> (64 + 384 - 64 * (index + 1) + 26)
+    return (bits + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _quadrant(size: Expr) -> tuple[Expr, Expr]:
+    """(k, r): size = k·π/2 + r with |r| ≤ π/4 and k modulo 4, for size ≥ 0 (Payne and Hanek, 1983, in 64-bit words).
+
+    size = m·2^(e-150). The bits of 2/π that matter to m·2^(e-150)·2/π modulo 4 begin e - 126 bits into the padded table.
+    """
+    exponent = apply("shr32", size, 23)
+    m = apply("or32", apply("and32", size, 0x7FFFFF), 0x800000)
+    at = apply("sub32", exponent, 126)
+    second, third = apply("le32", 64, at), apply("le32", 128, at)
+    words = [apply("select64", third, _word(i + 2), apply("select64", second, _word(i + 1), _word(i))) for i in range(3)]
+    shift = apply("and64", at, 63)
+    back = apply("sub64", 64, shift)
+    high, low = (apply("or64", apply("shl64", a, shift), apply("ushr64", b, back)) for a, b in zip(words, words[1:], strict=False))
+    carried = apply("ushr64", apply("mul64", m, apply("ushr64", low, 32)), 32)
+    turns = apply("add64", apply("mul64", m, high), carried)  # in quarters, 62 bits after the point, modulo 4
+    k = apply("ushr64", apply("add64", turns, 1 << 61), 62)
+    part = apply("sub64", turns, apply("shl64", k, 62))
+    # part·π/2 with 61 binary places, in two halves, so that the only rounding is the last one
+    angle = round(pi / 2 * (1 << 30))
+    upper, lower = apply("shr64", part, 31), apply("and64", part, (1 << 31) - 1)
+    product = apply("add64", apply("mul64", upper, angle), apply("shr64", apply("mul64", lower, angle), 31))
+    r = apply("scaled", product, -61)
+    near = apply("lt32", size, 0x3F490FDB)  # below π/4
+    return apply("select64", near, 0, k), _choose(near, size, r)
+
+
+def _circular(x: Expr, ahead: int) -> Expr:
+    """sin(|x| + ahead·π/2)."""
+    size = magnitude(x)
+    k, r = _quadrant(size)
+    k = apply("add64", k, ahead)
+    z = _mul(r, r)
+    sine = _add(r, _mul(_mul(r, z), _polynomial(z, (-0.16666654536686068, 0.008332156056629745, -0.00019514632259923472))))
+    cosine = _add(
+        _sub(ONE, _mul(HALF, z)),
+        _mul(_mul(z, z), _polynomial(z, (0.041666645554684294, -0.0013887309876465615, 2.4432414047928517e-05))),
+    )
+    value = _choose(apply("and64", k, 1), cosine, sine)
+    value = apply("xor32", value, apply("shl32", apply("and64", k, 2), 30))
+    return _choose(apply("lt32", size, INFINITY), value, NAN)
+
+
+def sin(x: Expr) -> Expr:
+    """Sine of an angle in radians; NaN for infinities."""
+    return apply("xor32", _circular(x, 0), apply("and32", x, SIGN))
+
+
+def cos(x: Expr) -> Expr:
+    """Cosine of an angle in radians; NaN for infinities."""
+    return _circular(x, 1)
+
+
+# Roots and quotients
+
+
+def square_root(x: Expr) -> Expr:
+    """√a, correctly rounded."""
+    return apply("fsqrt", x)
+
+
+def rsqrt(x: Expr) -> Expr:
+    """1 / √a."""
+    return _div(ONE, apply("fsqrt", x))
+
+
+def reciprocal(x: Expr) -> Expr:
+    """1 / a, correctly rounded."""
+    return _div(ONE, x)
+
+
+FUNCTIONS: dict[str, Function] = {
+    "exp": Function(exp, 1.0, "aten.exp.default"),
+    "expm1": Function(expm1, 1.5, "aten.expm1.default"),
+    "log": Function(log, 0.9, "aten.log.default"),
+    "log1p": Function(log1p, 0.9, "aten.log1p.default"),
+    "sigmoid": Function(sigmoid, 2.5, "aten.sigmoid.default"),
+    "silu": Function(silu, 3.1, "aten.silu.default"),
+    "tanh": Function(tanh, 1.4, "aten.tanh.default"),
+    "erf": Function(erf, 1.4, "aten.erf.default"),
+    "gelu": Function(gelu, 3.3),
+    "gelu_tanh": Function(gelu_tanh, 3.4),
+    "sin": Function(sin, 1.7, "aten.sin.default"),
+    "cos": Function(cos, 1.7, "aten.cos.default"),
+    "sqrt": Function(square_root, 0.5, "aten.sqrt.default"),
+    "rsqrt": Function(rsqrt, 1.5, "aten.rsqrt.default"),
+    "reciprocal": Function(reciprocal, 0.5, "aten.reciprocal.default"),
+}

@@ -217,7 +217,7 @@ def open_source(uri: str, limits: Limits = DEFAULT_LIMITS) -> Source:
     ``uri`` comes from a chain, so nothing more exotic is opened for it. Raises UsageError.
     """
     scheme, separator, _ = uri.partition("://")
-    if not separator and "::" not in uri:
+    if uri and not separator and "::" not in uri:
         return Store(uri)
     if scheme in ("http", "https"):
         return HttpSource(uri, limits)

@@ -274,7 +274,7 @@ def _carried_over(program: Program) -> dict[int, int]:
 class RecordedTrace:
     """One segment of a recording, as bisection.trace.Trace: steps count from 0 within it; the last few traces stay in memory.
 
-    Raises UnavailableError where the segment is not recorded yet.
+    It works while its recorder is open. Raises UnavailableError where the segment is not recorded yet.
     """
 
     def __init__(self, recorder: Recorder, start: int, length: int) -> None:

@@ -10,7 +10,7 @@ import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,10 +47,8 @@ def answering(answer: Answer) -> Iterator[str]:
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.recv(1 << 16)
-            try:
+            with suppress(OSError):  # the client has hung up, as it should
                 answer(self.request)
-            except OSError:
-                pass  # the client has hung up, as it should
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
@@ -137,7 +135,11 @@ def test_every_flipped_byte_is_caught() -> None:
     rng = random.Random(3)
     bodies: dict[str, bytes] = {"blob": blob, "digests": b"".join(DIGESTS), "program": PROGRAM.encode()}
     current = b""
-    with answering(lambda connection: whole(current)(connection)) as base:
+
+    def answer(connection: socket.socket) -> None:
+        whole(current)(connection)
+
+    with answering(answer) as base:
         source = HttpSource(base)
         get = {
             "blob": lambda: source.get_blob(root, len(blob)),
@@ -207,15 +209,22 @@ def test_a_redirect_is_not_followed(url: str) -> None:
         asked.set()
         whole(GOOD)(connection)
 
-    with answering(elsewhere) as target, answering(whole(b"", "307 Temporary Redirect", f"Location: {target}/\r\n")) as base:
-        with pytest.raises(UnavailableError, match="status 307"):
-            HttpSource(base).get_digests(Tree(DIGESTS).root, 5)
+    with (
+        answering(elsewhere) as target,
+        answering(whole(b"", "307 Temporary Redirect", f"Location: {target}/\r\n")) as base,
+        pytest.raises(UnavailableError, match="status 307"),
+    ):
+        HttpSource(base).get_digests(Tree(DIGESTS).root, 5)
     assert not asked.is_set()
 
 
 def test_a_service_that_comes_back_is_asked_again() -> None:
     answers = iter([lambda connection: connection.close(), whole(b"", "503 Service Unavailable"), whole(GOOD)])
-    with answering(lambda connection: next(answers)(connection)) as base:
+
+    def answer(connection: socket.socket) -> None:
+        next(answers)(connection)
+
+    with answering(answer) as base:
         assert HttpSource(base, IMPATIENT).get_digests(Tree(DIGESTS).root, 5) == DIGESTS
 
 
@@ -240,6 +249,7 @@ def test_a_foreign_numerics_version_is_said_to_be_one(store: Store, url: str) ->
     "uri",
     [
         "ftp://host/x",
+        "",
         "http://",
         "http://user:key@host/",
         "http://host/?a=b",
@@ -277,7 +287,7 @@ def test_material_may_be_in_a_folder_or_a_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["fast", "slow"])
 def test_a_recorded_lie_served_over_http_is_convicted(tmp_path: Path, path: str) -> None:
-    """A trainer that falsifies one number and serves it (or hides its history), against a challenger that recorded its own replay."""
+    """A trainer that falsifies one number and serves it (or hides its history), against a challenger's own recording."""
     node = PROGRAM.producer[9]
 
     def tamper(number: int, outputs: list[np.ndarray]) -> list[np.ndarray]:

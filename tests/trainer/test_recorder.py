@@ -120,11 +120,11 @@ def test_a_state_tensor_that_is_only_carried_over_keeps_its_root(tmp_path: Path)
 
 def test_killed_at_random_moments_it_ends_with_the_identical_history(tmp_path: Path) -> None:
     """SIGKILL, again and again, between any two system calls."""
-    steps, rng = 400, random.Random(os.urandom(8))
+    steps, rng = 300, random.Random(os.urandom(8))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.support.recording"])
     killed = 0
-    for _ in range(40):
+    for _ in range(20):
         process = context.Process(target=record, args=(tmp_path, steps, 5))
         process.start()
         while process.is_alive() and not (tmp_path / "checkpoints.json").exists():
@@ -142,7 +142,7 @@ def test_killed_at_random_moments_it_ends_with_the_identical_history(tmp_path: P
     assert history(tmp_path) == history(tmp_path / "undisturbed")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["history", "checkpoints.json", "blob"]), st.sampled_from(["cut", "flip", "zero", "remove"]), st.data())
 def test_whatever_happens_to_a_file_the_history_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, what: str, damage: str, data: st.DataObject

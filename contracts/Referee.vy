@@ -23,6 +23,23 @@ MAX_LENGTH: constant(uint256) = 1024
 LOW_32: constant(uint256) = 2**32 - 1
 
 
+# Where a map reads for one element. A target of -1 reads nothing: the value is 0.
+struct Reads:
+    indices: int256[8]
+    targets: int256[8]
+
+
+# What one element of a reduce, dot or scatter_add goes over.
+struct Runs:
+    x: tensor.Ref
+    y: tensor.Ref  # a reduce has one input only: the same again
+    first_x: uint256
+    first_y: uint256
+    length: uint256
+    row: int256  # of a scatter_add: the index that counts
+    takes_max: bool
+
+
 @external
 @view
 def locate(step: IReferee.Step, node: IReferee.NodeProof, output: uint256) -> (uint256, uint256):
@@ -105,11 +122,24 @@ def judge_element(
     """
     n: encoding.Node = encoding.prove(step, node)
     assert len(inputs) == n.inputs, "referee: openings for another number of inputs"
-    claimed: int256 = tensor.element(step, encoding.output(n, output), position, claim)
+    written: tensor.Ref = encoding.output(n, output)
+    claimed: int256 = tensor.element(step, written, position, claim)
     if n.kind == encoding.MAP:
-        return claimed, self._map(step, n, output, position, inputs)
+        reads: Reads = self._map_reads(n, position, written.count)
+        values: int256[8] = empty(int256[8])
+        for i: uint256 in range(n.inputs, bound=encoding.MAX_INPUTS):
+            if reads.targets[i] >= 0:
+                values[i] = tensor.element(step, encoding.input(n, i), convert(reads.targets[i], uint256), inputs[i])
+        register: int256 = self._map_result(n, output, reads.indices, values)
+        return claimed, scalar_program.wrap(register, 8 * written.size)
+
     assert n.kind == encoding.GATHER, "referee: not a map or gather node"
-    return claimed, self._gather(step, n, position, inputs)
+    width: uint256 = self._gather_width(n)
+    index: int256 = tensor.element(step, encoding.input(n, 1), position // width, inputs[1])
+    table: tensor.Ref = encoding.input(n, 0)
+    if index < 0 or index >= convert(table.count // width, int256):
+        return claimed, 0
+    return claimed, tensor.element(step, table, convert(index, uint256) * width + position % width, inputs[0])
 
 
 @external
@@ -135,196 +165,228 @@ def judge_run(
     n: encoding.Node = encoding.prove(step, node)
     assert len(inputs) == n.inputs, "referee: openings for another number of inputs"
     claimed: int256 = tensor.element(step, encoding.output(n, output), position, claim)
-    return claimed, self._run(step, n, position, inputs)
+    over: Runs = self._runs(n, position)
+    at_x: uint256 = tensor.check_run(step, over.x, over.first_x, over.length, inputs[0])
+    at_y: uint256 = at_x
+    if n.kind != encoding.REDUCE:
+        at_y = tensor.check_run(step, over.y, over.first_y, over.length, inputs[1])
+    # Behind 32 more bytes, a whole word can be taken from any place.
+    return claimed, self._total(
+        n.kind, over, concat(inputs[0].data, empty(bytes32)), at_x, concat(inputs[n.inputs - 1].data, empty(bytes32)), at_y
+    )
 
 
 @internal
 @pure
-def _map(
-    step: IReferee.Step, n: encoding.Node, output: uint256, position: uint256, inputs: DynArray[IReferee.Leaf, 8]
-) -> int256:
+def _map_reads(n: encoding.Node, position: uint256, count: uint256) -> Reads:
     """
-    @notice An element of a map: the scalar program on the elements read, the element's own indices and the constants.
+    @notice The indices of an element of a map with `count` elements, and the element of each input that it reads.
     """
-    written: tensor.Ref = encoding.output(n, output)
-    registers: int256[256] = empty(int256[256])
-
-    # Registers: one for each input, then the indices, the constants, the results of the instructions.
+    reads: Reads = empty(Reads)
     at: uint256 = n.body
     rank: uint256 = convert(extract32(n.code, at), uint256) >> 248
     encoding.expect(rank <= MAX_RANK)
     at += 1
     rest: uint256 = position
-    count: uint256 = 1
+    places: uint256 = 1
     for i: uint256 in range(rank, bound=MAX_RANK):
         axis: uint256 = rank - 1 - i
         size: uint256 = convert(extract32(n.code, at + 4 * axis), uint256) >> 224
         encoding.expect(size != 0)
-        registers[n.inputs + axis] = convert(rest % size, int256)
+        reads.indices[axis] = convert(rest % size, int256)
         rest //= size
-        count *= size
-    encoding.expect(count == written.count)
-    at += 4 * rank
+        places *= size
+    encoding.expect(places == count)
 
-    result: uint256 = convert(extract32(n.code, at + output), uint256) >> 248
-    at += n.outputs
-
-    used: uint256 = n.inputs + rank
-    constants: uint256 = convert(extract32(n.code, at), uint256) >> 248
-    at += 1
-    encoding.expect(used + constants <= MAX_REGISTERS)
-    for i: uint256 in range(constants, bound=MAX_REGISTERS):
-        registers[used + i] = convert(extract32(n.code, at + 8 * i), int256) >> 192
-    used += constants
-    at += 8 * constants
-
-    instructions: uint256 = convert(extract32(n.code, at), uint256) >> 248
-    encoding.expect(instructions <= MAX_INSTRUCTIONS and used + instructions <= MAX_REGISTERS)
-    program: uint256 = at + 1
-    at = program + 4 * instructions
+    # Over the result registers, the constants and the instructions.
+    at += 4 * rank + n.outputs
+    at += 1 + 8 * (convert(extract32(n.code, at), uint256) >> 248)
+    at += 1 + 4 * (convert(extract32(n.code, at), uint256) >> 248)
 
     for i: uint256 in range(n.inputs, bound=encoding.MAX_INPUTS):
-        # First the address, which must lie in the tensor, then every condition: start + sum of factors * indices lies in 0 .. size-1.
+        # The address, which must lie in the tensor, and every condition: start + sum of factors * indices lies in 0 .. size-1.
         source: tensor.Ref = encoding.input(n, i)
+        size: int256 = convert(source.count, int256)
         conditions: uint256 = convert(extract32(n.code, at), uint256) >> 248
         at += 1
-        inside: bool = True
-        target: int256 = 0
         for c: uint256 in range(conditions + 1, bound=256):
             reach: int256 = convert(extract32(n.code, at), int256) >> 192
             at += 8
-            size: int256 = convert(source.count, int256)
             if c != 0:
                 size = convert(extract32(n.code, at), int256) >> 192
                 at += 8
             for axis: uint256 in range(rank, bound=MAX_RANK):
-                reach += (convert(extract32(n.code, at), int256) >> 192) * registers[n.inputs + axis]
+                reach += (convert(extract32(n.code, at), int256) >> 192) * reads.indices[axis]
                 at += 8
-            inside = inside and reach >= 0 and reach < size
             if c == 0:
-                target = reach
-        if inside:
-            registers[i] = tensor.element(step, source, convert(target, uint256), inputs[i])
+                reads.targets[i] = reach
+            if reach < 0 or reach >= size:
+                reads.targets[i] = -1
     encoding.expect(at == n.length)
+    return reads
 
+
+@internal
+@pure
+def _map_result(n: encoding.Node, output: uint256, indices: int256[8], values: int256[8]) -> int256:
+    """
+    @notice The register of an output, from the values read and the element's indices: the scalar program.
+    """
+    # Registers: one for each input, then the indices, the constants, the results of the instructions.
+    registers: int256[256] = empty(int256[256])
+    used: uint256 = 0
+    for i: uint256 in range(n.inputs, bound=encoding.MAX_INPUTS):
+        registers[used] = values[i]
+        used += 1
+    rank: uint256 = convert(extract32(n.code, n.body), uint256) >> 248
+    for axis: uint256 in range(rank, bound=MAX_RANK):
+        registers[used] = indices[axis]
+        used += 1
+    at: uint256 = n.body + 1 + 4 * rank
+    result: uint256 = convert(extract32(n.code, at + output), uint256) >> 248
+    at += n.outputs
+    constants: uint256 = convert(extract32(n.code, at), uint256) >> 248
+    at += 1
+    encoding.expect(used + constants <= MAX_REGISTERS)
+    for i: uint256 in range(constants, bound=MAX_REGISTERS):
+        registers[used] = convert(extract32(n.code, at), int256) >> 192
+        used += 1
+        at += 8
+    instructions: uint256 = convert(extract32(n.code, at), uint256) >> 248
+    at += 1
+    encoding.expect(instructions <= MAX_INSTRUCTIONS and used + instructions <= MAX_REGISTERS)
     for i: uint256 in range(instructions, bound=MAX_INSTRUCTIONS):
-        word: uint256 = convert(extract32(n.code, program + 4 * i), uint256)
+        word: uint256 = convert(extract32(n.code, at), uint256)
         a: uint256 = (word >> 240) & 255
         b: uint256 = (word >> 232) & 255
         c: uint256 = (word >> 224) & 255
         encoding.expect(max(a, max(b, c)) < used)
         registers[used] = scalar_program.apply(word >> 248, registers[a], registers[b], registers[c])
         used += 1
+        at += 4
     encoding.expect(result < used)
-    return scalar_program.wrap(registers[result], 8 * written.size)
+    return registers[result]
 
 
 @internal
 @pure
-def _gather(step: IReferee.Step, n: encoding.Node, position: uint256, inputs: DynArray[IReferee.Leaf, 8]) -> int256:
+def _gather_width(n: encoding.Node) -> uint256:
     """
-    @notice An element of a gather: out[i, c] = table[index[i], c], or 0 where the index lies outside the table.
+    @notice The length of a row of a gather: out[i, c] = table[index[i], c], or 0 where the index lies outside the table.
     """
-    encoding.expect(n.inputs == 2 and n.outputs == 1)
-    table: tensor.Ref = encoding.input(n, 0)
-    indices: tensor.Ref = encoding.input(n, 1)
-    written: tensor.Ref = encoding.output(n, 0)
+    encoding.expect(n.inputs == 2 and n.outputs == 1 and n.body + 4 == n.length)
     width: uint256 = convert(extract32(n.code, n.body), uint256) >> 224
-    encoding.expect(n.body + 4 == n.length)
-    encoding.expect(indices.dtype != tensor.F32 and table.dtype == written.dtype)
-    encoding.expect(width != 0 and table.count % width == 0 and written.count == indices.count * width)
-    index: int256 = tensor.element(step, indices, position // width, inputs[1])
-    if index < 0 or index >= convert(table.count // width, int256):
-        return 0
-    return tensor.element(step, table, convert(index, uint256) * width + position % width, inputs[0])
+    table: tensor.Ref = encoding.input(n, 0)
+    index: tensor.Ref = encoding.input(n, 1)
+    written: tensor.Ref = encoding.output(n, 0)
+    encoding.expect(index.dtype != tensor.F32 and table.dtype == written.dtype)
+    encoding.expect(width != 0 and table.count % width == 0 and written.count == index.count * width)
+    return width
 
 
 @internal
 @pure
-def _run(step: IReferee.Step, n: encoding.Node, position: uint256, inputs: DynArray[IReferee.Run, 2]) -> int256:
+def _runs(n: encoding.Node, position: uint256) -> Runs:
     """
-    @notice An element of a reduce, dot or scatter_add: one pass over a run of the first input, and beside it one of the second.
+    @notice The runs that an element of a reduce, dot or scatter_add goes over.
     """
     encoding.expect(n.inputs == (1 if n.kind == encoding.REDUCE else 2) and n.outputs == 1)
-    x: tensor.Ref = encoding.input(n, 0)
-    y: tensor.Ref = encoding.input(n, n.inputs - 1)
+    over: Runs = empty(Runs)
+    over.x = encoding.input(n, 0)
+    over.y = encoding.input(n, n.inputs - 1)
     written: tensor.Ref = encoding.output(n, 0)
     fields: uint256 = convert(extract32(n.code, n.body), uint256)
-
-    # Per kind: how many elements, where the runs begin, which index counts (scatter_add), and whether the sizes fit.
-    length: uint256 = 0
-    first_x: uint256 = 0
-    first_y: uint256 = 0
-    row: int256 = 0
-    takes_max: bool = False
     end: uint256 = n.body
     fits: bool = False
     if n.kind == encoding.REDUCE:
         encoding.expect(fields >> 248 < 2)
-        takes_max = fields >> 248 == 1
-        length = (fields >> 216) & LOW_32
+        over.takes_max = fields >> 248 == 1
+        over.length = (fields >> 216) & LOW_32
         end += 5
-        first_x = position * length
-        fits = written.count * length == x.count and (not takes_max or x.dtype >= tensor.I32)
+        over.first_x = position * over.length
+        fits = written.count * over.length == over.x.count and (not over.takes_max or over.x.dtype >= tensor.I32)
     elif n.kind == encoding.DOT:
         rows: uint256 = fields >> 224
         columns: uint256 = (fields >> 192) & LOW_32
-        length = (fields >> 160) & LOW_32
+        over.length = (fields >> 160) & LOW_32
         end += 12
         encoding.expect(rows != 0 and columns != 0)
         batches: uint256 = written.count // (rows * columns)
         batch: uint256 = position // (rows * columns)
-        first_x = position // columns * length
-        first_y = (batch * columns + position % columns) * length
+        over.first_x = position // columns * over.length
+        over.first_y = (batch * columns + position % columns) * over.length
         fits = (
             written.count == batches * rows * columns
-            and x.count == batches * rows * length
-            and y.count == batches * columns * length
-            and x.dtype != tensor.I64
-            and y.dtype != tensor.I64
+            and over.x.count == batches * rows * over.length
+            and over.y.count == batches * columns * over.length
+            and max(over.x.dtype, over.y.dtype) != tensor.I64
         )
     else:
         assert n.kind == encoding.SCATTER_ADD, "referee: not a reduce, dot or scatter_add node"
-        length = fields >> 224
+        over.length = fields >> 224
         rows: uint256 = (fields >> 192) & LOW_32
         end += 8
-        encoding.expect(length != 0 and rows != 0)
-        first_x = position // rows * length
-        row = convert(position % rows, int256)
-        fits = y.count == length and written.count * length == x.count * rows and x.count % length == 0
-    encoding.expect(end == n.length)
-    encoding.expect(length != 0 and length <= MAX_LENGTH and fits)
-    encoding.expect(x.dtype != tensor.F32 and y.dtype != tensor.F32)
-    encoding.expect(written.dtype == (x.dtype if takes_max else tensor.I64))
+        encoding.expect(over.length != 0 and rows != 0)
+        over.first_x = position // rows * over.length
+        over.row = convert(position % rows, int256)
+        fits = (
+            over.y.count == over.length
+            and over.x.count % over.length == 0
+            and written.count * over.length == over.x.count * rows
+        )
+    encoding.expect(end == n.length and fits and over.length != 0 and over.length <= MAX_LENGTH)
+    encoding.expect(min(over.x.dtype, over.y.dtype) != tensor.F32)
+    encoding.expect(written.dtype == (over.x.dtype if over.takes_max else tensor.I64))
+    return over
 
-    at_x: uint256 = tensor.check_run(step, x, first_x, length, inputs[0])
-    at_y: uint256 = at_x
-    if n.kind != encoding.REDUCE:
-        at_y = tensor.check_run(step, y, first_y, length, inputs[1])
-    run_x: Bytes[8480] = concat(inputs[0].data, empty(bytes32))
-    run_y: Bytes[8480] = concat(inputs[n.inputs - 1].data, empty(bytes32))
 
-    # Words of 32 bytes, turned so that the first element is lowest, give their elements one after the other.
-    # Unchecked: a product is below 2^62 and a sum of 1,024 values below 2^73.
-    word_x: uint256 = 0
-    word_y: uint256 = 0
+@internal
+@pure
+def _total(kind: uint256, over: Runs, run_x: Bytes[8480], at_x: uint256, run_y: Bytes[8480], at_y: uint256) -> int256:
+    """
+    @notice The sum, maximum, dot product or selected sum over the runs that begin at these bytes. Wraps at 64 bits.
+    @custom:security Unchecked: a product is below 2^62 and a sum of 1,024 values below 2^73.
+    """
+    bits_x: uint256 = 8 * over.x.size
+    bits_y: uint256 = 8 * over.y.size
+    spare_x: uint256 = 256 - bits_x
+    spare_y: uint256 = 256 - bits_y
+    row: int256 = over.row
+    takes_max: bool = over.takes_max
     total: int256 = min_value(int256) if takes_max else 0
-    for i: uint256 in range(length, bound=MAX_LENGTH):
-        if i & (32 // x.size - 1) == 0:
-            word_x = tensor.little_endian(extract32(run_x, at_x + i * x.size))
-        a: int256 = tensor.lowest(word_x, x.size)
-        word_x = word_x >> (8 * x.size)
-        if takes_max:
-            total = max(total, a)
-        elif n.kind == encoding.REDUCE:
-            total = unsafe_add(total, a)
+    # As many elements at a time as a word of 32 bytes holds of the wider type; a word gives its elements from the top.
+    at_once: uint256 = 32 // max(over.x.size, over.y.size)
+    left: uint256 = over.length
+    x: uint256 = at_x
+    y: uint256 = at_y
+    for _: uint256 in range(MAX_LENGTH):
+        if left == 0:
+            break
+        count: uint256 = min(at_once, left)
+        left = unsafe_sub(left, count)
+        word_x: int256 = tensor.elements(extract32(run_x, x), over.x.size)
+        x = unsafe_add(x, unsafe_mul(at_once, over.x.size))
+        if kind == encoding.REDUCE:
+            for _i: uint256 in range(count, bound=32):
+                element: int256 = word_x >> spare_x
+                word_x = word_x << bits_x
+                total = max(total, element) if takes_max else unsafe_add(total, element)
+            continue
+        word_y: int256 = tensor.elements(extract32(run_y, y), over.y.size)
+        y = unsafe_add(y, unsafe_mul(at_once, over.y.size))
+        if kind == encoding.DOT:
+            # Two at a time. Zeros in the place of what is not in the run add nothing.
+            beyond: uint256 = unsafe_sub(256, unsafe_mul(bits_x, count))
+            word_x = (word_x >> beyond) << beyond
+            for _i: uint256 in range((count + 1) // 2, bound=16):
+                total = unsafe_add(total, unsafe_mul(word_x >> spare_x, word_y >> spare_y))
+                total = unsafe_add(total, unsafe_mul((word_x << bits_x) >> spare_x, (word_y << bits_y) >> spare_y))
+                word_x = word_x << (bits_x << 1)
+                word_y = word_y << (bits_y << 1)
         else:
-            if i & (32 // y.size - 1) == 0:
-                word_y = tensor.little_endian(extract32(run_y, at_y + i * y.size))
-            b: int256 = tensor.lowest(word_y, y.size)
-            word_y = word_y >> (8 * y.size)
-            if n.kind == encoding.DOT:
-                total = unsafe_add(total, unsafe_mul(a, b))
-            elif b == row:
-                total = unsafe_add(total, a)
+            for _i: uint256 in range(count, bound=32):
+                if word_y >> spare_y == row:
+                    total = unsafe_add(total, word_x >> spare_x)
+                word_x = word_x << bits_x
+                word_y = word_y << bits_y
     return scalar_program.wrap(total, 64)

@@ -9,6 +9,10 @@ EMPTY: constant(bytes32) = empty(bytes32)
 
 LEAF_BYTES: constant(uint256) = 256
 
+# What comes before the bytes of a leaf, and before two digests, when they are hashed.
+LEAF: constant(bytes1) = 0x00
+INNER: constant(bytes1) = 0x01
+
 
 @internal
 @pure
@@ -16,7 +20,7 @@ def leaf_digest(data: Bytes[8448]) -> bytes32:
     """
     @notice SHA-256(0 || data).
     """
-    return sha256(concat(b"\x00", data))
+    return sha256(concat(LEAF, data))
 
 
 @internal
@@ -27,7 +31,7 @@ def parent(left: bytes32, right: bytes32) -> bytes32:
     """
     if left == EMPTY and right == EMPTY:
         return EMPTY
-    return sha256(concat(b"\x01", left, right))
+    return sha256(concat(INNER, left, right))
 
 
 @internal

@@ -13,6 +13,11 @@ F32: constant(uint256) = 0
 I32: constant(uint256) = 3
 I64: constant(uint256) = 4
 
+# Every second byte, pair of bytes and four bytes of a word, from the lowest on.
+BYTES: constant(uint256) = max_value(uint256) // (2**8 + 1)
+PAIRS: constant(uint256) = max_value(uint256) // (2**16 + 1)
+FOURS: constant(uint256) = max_value(uint256) // (2**32 + 1)
+
 
 # A tensor as a node sees it: its number in the trace, element type, size of an element in bytes, and element count.
 struct Ref:
@@ -55,7 +60,7 @@ def element(step: IReferee.Step, tensor: Ref, position: uint256, leaf: IReferee.
     self.check_root(step, tensor.number, leaf.root, leaf.trace_proof)
     # Behind 32 more bytes, a whole word can be taken from any place.
     word: bytes32 = extract32(concat(leaf.data, empty(bytes32)), at % merkle.LEAF_BYTES)
-    return self.lowest(self.little_endian(word), tensor.size)
+    return self.elements(word, tensor.size) >> (256 - 8 * tensor.size)
 
 
 @internal
@@ -83,28 +88,15 @@ def check_run(step: IReferee.Step, tensor: Ref, first: uint256, count: uint256, 
 
 @internal
 @pure
-def little_endian(word: bytes32) -> uint256:
+def elements(word: bytes32, size: uint256) -> int256:
     """
-    @notice The number whose lowest byte is the first of `word`.
+    @notice The word with the bytes of each of its elements turned round: the first element is on top, its highest byte first.
     """
-    # Neighbouring bytes change places, then pairs of bytes, and so on up to the halves.
     x: uint256 = convert(word, uint256)
-    mask: uint256 = max_value(uint256) // (2**8 + 1)
-    x = ((x & mask) << 8) | ((x >> 8) & mask)
-    mask = max_value(uint256) // (2**16 + 1)
-    x = ((x & mask) << 16) | ((x >> 16) & mask)
-    mask = max_value(uint256) // (2**32 + 1)
-    x = ((x & mask) << 32) | ((x >> 32) & mask)
-    mask = max_value(uint256) // (2**64 + 1)
-    x = ((x & mask) << 64) | ((x >> 64) & mask)
-    return (x << 128) | (x >> 128)
-
-
-@internal
-@pure
-def lowest(x: uint256, size: uint256) -> int256:
-    """
-    @notice The lowest `size` bytes of x as a signed integer.
-    """
-    spare: uint256 = 256 - 8 * size
-    return convert(convert(x << spare, bytes32), int256) >> spare
+    if size > 1:
+        x = ((x & BYTES) << 8) | ((x >> 8) & BYTES)
+    if size > 2:
+        x = ((x & PAIRS) << 16) | ((x >> 16) & PAIRS)
+    if size > 4:
+        x = ((x & FOURS) << 32) | ((x >> 32) & FOURS)
+    return convert(convert(x, bytes32), int256)

@@ -57,7 +57,29 @@ _POSITIVE_FLOATS = [
 
 def _integer_edges(width: int) -> list[int]:
     half = 1 << (width - 1)
-    middle = {0, 1, 2, 3, 7, 31, 32, 33, 63, 64, 65, 255, 256, 257, 0xFFFF, 0x10000, 1 << 24, (1 << 24) + 1, half >> 1, half - 2, half - 1}
+    middle = {
+        0,
+        1,
+        2,
+        3,
+        7,
+        31,
+        32,
+        33,
+        63,
+        64,
+        65,
+        255,
+        256,
+        257,
+        0xFFFF,
+        0x10000,
+        1 << 24,
+        (1 << 24) + 1,
+        half >> 1,
+        half - 2,
+        half - 1,
+    }
     if width == 64:
         middle |= {(1 << 31) - 1, 1 << 31, (1 << 31) + 1, (1 << 32) - 1, 1 << 32, (1 << 32) + 1, (1 << 53) + 1}
     return sorted(middle | {-x for x in middle} | {-half})
@@ -82,7 +104,9 @@ def cases(name: str, n: int, seed: int) -> list[tuple[int, ...]]:
     """``n`` operand tuples for instruction ``name``: at most half of them combinations of edges, the rest random."""
     rng = np.random.default_rng([seed, BY_NAME[name].code])
     views = BY_NAME[name].operands
-    combined = np.array(list(product(*(EDGES[view] for view in views))) if len(views) < 3 else _sample_edges(views, n, rng), dtype=np.int64)
+    combined = np.array(
+        list(product(*(EDGES[view] for view in views))) if len(views) < 3 else _sample_edges(views, n, rng), dtype=np.int64
+    )
     if len(combined) > n // 2:
         combined = combined[rng.permutation(len(combined))[: n // 2]]
     count = n - len(combined)

@@ -1,0 +1,162 @@
+"""What the referee costs: gas of every scalar instruction and of whole verdict transactions for every kind of node.
+
+Gas of a verdict is that of a transaction of its own that calls the referee: base fee of 21,000, calldata and its floor (EIP-7623)
+included. Tensors are opened by paths of random siblings, so that any depth costs nothing to set up, and all bytes are random, so
+that next to no calldata is zero.
+
+    python -m benchmarks.referee_gas
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bisection.merkle import LEAF_BYTES, Tree, fold, fold_range, leaf_digest
+from bisection.program import DTYPES, Dot, Gather, Map, Node, Read, Reduce, Ref, ScatterAdd
+from bisection.scalar import BY_NAME, INSTRUCTIONS, Op, ScalarProgram
+from bisection.witness import Leaf, NodeProof, Run, StepRoots
+from contracts.build import artifact
+from tests.differential.evm import Contract
+from tests.differential.operands import cases
+
+TENSORS = 200  # a trace of depth 8
+NODES = 1000  # a program of depth 10
+LARGE = 64 << 14  # elements of four bytes in a tensor of depth 14
+
+
+@dataclass
+class Scene:
+    """One node in the middle of a program, its tensors at numbers 100, 101, … of the trace; openings made up as they are asked for."""
+
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1))
+    roots: dict[int, bytes] = field(default_factory=dict)
+    openings: dict[int, tuple[bytes, tuple[bytes, ...]]] = field(default_factory=dict)
+
+    def open(self, ref: Ref, first: int, count: int = 1, data: bytes | None = None) -> None:
+        """Make up the leaves of ``ref`` that hold ``count`` elements from ``first`` on."""
+        size = DTYPES[ref.dtype].size
+        low, high = first * size // LEAF_BYTES, -(-(first + count) * size // LEAF_BYTES)
+        length = min(ref.nbytes, high * LEAF_BYTES) - low * LEAF_BYTES
+        data = self.rng.bytes(length) if data is None else data * (length // len(data))
+        digests = [leaf_digest(data[at : at + LEAF_BYTES]) for at in range(0, length, LEAF_BYTES)]
+        leaves = -(-ref.nbytes // LEAF_BYTES)
+        depth = (leaves - 1).bit_length()
+        siblings, a, b = [], low, high
+        for _ in range(depth):
+            siblings += [self.rng.bytes(32)] * (a % 2) + [self.rng.bytes(32)] * (b % 2)
+            a, b = a // 2, (b + 1) // 2
+        self.roots[ref.tensor] = fold_range(digests, low, depth, siblings)
+        self.openings[ref.tensor] = data, tuple(siblings)
+
+    def verdict(self, contract: Contract, node: Node, output: int, position: int) -> int:
+        """The gas of the verdict on one element. Inputs must be open."""
+        code, claimed = node.encode(), node.outputs[output]
+        self.open(claimed, position)
+        trace = Tree([self.roots.get(number, self.rng.bytes(32)) for number in range(TENSORS)])
+        path = [self.rng.bytes(32) for _ in range((NODES + 1 - 1).bit_length())]
+        program_root = fold(leaf_digest(code), NODES // 2, path)
+        step = StepRoots(program_root, NODES, trace.root, TENSORS, bytes(32), bytes(32), 1, bytes(32), 1)
+
+        def opened(ref: Ref, kind: type[Leaf] | type[Run]) -> Leaf | Run:
+            data, siblings = self.openings[ref.tensor]
+            return kind(self.roots[ref.tensor], tuple(trace.prove(ref.tensor)), data, siblings)
+
+        is_element = isinstance(node, Map | Gather)
+        inputs = [opened(ref, Leaf if is_element else Run) for ref in node.inputs]
+        proof = NodeProof(NODES // 2, code, tuple(path))
+        contract.call("judge_element" if is_element else "judge_run", step, proof, output, position, opened(claimed, Leaf), inputs)
+        return contract.gas
+
+
+def refs(first: int, *rows: tuple[str, int]) -> tuple[Ref, ...]:
+    """Tensors numbered from ``first`` on, from (element type, count)."""
+    return tuple(Ref(first + i, dtype, count) for i, (dtype, count) in enumerate(rows))
+
+
+def map_node(inputs: int, instructions: int, outputs: int = 1, names: tuple[str, ...] = ("fmul", "fadd")) -> Map:
+    """A map over two dimensions of large f32 tensors, as lowered elementwise code is: a chain of the given instructions."""
+    rows = ("f32", LARGE)
+    spare = inputs + 2 + 2
+    ops = []
+    for i in range(instructions):
+        row = BY_NAME[names[i % len(names)]]
+        registers = [i % spare, max(spare + i - 1, 0), (i + 1) % spare][: len(row.operands)]
+        ops.append(Op(row.code, *registers))
+    results = tuple(spare + instructions - 1 - i for i in range(outputs))
+    scalar = ScalarProgram(inputs, 2, (0x3F666666, 0x3DCCCCCD), tuple(ops), results)
+    reads = tuple(Read(0, (1024, 1)) for _ in range(inputs))
+    return Map(refs(100, *[rows] * inputs), refs(150, *[rows] * outputs), (LARGE // 1024, 1024), reads, scalar)
+
+
+# The mix of an AdamW update: moments, bias correction, square root, division, decay.
+ADAMW = ("fmul", "fmul", "fadd", "fmul", "fsub", "fmul", "fadd", "fsqrt", "fadd", "fdiv")
+
+
+def verdicts(contract: Contract) -> Iterator[tuple[str, int]]:
+    """(what, gas) of whole verdict transactions."""
+    position = 123_456
+    for what, node in [
+        ("map, 1 input, 1 instruction", map_node(1, 1)),
+        ("map, 3 inputs, 37 instructions", map_node(3, 37)),
+        ("AdamW: map, 6 inputs, 40 instructions, 3 outputs", map_node(6, 40, 3, ADAMW)),
+        ("map, 8 inputs, 128 instructions", map_node(8, 128, 1, ADAMW)),
+    ]:
+        scene = Scene()
+        for ref in node.inputs:
+            scene.open(ref, position)
+        yield what, scene.verdict(contract, node, 0, position)
+
+    table, index = refs(100, ("f32", LARGE), ("i32", 4096))
+    gather = Gather((table, index), refs(150, ("f32", 4096 * 256)), 256)
+    scene = Scene()
+    scene.open(table, 3 * 256 + position % 256)
+    scene.open(index, position // 256, data=(3).to_bytes(4, "little"))
+    yield "gather", scene.verdict(contract, gather, 0, position)
+
+    for op, dtype in (("sum", "i8"), ("sum", "i32"), ("max", "i32"), ("sum", "i64")):
+        x = Ref(100, dtype, 1024 * 4096)
+        node = Reduce((x,), refs(150, ("i64" if op == "sum" else dtype, 4096)), op, 1024)
+        scene = Scene()
+        scene.open(x, 1234 * 1024, 1024)
+        yield f"{op} of 1,024 {dtype}", scene.verdict(contract, node, 0, 1234)
+
+    for dtype in ("i8", "i16", "i32"):
+        a, b = refs(100, (dtype, 1024 * 1024), (dtype, 1024 * 1024))
+        dot = Dot((a, b), refs(150, ("i64", 1024 * 1024)), 1024, 1024, 1024)
+        scene = Scene()
+        scene.open(a, 120 * 1024, 1024)
+        scene.open(b, 576 * 1024, 1024)
+        yield f"dot of 1,024 {dtype} pairs", scene.verdict(contract, dot, 0, 120 * 1024 + 576)
+
+    values, index = refs(100, ("i64", 1024 * 1024), ("i32", 1024))
+    scatter = ScatterAdd((values, index), refs(150, ("i64", 1024 * 64)), 1024, 64)
+    scene = Scene()
+    scene.open(values, 70 * 1024, 1024)
+    scene.open(index, 0, 1024)
+    yield "scatter_add of 1,024 i64", scene.verdict(contract, scatter, 0, 70 * 64 + 3)
+
+
+def instructions(contract: Contract, samples: int = 50) -> Iterator[tuple[str, int]]:
+    """(name, mean gas) of each scalar instruction over mixed operands, call and dispatch included."""
+    for row in INSTRUCTIONS:
+        operands = [(*values, 0, 0)[:3] for values in cases(row.name, samples, seed=1)]
+        yield row.name, sum(contract.call("cost", row.code, registers) for registers in operands) // samples
+
+
+def main() -> None:
+    """Print the tables."""
+    for name in ("Referee", "scalar_mock"):
+        print(f"{name}: {artifact(name).runtime_size:,} of 24,576 bytes")
+    print()
+    for what, gas in verdicts(Contract("Referee")):
+        print(f"{what:<50}{gas:>9,}")
+    print()
+    for name, gas in instructions(Contract("scalar_mock")):
+        print(f"{name:<50}{gas:>9,}")
+
+
+if __name__ == "__main__":
+    main()

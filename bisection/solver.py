@@ -146,6 +146,8 @@ def open_game(knowledge: Knowledge, own: Trace) -> Decision:
         return Decision(None, "an equal history root leaves nothing to dispute")
     if isinstance(found, Blocked):
         return _obtain(knowledge, Ask(TreeKind.HISTORY), Open(None), "a withheld history is bisected on chain")
+    if found == 0:
+        return Decision(None, "a segment that starts from another state is disputed where that state came about: in an earlier one")
     return Decision(Open(_opening(knowledge, own, found)), "open at the first wrong state: the one before is agreed")
 
 
@@ -161,8 +163,8 @@ def challenge(game: Game, own: Trace, knowledge: Knowledge, now: int) -> Decisio
         if isinstance(found, Blocked):
             assert game.descent is not None
             return _descend(game, TreeKind.HISTORY, found, Demand(TreeKind.HISTORY), Ask(TreeKind.HISTORY), knowledge)
-        if found is None:
-            return Decision(None, "an equal history root leaves nothing to dispute")
+        if not found:
+            return Decision(None, "this segment has no first wrong step: it is right, or wrong from its start")
         return Decision(ShowStep(_opening(knowledge, own, found)), "show the first wrong state: the one before is agreed")
     assert knowledge.trace is not None
     first = knowledge.trace.first_difference(own.tensors(game.step))

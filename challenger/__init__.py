@@ -1,0 +1,1 @@
+"""Challengers: fetch and verify, replay, find the first wrong step, dispute it."""

@@ -44,14 +44,14 @@ struct Runs:
 @view
 def locate(step: IReferee.Step, node: IReferee.NodeProof, output: uint256) -> (uint256, uint256):
     """
-    @notice Which tensor of the trace an output of a node is, and how many leaves it has.
+    @notice Which tensor of the trace an output of a node is, and its size in bytes.
     @param step The step in dispute.
     @param node The node, proved against the program root.
     @param output Which of the node's outputs.
-    @return The number of the tensor in the trace, and its count of 256-byte leaves.
+    @return The number of the tensor in the trace, and its size in bytes.
     """
     written: tensor.Ref = encoding.output(encoding.prove(step, node), output)
-    return written.number, tensor.leaf_count(written)
+    return written.number, written.count * written.size
 
 
 @external

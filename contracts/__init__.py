@@ -1,0 +1,1 @@
+"""The contracts in Vyper, and the only Python that talks to a chain."""

@@ -1,0 +1,1 @@
+"""Simulated disputes: dishonest trainers, the demo."""

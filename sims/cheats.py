@@ -63,17 +63,17 @@ def _parameters(program: Program) -> list[int]:
     return [i for i in _trained(program) if not any(program.state[i].name.endswith("." + n) and n != program.state[i].name for n in names)]
 
 
-def _nudge(array: Array, element: int) -> Array:
-    """The array with one element changed by about a thousandth of itself, or by one for integers."""
+def _nudge(array: Array, element: int, by: int) -> Array:
+    """The array with one element changed: a float by about a thousandth of itself, an integer by ``by``."""
     changed = array.copy()
     if changed.dtype == np.float32:
         changed.view(np.int32)[element] ^= 1 << 13
     else:
-        changed[element] += 1
+        changed[element] += by
     return changed
 
 
-def _in_tensor(program: Program, tensor: int, rng: np.random.Generator) -> Callable[[Mapping[str, Array]], Tamper]:
+def _in_tensor(program: Program, tensor: int, rng: np.random.Generator, by: int = 1) -> Callable[[Mapping[str, Array]], Tamper]:
     """Change one random element of one tensor of the trace."""
     number = program.producer[tensor]
     output = tensor - program.nodes[number].outputs[0].tensor
@@ -82,7 +82,7 @@ def _in_tensor(program: Program, tensor: int, rng: np.random.Generator) -> Calla
     def tamper(node: int, outputs: list[Array]) -> list[Array]:
         if node != number:
             return outputs
-        return [_nudge(array, element) if i == output else array for i, array in enumerate(outputs)]
+        return [_nudge(array, element, by) if i == output else array for i, array in enumerate(outputs)]
 
     return lambda old: tamper
 
@@ -106,7 +106,7 @@ def _gradient(program: Program, rng: np.random.Generator) -> Callable[[Mapping[s
         for ref in update.inputs
         if ref.count == count and not isinstance(program.nodes[program.producer[ref.tensor]], Input)
     ]
-    return _in_tensor(program, computed[0], rng)
+    return _in_tensor(program, computed[0], rng, by=1 << 16)  # a lesser change could vanish in the rounding of the update
 
 
 def _data_order(program: Program, rng: np.random.Generator) -> Callable[[Mapping[str, Array]], Tamper]:

@@ -10,7 +10,7 @@ from bisection import reference
 from bisection.scalar import INSTRUCTIONS, Instruction, Op, ScalarProgram, store
 from tests.differential.operands import cases, seed_of
 from trainer import faces
-from trainer.executor import _prepare_scalar
+from trainer.executor import prepare_scalar
 
 CASES = 10_000
 
@@ -25,7 +25,7 @@ def test_numpy_and_torch_have_the_bits_of_the_definition(row: Instruction) -> No
     columns = np.array(registers, np.int64).T
     by_numpy = reference.view(reference.run_scalar(program, list(columns), [])[0], "L")
     values = [torch.from_numpy(column.copy()) for column in columns]
-    by_torch = faces.view(_prepare_scalar(program, [], torch.device("cpu"))(values)[0], "L")
+    by_torch = faces.view(prepare_scalar(program, [], torch.device("cpu"))(values)[0], "L")
     assert len(expected) >= CASES
     assert by_numpy.tolist() == expected
     assert by_torch.tolist() == expected

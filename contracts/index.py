@@ -1,0 +1,112 @@
+"""What the events tell and the contracts do not keep: where data lies, which games a job has, what was revealed in them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import singledispatchmethod
+
+from web3 import Web3
+
+from bisection import game as rules
+from bisection.game import Revelation, TreeKind
+from contracts.bindings import Tree
+from contracts.deploy import AddressBook
+from contracts.events import (
+    BoundaryJudged,
+    Convicted,
+    Event,
+    EventReader,
+    GameOpened,
+    JobClaimed,
+    JobOpened,
+    JobSlashed,
+    Judged,
+    LeafRevealed,
+    Revealed,
+    Rewound,
+)
+
+__all__ = ["TREE_KINDS", "Index"]
+
+TREE_KINDS = {
+    Tree.HISTORY: TreeKind.HISTORY,
+    Tree.TRACE: TreeKind.TRACE,
+    Tree.STATE: TreeKind.STATE,
+    Tree.TENSOR: TreeKind.TENSOR,
+}
+
+
+class Index:
+    """Follows the events of a deployment from its first block. After a reorganisation it forgets and reads anew.
+
+    job_uris      by job, where its material was said to be
+    service_uris  by job, its trainer's data service
+    games         by job, its games in order
+    segments      by game, the segment that it is about
+    revelations   by game, everything revealed in it, in order
+    verdicts      by game, what the referee found
+    slashed       by job, how its stake was split
+    """
+
+    def __init__(self, web3: Web3, book: AddressBook) -> None:
+        self._web3, self._book = web3, book
+        self._forget()
+
+    def _forget(self) -> None:
+        self._reader = EventReader(self._web3, [self._book.registry, self._book.game], self._book.block)
+        self.job_uris: dict[int, str] = {}
+        self.service_uris: dict[int, str] = {}
+        self.games: defaultdict[int, list[int]] = defaultdict(list)
+        self.segments: dict[int, int] = {}
+        self.revelations: defaultdict[int, list[Revelation]] = defaultdict(list)
+        self.verdicts: dict[int, Judged | BoundaryJudged] = {}
+        self.slashed: dict[int, JobSlashed] = {}
+        self.by_timeout: dict[int, bool] = {}
+
+    def update(self) -> None:
+        """Take in all events up to the latest block."""
+        while events := self._reader.poll():
+            if isinstance(events[0], Rewound):
+                self._forget()
+                continue
+            for event in events:
+                self._take(event)
+
+    @singledispatchmethod
+    def _take(self, event: Event) -> None:
+        """Events that nobody asks the index about."""
+
+    @_take.register
+    def _(self, event: JobOpened) -> None:
+        self.job_uris[event.job] = event.uri
+
+    @_take.register
+    def _(self, event: JobClaimed) -> None:
+        self.service_uris[event.job] = event.uri
+
+    @_take.register
+    def _(self, event: JobSlashed) -> None:
+        self.slashed[event.job] = event
+
+    @_take.register
+    def _(self, event: GameOpened) -> None:
+        self.games[event.job].append(event.game)
+        self.segments[event.game] = event.segment
+
+    @_take.register
+    def _(self, event: Revealed) -> None:
+        kind = TREE_KINDS[event.tree]
+        self.revelations[event.game].append(rules.Revealed(kind, event.tensor, event.height, event.position, tuple(event.children)))
+
+    @_take.register
+    def _(self, event: LeafRevealed) -> None:
+        self.revelations[event.game].append(rules.LeafRevealed(event.tensor, event.position, event.data))
+
+    @_take.register(Judged)
+    @_take.register(BoundaryJudged)
+    def _(self, event: Judged | BoundaryJudged) -> None:
+        self.verdicts[event.game] = event
+
+    @_take.register
+    def _(self, event: Convicted) -> None:
+        self.by_timeout[event.game] = event.by_timeout

@@ -50,7 +50,8 @@ def prove(step: IReferee.Step, claim: IReferee.NodeProof) -> Node:
     @notice The node, proved to stand in the program. The last leaf of a program tree is its header, which is no node.
     """
     assert claim.index < step.node_count, "referee: node outside the program"
-    merkle.check(merkle.leaf_digest(claim.code), claim.index, step.node_count + 1, claim.proof, step.program_root)
+    digest: bytes32 = merkle.leaf_digest(claim.code)
+    merkle.check(digest, claim.index, step.node_count + 1, claim.proof, step.program_root)
     code: Bytes[2080] = concat(claim.code, empty(bytes32))
     head: uint256 = convert(extract32(code, 0), uint256)
     inputs: uint256 = (head >> 240) & 255

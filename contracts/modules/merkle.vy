@@ -94,6 +94,7 @@ def fold_range(digests: DynArray[bytes32, 33], first: uint256, depth: uint256, p
         read: uint256 = 0
         written: uint256 = 0
         if place & 1 == 1:
+            assert used < len(proof), "merkle: range proof of another depth"
             row[0] = self.parent(proof[used], row[0])
             used += 1
             read = 1
@@ -104,6 +105,7 @@ def fold_range(digests: DynArray[bytes32, 33], first: uint256, depth: uint256, p
             if read + 1 < width:
                 row[written] = self.parent(row[read], row[read + 1])
             else:
+                assert used < len(proof), "merkle: range proof of another depth"
                 row[written] = self.parent(row[read], proof[used])
                 used += 1
             read += 2

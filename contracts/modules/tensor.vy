@@ -56,7 +56,8 @@ def element(step: IReferee.Step, tensor: Ref, position: uint256, leaf: IReferee.
     index: uint256 = at // merkle.LEAF_BYTES
     length: uint256 = min(merkle.LEAF_BYTES, tensor.count * tensor.size - index * merkle.LEAF_BYTES)
     assert len(leaf.data) == length, "referee: opening of another length"
-    merkle.check(merkle.leaf_digest(leaf.data), index, self.leaf_count(tensor), leaf.leaf_proof, leaf.root)
+    digest: bytes32 = merkle.leaf_digest(leaf.data)
+    merkle.check(digest, index, self.leaf_count(tensor), leaf.leaf_proof, leaf.root)
     self.check_root(step, tensor.number, leaf.root, leaf.trace_proof)
     # Behind 32 more bytes, a whole word can be taken from any place.
     word: bytes32 = extract32(concat(leaf.data, empty(bytes32)), at % merkle.LEAF_BYTES)

@@ -190,7 +190,8 @@ class TransactionSender:
             raise TransactionFailed(f"{call.name}: {_reason(error)}") from None
         # Asked for every time: after a reorganisation it can be lower than what was sent.
         nonce = self._ask(lambda: self.web3.eth.get_transaction_count(self.address, "pending"))
-        return _Delivery(call, nonce, int(gas * self._gas_margin), *self._fees())
+        limit = self._ask(lambda: self.web3.eth.get_block("latest"))["gasLimit"]
+        return _Delivery(call, nonce, min(int(gas * self._gas_margin), limit), *self._fees())
 
     def _fees(self) -> tuple[int, int]:
         """(tip, cap) in wei per gas: room for the base fee to double."""

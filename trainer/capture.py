@@ -59,8 +59,8 @@ def capture(
 
     ``loss(model, batch)`` gives a float32 scalar; ``batch`` holds ``batch_size`` examples of every tensor of ``data``, whose first
     dimension counts the examples. ``optimizer`` is a fresh one over ``model.parameters()``. Matrix products are quantised to
-    ``operand_bits``; ``seed`` fixes the order of the data. Float data of any width is stored as float32, integers in the smallest type
-    that holds them. The model keeps its training or evaluation mode.
+    ``operand_bits``; ``seed`` fixes the order of the data. Float data of any width is stored as float32, integers in the smallest
+    type that holds them. The model keeps its training or evaluation mode.
 
     Raises UsageError for arguments that do not fit together and UnsupportedOperator for anything that has no lowering.
     """

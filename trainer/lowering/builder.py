@@ -7,7 +7,7 @@ give the same program in every process.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -31,6 +31,7 @@ class Value:
     shape: tuple[int, ...]
     dtype: str
     expr: Expr
+    row_sum: Value | None = None  # the sum over the last dimension, where it is known without adding
 
     @property
     def count(self) -> int:
@@ -166,7 +167,7 @@ class Builder:
     def materialise(self, values: Sequence[Value]) -> list[Value]:
         """Values of one shape, computed now in one map where the limits allow it."""
         slots = self._map(values, [value.storage for value in values])
-        return [Value(v.shape, v.dtype, whole(slot, v.shape).expr) for v, slot in zip(values, slots, strict=True)]
+        return [replace(v, expr=whole(slot, v.shape).expr) for v, slot in zip(values, slots, strict=True)]
 
     def _map(self, values: Sequence[Value], dtypes: Sequence[str]) -> list[Slot]:
         shape = values[0].shape
@@ -227,7 +228,8 @@ class Builder:
             if draft.roots is not None:
                 pairs = [(root, slot) for root, slot in zip(draft.roots, draft.outputs, strict=True) if slot in needed]
                 draft.roots, draft.outputs = [root for root, _ in pairs], [slot for _, slot in pairs]
-            if not draft.outputs and draft.make is None or draft.outputs and not needed.intersection(draft.outputs):
+            unused = not needed.intersection(draft.outputs) if draft.outputs else draft.make is None
+            if unused:
                 continue
             if draft.roots is not None:
                 draft.inputs = assemble(draft.roots, draft.shape).slots

@@ -158,6 +158,14 @@ def _leaky_relu(ctx: Context, a: Value, negative_slope: float = 0.01) -> Value:
     return ctx.value(apply("select32", apply("flt", real(0.0), x), x, apply("fmul", x, real(negative_slope))))
 
 
+@lowers("aten.elu.default")
+def _elu(ctx: Context, a: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Value:
+    """scale·a where a > 0, else scale·alpha·(e^(input_scale·a) - 1)."""
+    x = ctx.expand(a, "f32")
+    low = apply("fmul", functions.expm1(apply("fmul", x, real(input_scale))), real(scale * alpha))
+    return ctx.value(apply("select32", apply("flt", real(0.0), x), apply("fmul", x, real(scale)), low))
+
+
 def _extreme(ctx: Context, a: Any, b: Any, larger: bool) -> Expr:
     dtype = ctx.dtype
     x, y = ctx.expand(a, dtype), ctx.expand(b, dtype)
@@ -261,9 +269,15 @@ def _scalar_tensor(ctx: Context, number: float, **_: Any) -> Value:
     return ctx.value(constant(number, ctx.dtype))
 
 
-@lowers("aten.zeros.default", "aten.zeros_like.default", "aten.new_zeros.default")
+@lowers(
+    "aten.zeros.default",
+    "aten.zeros_like.default",
+    "aten.new_zeros.default",
+    "aten.empty.memory_format",
+    "aten.empty_permuted.default",
+)
 def _zeros(ctx: Context, *_: Any, **__: Any) -> Value:
-    """Zeros."""
+    """Zeros (an empty tensor too)."""
     return ctx.value(constant(0, ctx.dtype))
 
 

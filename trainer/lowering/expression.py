@@ -118,7 +118,7 @@ def real(value: float) -> Const:
 
 
 def apply(name: str, *operands: Expr | int) -> Expr:
-    """The instruction called ``name`` applied to ``operands`` (an int stands for itself as a constant), folded if all are constant."""
+    """The instruction ``name`` applied to ``operands`` (an int stands for itself as a constant), folded if all are constant."""
     row = BY_NAME[name]
     exprs = tuple(Const(x) if isinstance(x, int) else x for x in operands)
     if all(isinstance(x, Const) for x in exprs):

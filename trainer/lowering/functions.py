@@ -1,14 +1,15 @@
 """Elementary functions as scalar programs over the instruction table (docs/numerics.md, "Functions").
 
-Every function takes and gives expressions of binary32 values. Nothing is fused: a·b + c rounds twice. ``FUNCTIONS`` holds for each a
-bound on its error in units in the last place (ulp) of the exact result, 2^-149 where that is subnormal; tests/trainer/test_functions.py
-measures it. Polynomials without a source are minimax fits of our own, with relative error below 0.15 ulp.
+Every function takes and gives expressions of binary32 values. Nothing is fused: a·b + c rounds twice. ``FUNCTIONS`` holds for each
+a bound on its error in units in the last place (ulp) of the exact result, 2^-149 where that is subnormal; a test measures it
+(tests/trainer/test_functions.py). Polynomials without a source are minimax fits of our own, with relative error below 0.15 ulp.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log as natural_log
 from math import pi, sqrt
 
@@ -211,7 +212,7 @@ def log1p(x: Expr) -> Expr:
 
 
 def _bell(u: Expr) -> tuple[Expr, Expr]:
-    """(m, n): e^(-u²/2) = m·2^n for u ≥ 0. The square is split in two, as its rounding would be felt: the first part has 12 bits."""
+    """(m, n): e^(-u²/2) = m·2^n for u ≥ 0. As a rounding of the square would be felt, it is split: its first part has 12 bits."""
     u = _choose(apply("flt", real(15.0), u), real(15.0), u)
     high = apply("and32", u, -(1 << 12))
     n, r = _reduced(_mul(real(-0.5), _mul(high, high)))
@@ -219,12 +220,9 @@ def _bell(u: Expr) -> tuple[Expr, Expr]:
     return _add(ONE, _power_minus_one(_add(r, rest))), n
 
 
-_TAIL = (0.7552851353623409, -0.60789658655924, 0.3871369039133287, -0.1865234860067783, 0.06040376452389994) + (
-    -0.007525003600637879,
-    -0.003512077408393474,
-    0.0015695897962546897,
-    0.00017837113109098524,
-    -0.00013243353743516213,
+_TAIL = (
+    *(0.75528513536, -0.60789658656, 0.38713690391, -0.18652348601, 0.06040376452),
+    *(-0.00752500360, -0.00351207741, 0.00156958980, 0.00017837113, -0.00013243353),
 )
 
 
@@ -247,11 +245,7 @@ def erf(x: Expr) -> Expr:
     """The error function."""
     size = magnitude(x)
     z = _mul(x, x)
-    series = (0.12837916572656327, -0.3761262582359456, 0.1128358514374002, -0.02685381178839477) + (
-        0.005188327476786283,
-        -0.0008010192233516495,
-        7.853857903042591e-05,
-    )
+    series = (0.1283791657, -0.3761262582, 0.1128358514, -0.02685381179, 0.005188327477, -0.0008010192234, 7.853857903e-05)
     small = _add(size, _mul(size, _polynomial(z, series)))
     u = _mul(size, real(sqrt(2.0)))
     m, n = _bell(u)
@@ -333,7 +327,7 @@ def _quadrant(size: Expr) -> tuple[Expr, Expr]:
     words = [apply("select64", third, _word(i + 2), apply("select64", second, _word(i + 1), _word(i))) for i in range(3)]
     shift = apply("and64", at, 63)
     back = apply("sub64", 64, shift)
-    high, low = (apply("or64", apply("shl64", a, shift), apply("ushr64", b, back)) for a, b in zip(words, words[1:], strict=False))
+    high, low = (apply("or64", apply("shl64", a, shift), apply("ushr64", b, back)) for a, b in pairwise(words))
     carried = apply("ushr64", apply("mul64", m, apply("ushr64", low, 32)), 32)
     turns = apply("add64", apply("mul64", m, high), carried)  # in quarters, 62 bits after the point, modulo 4
     k = apply("ushr64", apply("add64", turns, 1 << 61), 62)

@@ -62,6 +62,8 @@ def uses(node: torch.fx.Node) -> int:
 def _refuse_unknown(trace: Trace) -> None:
     for node in trace.graph.nodes:
         if node.op == "call_function" and node.target is not operator.getitem and str(node.target) not in OPERATORS:
+            source = node.meta.get("original_aten", node.target)
+            part = "" if str(source) == str(node.target) else f" (its part {node.target})"
             raise UnsupportedOperator(
-                f"{node.target}, used {trace.place(node)}, has no lowering; supported are {', '.join(SUPPORTED)}"
+                f"{source}{part}, used {trace.place(node)}, has no lowering; supported are {', '.join(SUPPORTED)}"
             )

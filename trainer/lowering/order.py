@@ -1,8 +1,8 @@
 """Data order: which examples a step uses, computed inside the program from the seed and the step counter alone.
 
-Position p = step·batch + i of the endless stream of examples belongs to epoch p div N. In each epoch the examples are in an order of
-their own: a swap-or-not shuffle (Hoang, Morris and Rogaway, "An enciphering scheme based on a card shuffle", CRYPTO 2012) keyed by
-(seed, epoch). It permutes 0 … N-1 for any N, in straight-line integer code for one position at a time. A batch may straddle epochs.
+Position p = step·batch + i of the endless stream of examples belongs to epoch p div N. In each epoch the examples are in an order
+of their own: a swap-or-not shuffle (Hoang, Morris and Rogaway, "An enciphering scheme based on a card shuffle", CRYPTO 2012) keyed
+by (seed, epoch). It permutes 0 … N-1 for any N, in straight-line code for one position at a time. A batch may straddle epochs.
 """
 
 from __future__ import annotations

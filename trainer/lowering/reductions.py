@@ -1,8 +1,8 @@
 """Exact reductions: matrix products, float sums and maxima as integer nodes (docs/numerics.md, "Reductions").
 
-Floats become integers by a power of two of their own row, chosen from the row's largest magnitude; integers are summed exactly, in any
-order; the result is scaled back with one rounding. A row that holds an infinity or a NaN gives NaN. Runs longer than one verdict can
-read are cut into chunks whose exact results are added up.
+Floats become integers by a power of two of their own row, chosen from the row's largest magnitude; integers are summed exactly, in
+any order; the result is scaled back with one rounding. A row that holds an infinity or a NaN gives NaN. Runs longer than one
+verdict can read are cut into chunks whose exact results are added up.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ class Step:
     def lower(self, show: Sequence[str] = ()) -> Program:
         """The program of this step.
 
-        ``show`` names tensors that become metrics beside the loss: ``examples`` (the indices of the batch), ``gradient.<parameter>``.
+        ``show`` names tensors that become metrics beside the loss: ``examples`` (the indices of the batch) and
+        ``gradient.<parameter>``.
         """
         builder = Builder()
         state_specs, data_specs = _specs(self.state), _specs(self.data)

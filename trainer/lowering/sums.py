@@ -80,6 +80,8 @@ def _dims(value: Value, dims: Sequence[int] | int | None) -> list[int]:
 def _total(ctx: Context, a: Value, dims: Sequence[int] | int | None, dtype: str) -> Value:
     """The sum over ``dims``, which go away."""
     over = _dims(a, dims)
+    if a.row_sum is not None and over == [len(a.shape) - 1]:
+        return a.row_sum
     if dtype == "f32":
         value = Value(a.shape, "f32", ctx.expand(a, "f32", a.shape))
         length = prod(a.shape[d] for d in over)
@@ -115,6 +117,34 @@ def _amin(ctx: Context, a: Value, dims: Sequence[int] | int | None = None, keepd
     flipped = Value(a.shape, "f32", functions.negative(a.expr))
     best = amax(ctx.builder, merge_last(ctx.builder, ctx.builder.keep(flipped), _dims(a, dims)))
     return reshape(ctx.builder, Value(best.shape, "f32", functions.negative(best.expr)), ctx.shape)
+
+
+def _mean_of(ctx: Context, value: Value, over: Sequence[int]) -> Value:
+    """The mean over ``over``, kept as dimensions of size 1."""
+    shape = tuple(1 if d in over else size for d, size in enumerate(value.shape))
+    total = reshape(ctx.builder, _total(ctx, value, over, "f32"), shape)
+    count = prod(value.shape[d] for d in over)
+    return ctx.builder.keep(Value(shape, "f32", apply("fdiv", total.expr, real(count))))
+
+
+@lowers("aten.native_layer_norm.default")
+def _layer_norm(
+    ctx: Context, a: Value, shape: Sequence[int], weight: Value | None, bias: Value | None, eps: float
+) -> tuple[Value, Value, Value]:
+    """(a - mean) / √(variance + eps) over the last dimensions, scaled and shifted; also the mean and 1 / √(variance + eps)."""
+    over = list(range(len(a.shape) - len(shape), len(a.shape)))
+    value = ctx.builder.keep(a)
+    mean = _mean_of(ctx, value, over)
+    centred = apply("fsub", value.expr, expand(ctx.builder, mean, a.shape).expr)
+    variance = _mean_of(ctx, Value(a.shape, "f32", apply("fmul", centred, centred)), over)
+    inverse = Value(mean.shape, "f32", functions.rsqrt(apply("fadd", variance.expr, real(eps))))
+    inverse = ctx.builder.materialise([inverse])[0]
+    result: Expr = apply("fmul", centred, expand(ctx.builder, inverse, a.shape).expr)
+    if weight is not None:
+        result = apply("fmul", result, expand(ctx.builder, weight, a.shape).expr)
+    if bias is not None:
+        result = apply("fadd", result, expand(ctx.builder, bias, a.shape).expr)
+    return ctx.builder.keep(Value(a.shape, "f32", result)), mean, inverse
 
 
 # Softmax and what is built on it
@@ -212,8 +242,10 @@ def _nll_loss_backward(
     upstream = expand(ctx.builder, gradient, target.shape).expr
     if REDUCTIONS[reduction] == "mean":
         upstream = apply("fdiv", upstream, expand(ctx.builder, total, target.shape).expr)
-    value = Value(target.shape, "f32", functions.negative(apply("fmul", upstream, each.expr)))
     classes = len(a.shape) - 1
-    value, index = (expand(ctx.builder, unsqueeze(x, classes), a.shape) for x in (ctx.builder.keep(value), target))
+    inside = apply("and32", apply("le64", 0, target.expr), apply("lt64", target.expr, a.shape[classes]))
+    lost = functions.negative(apply("fmul", upstream, each.expr))
+    sums = ctx.builder.keep(Value(target.shape, "f32", apply("select32", inside, lost, 0)))
+    value, index = (expand(ctx.builder, unsqueeze(x, classes), a.shape) for x in (sums, target))
     hit = apply("eq64", index.expr, position(a.shape, classes).expr)
-    return ctx.value(apply("select32", hit, value.expr, 0))
+    return Value(a.shape, "f32", apply("select32", hit, value.expr, 0), row_sum=sums)

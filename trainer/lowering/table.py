@@ -1,7 +1,7 @@
 """The one table of PyTorch operators that can be lowered, and what a lowering may use.
 
-A lowering is a function of a ``Context`` and the operator's own arguments, tensors given as ``Value``. It is entered under the names
-PyTorch's tracer prints, and its docstring is the operator's line in docs/operators.md.
+A lowering is a function of a ``Context`` and the operator's own arguments, tensors given as ``Value``. It is entered under the
+names that PyTorch's tracer prints, and its docstring is the operator's line in docs/operators.md.
 """
 
 from __future__ import annotations

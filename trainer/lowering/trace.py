@@ -13,13 +13,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch._decomp import core_aten_decompositions
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.fx.traceback import preserve_node_meta
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from bisection.errors import UsageError
+from bisection.errors import UnsupportedOperator, UsageError
 
 __all__ = ["Loss", "Trace", "trace"]
 
@@ -67,7 +68,7 @@ class Trace:
     @staticmethod
     def place(node: torch.fx.Node) -> str:
         """Where ``node`` comes from: the module and source line that use it, or the backward pass."""
-        note = node.meta.get("custom", {}).get(_PLACE)
+        note: str | None = node.meta.get("custom", {}).get(_PLACE)
         if note is not None:
             return note
         sources = (source.meta.get("custom", {}).get(_PLACE) for source in node.all_input_nodes)
@@ -93,11 +94,10 @@ class _Places(TorchFunctionMode):
             label = f"module {path!r} ({type(module).__name__})" if path else f"the model ({type(module).__name__})"
             self.hooks.append(module.register_forward_pre_hook(partial(self._enter, label), prepend=True))
             self.hooks.append(module.register_forward_hook(self._leave, always_call=True))
-        super().__enter__()
-        return self
+        return super().__enter__()  # type: ignore[no-untyped-call,no-any-return]
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         for hook in self.hooks:
             hook.remove()
 
@@ -108,10 +108,15 @@ class _Places(TorchFunctionMode):
         self.modules.pop()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        graph = get_proxy_mode().tracer.graph
+        mode = get_proxy_mode()
+        assert mode is not None, "places are noted while a graph is traced"
+        graph = mode.tracer.graph
         last = next(reversed(graph.nodes), None)
-        result = func(*args, **(kwargs or {}))
         place = f"in {self.modules[-1] if self.modules else 'the loss'} ({_caller()})"
+        try:
+            result = func(*args, **(kwargs or {}))
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise UnsupportedOperator(f"{error.func}, used {place}, has no lowering: a program may not depend on values") from None
         for node in reversed(graph.nodes):
             if node is last:
                 break
@@ -183,7 +188,9 @@ def _tracer(function: Callable[..., Any], table: Mapping[Any, Callable[..., Any]
 
 def _functional(module: torch.fx.GraphModule, values: list[Tensor]) -> torch.fx.GraphModule:
     """``module`` without mutations, in core ATen operators. A second pass, as autograd does not run under functionalisation."""
-    table = {op: rule for op, rule in core_aten_decompositions().items() if op not in _KEPT_WHOLE}
+    table = dict(core_aten_decompositions())
+    for operator in _KEPT_WHOLE:
+        table.pop(operator, None)
 
     def run(*inputs: Tensor) -> Any:
         return torch.fx.Interpreter(module).run(*inputs)

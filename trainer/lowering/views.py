@@ -7,6 +7,7 @@ Shapes are tuples of ints; dimensions count from 0. A view that would repeat cos
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 
 from trainer.lowering.builder import Builder, Value
@@ -97,7 +98,7 @@ def _affines(root: Expr) -> list[Affine]:
 def _joinable(affine: Affine, shape: Sequence[int], dims: Sequence[int]) -> bool:
     """Whether ``affine`` depends on ``dims`` only through their joint C-order position."""
     c = affine.coefficients
-    return all(c[a] == c[b] * shape[b] for a, b in zip(dims, dims[1:], strict=False))
+    return all(c[a] == c[b] * shape[b] for a, b in pairwise(dims))
 
 
 def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:

@@ -242,10 +242,10 @@ class ChallengerNode:
                 if owed:
                     contract.withdraw()
                     self._log("withdrawn", contract=contract.NAME, amount=owed)
-        self._log("job over", job=number, status=job.status.name.lower())
         self._over.add(number)
         if (replay := self._replays.pop(number, None)) is not None:
             replay.recorder.close()
+            self._log("job over", job=number, status=job.status.name.lower())
 
 
 def _span(job: Job, segment: int) -> tuple[int, int]:

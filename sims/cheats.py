@@ -26,7 +26,9 @@ OLD = 10  # how many steps back `replay-old-checkpoint` reaches
 class CheatingExecutor:
     """An executor that lies at step ``at`` and nowhere else. It has the surface of trainer.Executor."""
 
-    def __init__(self, honest: Executor, at: int, forge: Callable[[Mapping[str, Array]], Tamper], other: Executor | None = None) -> None:
+    def __init__(
+        self, honest: Executor, at: int, forge: Callable[[Mapping[str, Array]], Tamper], other: Executor | None = None
+    ) -> None:
         self.program = honest.program
         self._honest, self._at, self._forge, self._other = honest, at, forge, other
         self._seen: dict[int, dict[str, Array]] = {}
@@ -60,7 +62,11 @@ def _trained(program: Program) -> list[int]:
 def _parameters(program: Program) -> list[int]:
     """Among those, the parameters: their moments carry a prefix before the name."""
     names = {program.state[i].name for i in _trained(program)}
-    return [i for i in _trained(program) if not any(program.state[i].name.endswith("." + n) and n != program.state[i].name for n in names)]
+    return [
+        i
+        for i in _trained(program)
+        if not any(program.state[i].name.endswith("." + n) and n != program.state[i].name for n in names)
+    ]
 
 
 def _nudge(array: Array, element: int, by: int) -> Array:

@@ -6,12 +6,14 @@ Everything is the real thing on a chain in this process: contracts, nodes, HTTP 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from eth_account.signers.local import LocalAccount
+from web3 import Web3
+from web3.types import TxReceipt
 
 from bisection.boundary import state_tensors
 from bisection.cut import unravel
@@ -19,18 +21,18 @@ from bisection.errors import RefstepError
 from bisection.program import NUMERICS_VERSION, Program
 from bisection.scalar import read
 from challenger.node import ChallengerNode
-from contracts.bindings import Job, JobSpec, JobStatus, Terms
+from contracts.bindings import JobSpec, JobStatus, Terms
 from contracts.client import LocalChain, local_chain
 from contracts.deploy import AddressBook, Parameters, attach, deploy
 from contracts.events import Judged
 from contracts.index import Index
-from contracts.sender import TransactionSender
+from contracts.sender import Call, TransactionSender
 from sims import digits
 from sims.cheats import cheat
 from trainer.capture import Captured
 from trainer.node import TrainerNode
 from trainer.package import Material, load_state, publish
-from trainer.recorder import Executes, RecordedTrace
+from trainer.recorder import Executes
 from trainer.runtime import Log
 from trainer.service import Catalogue, ServedTrace, ServiceThread, application
 from trainer.store import Store
@@ -105,16 +107,16 @@ class Withholding(ServedTrace):
 
 
 class WatchedSender(TransactionSender):
-    """A sender that reports what it sent."""
+    """A sender whose transactions are shown."""
 
-    def __init__(self, *args: Any, heard: Callable[[str, int], None], **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._heard = heard
+    def __init__(self, web3: Web3, account: LocalAccount, role: str, show: Show) -> None:
+        super().__init__(web3, account, poll=0.01)
+        self._role, self._show = role, show
 
-    def send(self, call: Any) -> Any:
+    def send(self, call: Call) -> TxReceipt:
         """See TransactionSender."""
         receipt = super().send(call)
-        self._heard(call.name, receipt["gasUsed"])
+        self._show.sent(self._role, call.name, receipt["gasUsed"])
         return receipt
 
 
@@ -125,9 +127,7 @@ class World:
         self.chain: LocalChain = local_chain(1 + len(ROLES))
         self.book: AddressBook = deploy(TransactionSender(self.chain.web3, self.chain.accounts[0], poll=0.01), PARAMETERS)
         self.senders = {
-            role: WatchedSender(
-                self.chain.web3, account, poll=0.01, heard=lambda name, gas, role=role: show.sent(role, name, gas)
-            )
+            role: WatchedSender(self.chain.web3, account, role, show)
             for role, account in zip(ROLES, self.chain.accounts[1:], strict=True)
         }
         self.deployments = {role: attach(self.chain.web3, self.book, sender) for role, sender in self.senders.items()}

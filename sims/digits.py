@@ -20,7 +20,7 @@ Examples = dict[str, Tensor]
 
 
 def digits() -> tuple[Examples, Examples]:
-    """(training, test) examples: images f32 [n, 64] in 0 … 1, labels i64 [n]. 1,500 and 297 of the 1,797, in a fixed random order."""
+    """(training, test) examples: images f32 [n, 64] in 0 … 1 and labels i64 [n]; 1,500 and 297 of them, in a fixed random order."""
     with (files("sims") / "data" / "digits.npz").open("rb") as file:
         archive = np.load(file, allow_pickle=False)
         images, labels = archive["images"], archive["labels"]

@@ -252,10 +252,10 @@ class TrainerNode:
             if owed:
                 contract.withdraw()
                 self._log("withdrawn", contract=contract.NAME, amount=owed)
-        self._log("job over", job=number, status=job.status.name.lower())
         self._over.add(number)
         if (work := self._work.pop(number, None)) is not None:
             work.recorder.close()
+            self._log("job over", job=number, status=job.status.name.lower())
         return False
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bisection.merkle import LEAF_BYTES, Tree, fold, fold_range, leaf_digest
-from bisection.program import DTYPES, Dot, Gather, Map, Node, Read, Reduce, Ref, ScatterAdd
+from bisection.nodes import DTYPES, Dot, Gather, Map, Node, Read, Reduce, Ref, ScatterAdd
 from bisection.scalar import BY_NAME, INSTRUCTIONS, Op, ScalarProgram
 from bisection.witness import Leaf, NodeProof, Run, StepRoots
 from contracts.build import artifact
@@ -29,7 +29,7 @@ LARGE = 64 << 14  # elements of four bytes in a tensor of depth 14
 
 @dataclass
 class Scene:
-    """One node in the middle of a program, its tensors at numbers 100, 101, … of the trace; openings made up as they are asked for."""
+    """One node and its tensors, in the middle of a program and of a trace; openings are made up as they are asked for."""
 
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1))
     roots: dict[int, bytes] = field(default_factory=dict)

@@ -81,5 +81,5 @@ def _reverted(error: RuntimeError) -> Exception:
     text = str(error)
     if not text.startswith("Revert"):
         return AssertionError(f"the call did not end in a revert: {text[:200]}")
-    output = bytes.fromhex(text.split("output: 0x")[1].split(" ")[0])
+    output = bytes.fromhex(text.partition("output: 0x")[2].partition(" ")[0])
     return Reverted(decode(["string"], output[4:])[0] if output[:4] == bytes.fromhex("08c379a0") else "")

@@ -6,7 +6,7 @@ cases. Values are in the instruction's own views: a binary32 pattern for F, a si
 
 from __future__ import annotations
 
-from itertools import product
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,11 +104,7 @@ def cases(name: str, n: int, seed: int) -> list[tuple[int, ...]]:
     """``n`` operand tuples for instruction ``name``: at most half of them combinations of edges, the rest random."""
     rng = np.random.default_rng([seed, BY_NAME[name].code])
     views = BY_NAME[name].operands
-    combined = np.array(
-        list(product(*(EDGES[view] for view in views))) if len(views) < 3 else _sample_edges(views, n, rng), dtype=np.int64
-    )
-    if len(combined) > n // 2:
-        combined = combined[rng.permutation(len(combined))[: n // 2]]
+    combined = _combined_edges(views, n // 2, rng)
     count = n - len(combined)
     columns = [_column(name, place, view, count, rng) for place, view in enumerate(views)]
     if len(views) == 2 and views[0] == views[1]:
@@ -117,8 +113,12 @@ def cases(name: str, n: int, seed: int) -> list[tuple[int, ...]]:
     return [tuple(row) for row in rows.tolist()]
 
 
-def _sample_edges(views: str, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    return np.stack([rng.choice(np.array(EDGES[view], dtype=np.int64), n) for view in views], axis=1)
+def _combined_edges(views: str, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """All combinations of edges, or ``most`` of them where there are more."""
+    edges = [np.array(EDGES[view], dtype=np.int64) for view in views]
+    total = prod(len(edge) for edge in edges)
+    chosen = np.unravel_index(rng.choice(total, min(most, total), replace=False), [len(edge) for edge in edges])
+    return np.stack([edge[place] for edge, place in zip(edges, chosen, strict=True)], axis=1)
 
 
 def _column(name: str, place: int, view: str, count: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -1,0 +1,114 @@
+"""One node of a program, the tensors around it and their trees: all that a verdict on it needs, built from any bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bisection.boundary import tensor_bytes
+from bisection.cut import element, load
+from bisection.encoding import Reader
+from bisection.errors import ProgramError
+from bisection.merkle import LEAF_BYTES, Tree, blob_tree, leaf_digest
+from bisection.nodes import DTYPES, Input, Node, Output, Ref
+from bisection.program import KINDS, Program, TensorSpec
+from bisection.witness import ElementWitness, Leaf, NodeProof, RunWitness, StepRoots, witness
+from tests.differential.evm import Contract
+from tests.support.programs import Builder, hostile
+
+__all__ = ["Scene", "ask", "parse", "program_around"]
+
+
+class Scene:
+    """A step in which everything is committed. What the node under test wrote is arbitrary, as a dishonest trainer's would be."""
+
+    def __init__(self, program: Program, number: int, contents: Sequence[bytes]) -> None:
+        self.program, self.number, self.contents = program, number, list(contents)
+        self.node = program.nodes[number]
+        self.trees = [blob_tree(content) for content in self.contents]
+        self.trace = Tree([tree.root for tree in self.trees])
+        self.roots = StepRoots(
+            program.root, len(program.nodes), self.trace.root, len(self.contents), bytes(32), bytes(32), 1, bytes(32), 1
+        )
+
+    @classmethod
+    def of(cls, program: Program, data: dict[str, np.ndarray], rng: np.random.Generator) -> Scene:
+        """The last node that computes, over the data as given; whatever else the trace holds is hostile."""
+        contents = [tensor_bytes(hostile(rng, ref.dtype, ref.count)) for ref in program.tensors]
+        for node in program.nodes:
+            if isinstance(node, Input) and node.source == "data" and program.data[node.index].name in data:
+                contents[node.outputs[0].tensor] = tensor_bytes(data[program.data[node.index].name])
+        number = max(i for i, node in enumerate(program.nodes) if not isinstance(node, Input) and node.outputs)
+        return cls(program, number, contents)
+
+    def leaf(self, tensor: int, dtype: str, position: int) -> Leaf:
+        """The opening of the leaf that holds one element."""
+        index = position * DTYPES[dtype].size // LEAF_BYTES
+        data = self.contents[tensor][index * LEAF_BYTES : (index + 1) * LEAF_BYTES]
+        return Leaf(self.trees[tensor].root, tuple(self.trace.prove(tensor)), data, tuple(self.trees[tensor].prove(index)))
+
+    def witness(self, output: int, position: int) -> ElementWitness | RunWitness:
+        """All openings for one element of the node."""
+        ref = self.node.outputs[output]
+        claim = self.leaf(ref.tensor, ref.dtype, position)
+        return witness(self.program, ref.tensor, position, claim, self.contents.__getitem__, self.trace.prove)
+
+    def fetch(self, i: int, first: int, count: int) -> Sequence[int]:
+        """Elements of the node's input i, straight from the bytes."""
+        ref = self.node.inputs[i]
+        size = DTYPES[ref.dtype].size
+        return load(self.contents[ref.tensor][first * size : (first + count) * size], ref.dtype)
+
+    def expected(self, output: int, position: int) -> tuple[int, int]:
+        """The claimed and the correct element, by the definition of the node."""
+        ref = self.node.outputs[output]
+        size = DTYPES[ref.dtype].size
+        claimed = load(self.contents[ref.tensor][position * size : (position + 1) * size], ref.dtype)[0]
+        return claimed, element(self.node, output, position, self.fetch)
+
+    def recoded(self, code: bytes, w: ElementWitness | RunWitness) -> tuple[StepRoots, ElementWitness | RunWitness]:
+        """The same openings in a program that has ``code`` in the node's place."""
+        leaves = list(self.program.tree.levels[0])
+        leaves[self.number] = leaf_digest(code)
+        tree = Tree(leaves)
+        node = NodeProof(self.number, code, tuple(tree.prove(self.number)))
+        return replace(self.roots, program_root=tree.root), replace(w, node=node)
+
+
+def ask(referee: Contract, roots: StepRoots, w: ElementWitness | RunWitness) -> tuple[int, int]:
+    """The contract's (claimed, correct). Raises Reverted."""
+    function = "judge_element" if isinstance(w, ElementWitness) else "judge_run"
+    claimed, correct = referee.call(function, roots, w.node, w.output, w.position, w.claim, w.inputs)
+    return claimed, correct
+
+
+def parse(code: bytes) -> Node:
+    """The node that ``code`` spells, whether or not its fields fit each other. Raises ProgramError where it spells none."""
+    source = Reader(code)
+
+    def ref(number: int, dtype: int, count: int) -> Ref:
+        if dtype >= len(DTYPES):
+            raise ProgramError(f"element type {dtype} does not exist")
+        return Ref(number, list(DTYPES)[dtype], count)
+
+    kind, n_inputs, n_outputs, first = source.u8(), source.u8(), source.u8(), source.u32()
+    if kind not in KINDS:
+        raise ProgramError(f"node kind {kind} does not exist")
+    inputs = tuple(ref(source.u32(), source.u8(), source.u64()) for _ in range(n_inputs))
+    outputs = tuple(ref(first + i, source.u8(), source.u64()) for i in range(n_outputs))
+    node = KINDS[kind].read_body(source, inputs, outputs)
+    source.end()
+    return node
+
+
+def program_around(kind: type[Node], inputs: list[tuple[str, int]], outputs: list[tuple[str, int]], *fields: object) -> Program:
+    """The smallest program with one node. Its inputs, as (element type, count), come from the data; the state is a counter."""
+    b = Builder()
+    (counter,) = b.add(Input, (), [("i64", 1)], "state", 0)
+    refs = [b.add(Input, (), [row], "data", i)[0] for i, row in enumerate(inputs)]
+    b.add(kind, tuple(refs), outputs, *fields)
+    b.add(Output, (counter,), [], 0)
+    data = tuple(TensorSpec(f"x{i}", dtype, (count,)) for i, (dtype, count) in enumerate(inputs))
+    return Program(tuple(b.nodes), (TensorSpec("step", "i64", ()),), data)

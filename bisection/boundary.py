@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from bisection.errors import ProgramError
 from bisection.merkle import Tree, blob_root
-from bisection.program import Output, Program, TensorSpec
+from bisection.nodes import Output
+from bisection.program import Program, TensorSpec
 
 __all__ = [
     "Array",

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import singledispatch
 
+from bisection.nodes import DTYPES, Dot, Gather, Map, Node, Read, Reduce, ScatterAdd
 from bisection.numbers import wrap
-from bisection.program import DTYPES, Dot, Gather, Map, Node, Read, Reduce, ScatterAdd
 
 __all__ = ["Fetch", "address", "element", "load", "unravel"]
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from bisection.boundary import Array, bind, metrics_of, next_state
 from bisection.errors import ProgramError
-from bisection.program import Dot, Gather, Input, Map, Node, Output, Program, Read, Reduce, ScatterAdd
+from bisection.nodes import Dot, Gather, Input, Map, Node, Output, Read, Reduce, ScatterAdd
+from bisection.program import Program
 from bisection.scalar import BY_CODE, ScalarProgram
 
 __all__ = ["INSTRUCTIONS", "NUMPY_TYPES", "run_node", "run_scalar", "step", "trace"]

@@ -33,8 +33,8 @@ from bisection.game import (
     TreeKind,
 )
 from bisection.merkle import LEAF_BYTES, Tree, blob_tree
+from bisection.nodes import DTYPES, Input, Output
 from bisection.partial import Blocked, PartialTree
-from bisection.program import DTYPES, Input, Output
 from bisection.trace import Trace
 from bisection.witness import Leaf, boundary_witness, node_proof, witness
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from bisection.cut import element, load
 from bisection.errors import IllegalMove, ProgramError, VerificationError
 from bisection.merkle import LEAF_BYTES, blob_tree, depth_of, fold, fold_range, leaf_digest
-from bisection.program import DTYPES, Gather, Input, Map, Node, Output, Program, Ref
+from bisection.nodes import DTYPES, Gather, Input, Map, Node, Output, Ref
+from bisection.program import Program
 
 __all__ = [
     "BoundaryWitness",

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from bisection.boundary import Array, state_tensors
-from bisection.program import Gather, Input, Program
+from bisection.nodes import Gather, Input
+from bisection.program import Program
 from trainer.capture import Captured
 from trainer.executor import Executor
 

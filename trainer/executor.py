@@ -15,7 +15,8 @@ from torch import Tensor
 
 from bisection.boundary import Array, bind, metrics_of, next_state
 from bisection.errors import UsageError
-from bisection.program import Dot, Gather, Input, Map, Node, Output, Program, Read, Reduce, ScatterAdd
+from bisection.nodes import Dot, Gather, Input, Map, Node, Output, Read, Reduce, ScatterAdd
+from bisection.program import Program
 from bisection.scalar import BY_CODE, ScalarProgram
 from trainer.faces import TORCH_TYPES, VIEWS, canonical, face_of, view
 

@@ -11,7 +11,8 @@ import numpy as np
 from bisection.boundary import LITTLE_ENDIAN, Array, bind, state_roots
 from bisection.errors import NumericsMismatch, VerificationError
 from bisection.merkle import Tree
-from bisection.program import DTYPES, NUMERICS_VERSION, Program, TensorSpec
+from bisection.nodes import DTYPES
+from bisection.program import NUMERICS_VERSION, Program, TensorSpec
 from trainer.store import Source, Store, byte_view, root_of
 
 __all__ = ["Commitments", "JobRoots", "Material", "commit", "load", "load_state", "publish", "publish_state"]

@@ -23,7 +23,8 @@ from safetensors import SafetensorError
 from bisection.boundary import Array, bind, state_tensors
 from bisection.errors import ProgramError, RefstepError, UsageError, VerificationError
 from bisection.merkle import Tree
-from bisection.program import Input, Program
+from bisection.nodes import Input
+from bisection.program import Program
 from bisection.reference import Tamper
 from trainer.recording import Identity, Recording
 from trainer.store import byte_view, root_of

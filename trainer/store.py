@@ -23,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 from bisection.boundary import Array
 from bisection.errors import ProgramError, UnavailableError, UsageError, VerificationError
 from bisection.merkle import EMPTY, LEAF_BYTES, Tree, blob_tree, depth_of, parent
-from bisection.program import DTYPES, MAX_BYTES, Program, TensorSpec
+from bisection.program import Program
 
 __all__ = [
     "DIGEST_BYTES",
@@ -105,22 +105,11 @@ def verified_program(data: Bytes, root: bytes) -> Program:
     """
     try:
         program = Program.decode(bytes(data))
-        for specs in (program.state, program.data):
-            _check_specs(specs)
-    except (ProgramError, OverflowError) as error:
+    except ProgramError as error:
         raise VerificationError(f"the bytes given for program {root.hex()} are no program: {error}") from None
     if program.root != root:
         raise VerificationError(f"a program was given for {root.hex()}, but its root is {program.root.hex()}")
     return program
-
-
-def _check_specs(specs: Sequence[TensorSpec]) -> None:
-    """Raise ProgramError unless arrays of these types, shapes and names can exist, in memory and in a safetensors file."""
-    if len({spec.name for spec in specs}) != len(specs) or any(spec.name == "__metadata__" for spec in specs):
-        raise ProgramError("two tensors have the same name, or one has a name that checkpoints reserve")
-    for spec in specs:
-        if spec.dtype not in DTYPES or any(size < 0 for size in spec.shape) or spec.count * DTYPES[spec.dtype].size > MAX_BYTES:
-            raise ProgramError(f"no tensor can be {spec.dtype}{list(spec.shape)}, as {spec.name!r} is declared")
 
 
 # Files ------------------------------------------------------------------------------------------------------------------

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 
 from bisection.agent import Challenger, Defender, Nothing, Served
 from bisection.boundary import tensor_bytes
+from bisection.errors import IllegalMove
 from bisection.game import Game, Outcome, Timeout
 from bisection.merkle import Tree
-from bisection.program import DTYPES, Output
+from bisection.nodes import DTYPES, Output
 from bisection.trace import MemoryTrace
 from tests.support.model_chain import HonestService, ModelChain, claim_of
 from tests.support.programs import counting_program
@@ -144,7 +144,7 @@ def test_a_digest_in_the_padding_cannot_be_revealed() -> None:
     challenger = Challenger(chain, HONEST, claim_of(PROGRAM, trainer, STEPS), Nothing())
     game = challenger.open()
     assert game is not None
-    with pytest.raises(Exception, match="beyond the last leaf|not the digests"):
+    with pytest.raises(IllegalMove, match=r"beyond the last leaf|not the digests"):
         for _ in range(10):
             Defender(chain, trainer).play(game)
             challenger.play(game)

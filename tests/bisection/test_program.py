@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from bisection.errors import NumericsMismatch, ProgramError
 from bisection.merkle import depth_of, fold, leaf_digest
-from bisection.program import Dot, Gather, Map, Node, Program, Reduce, Ref, ScatterAdd, TensorSpec
+from bisection.nodes import Dot, Gather, Map, Node, Reduce, Ref, ScatterAdd
+from bisection.program import Program, TensorSpec
 from bisection.scalar import Op, ScalarProgram
 from tests.support.programs import counting_program, random_node
 
@@ -67,14 +69,48 @@ def test_names_shapes_and_notes_are_committed() -> None:
     assert len({PROGRAM.root, renamed.root, noted.root}) == 3
 
 
-def test_another_numerics_version_is_refused() -> None:
-    document = json.loads(PROGRAM.header)
-    document["numerics"] = 99
-    header = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+def with_header(change: dict[str, Any]) -> bytes:
+    """The encoded program with some of its header's fields replaced."""
+    header = json.dumps(json.loads(PROGRAM.header) | change, sort_keys=True, separators=(",", ":")).encode()
     data = PROGRAM.encode()
-    body = data[8 + len(PROGRAM.header) :]
+    return data[:4] + len(header).to_bytes(4, "big") + header + data[8 + len(PROGRAM.header) :]
+
+
+def test_another_numerics_version_is_refused() -> None:
     with pytest.raises(NumericsMismatch, match="99"):
-        Program.decode(data[:4] + len(header).to_bytes(4, "big") + header + body)
+        Program.decode(with_header({"numerics": 99}))
+
+
+STATE = json.loads(PROGRAM.header)["state"]
+DATA = json.loads(PROGRAM.header)["data"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"numerics": True},
+        {"metrics": {"loss": 10**9}},
+        {"metrics": {"loss": 0.0}},
+        {"metrics": []},
+        {"notes": 7},
+        {"state": 7},
+        {"state": [["step", "i64", [], 1]]},
+        {"state": [*STATE[:2], [STATE[1][0], *STATE[2][1:]]]},
+        {"data": [["table", "f32", [-4, -4]], DATA[1]]},
+        {"data": [["table", "f32", [float("inf")]], DATA[1]]},
+        {"data": [["table", "f32", [16.0]], DATA[1]]},
+        {"data": [["table", "f32", [True, 16]], DATA[1]]},
+        {"data": [*DATA, ["unread", "f99", [1]]]},
+        {"data": [*DATA, ["unread", "f32", [1 << 50]]]},
+        {"data": [*DATA, ["__metadata__", "f32", [1]]]},
+        {"data": [*DATA, ["", "f32", [1]]]},
+        {"data": [*DATA, [["unread"], ["f32"], [1]]]},
+    ],
+    ids=repr,
+)
+def test_hostile_headers_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ProgramError):
+        Program.decode(with_header(change))
 
 
 def test_a_program_must_write_its_whole_state() -> None:

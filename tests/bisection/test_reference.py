@@ -11,7 +11,8 @@ from bisection import reference
 from bisection.boundary import tensor_bytes
 from bisection.cut import element, load
 from bisection.errors import ProgramError
-from bisection.program import Dot, Gather, Input, Map, Node, Output, Program, Reduce, ScatterAdd
+from bisection.nodes import Dot, Gather, Input, Map, Node, Output, Reduce, ScatterAdd
+from bisection.program import Program
 from tests.support.programs import counting_program, random_node
 
 STATE = {"step": np.array(0, np.int64)}

@@ -8,22 +8,8 @@ from typing import Any
 import numpy as np
 
 from bisection.boundary import LITTLE_ENDIAN
-from bisection.program import (
-    DTYPES,
-    Condition,
-    Dot,
-    Gather,
-    Input,
-    Map,
-    Node,
-    Output,
-    Program,
-    Read,
-    Reduce,
-    Ref,
-    ScatterAdd,
-    TensorSpec,
-)
+from bisection.nodes import DTYPES, Condition, Dot, Gather, Input, Map, Node, Output, Read, Reduce, Ref, ScatterAdd
+from bisection.program import Program, TensorSpec
 from bisection.scalar import INSTRUCTIONS, Op, ScalarProgram
 
 FLOAT_EDGES = (

@@ -9,7 +9,8 @@ import torch
 from bisection import reference, state_root
 from bisection.boundary import tensor_bytes
 from bisection.errors import ProgramError, UsageError
-from bisection.program import Dot, Gather, Map, Node, Program, Reduce, ScatterAdd
+from bisection.nodes import Dot, Gather, Map, Node, Reduce, ScatterAdd
+from bisection.program import Program
 from tests.support.programs import counting_program, random_node
 from trainer.executor import Executor
 

@@ -12,7 +12,8 @@ import pytest
 from bisection.boundary import data_root, state_root
 from bisection.errors import NumericsMismatch, ProgramError, UnavailableError, VerificationError
 from bisection.merkle import EMPTY
-from bisection.program import Map, Program
+from bisection.nodes import Map
+from bisection.program import Program
 from tests.support.programs import counting_program, random_node
 from trainer.package import Commitments, commit, load, load_state, publish, publish_state
 from trainer.store import Store

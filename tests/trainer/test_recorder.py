@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from bisection.boundary import state_roots
 from bisection.errors import ProgramError, UnavailableError, UsageError, VerificationError
-from bisection.program import Input, Output, Program
+from bisection.nodes import Input, Output
+from bisection.program import Program
 from bisection.trace import MemoryTrace
 from tests.support.programs import Builder, counting_program
 from tests.support.recording import ReferenceExecutor, record

@@ -41,7 +41,8 @@ class TrainerRun:
         self.name, self.tensors = name, tensors
         self.states = [Tree([digest(name, "component", k, c) for c in range(components)]) for k in range(steps + 1)]
         self.histories = [
-            Tree([state.root for state in self.states[first : first + segment_length + 1]]) for first in range(0, steps, segment_length)
+            Tree([state.root for state in self.states[first : first + segment_length + 1]])
+            for first in range(0, steps, segment_length)
         ]
         self.spec = JobSpec(
             program_root=digest(name, "program"),

@@ -57,7 +57,9 @@ def descend(stage: Stage, game: int, tree: Tree, leaf: int) -> bytes:
 # Histories, traces, states
 
 
-@pytest.mark.parametrize(("steps", "leaf"), [(1, 1), (2, 0), (14, 9), (15, 15), (16, 16), (17, 3), (40, 40), (255, 200), (300, 300)])
+@pytest.mark.parametrize(
+    ("steps", "leaf"), [(1, 1), (2, 0), (14, 9), (15, 15), (16, 16), (17, 3), (40, 40), (255, 200), (300, 300)]
+)
 def test_a_descent_reaches_every_leaf_of_trees_of_any_size(stage: Stage, steps: int, leaf: int) -> None:
     run = TrainerRun(steps=steps, segment_length=steps)
     game = stage.challenger.game.open_blind(stage.posted(run), 0)
@@ -165,7 +167,13 @@ def test_descendants_that_do_not_hash_to_the_node_are_refused(stage: Stage) -> N
 def test_a_reveal_has_its_exact_size(stage: Stage) -> None:
     tree = RUN.histories[0]  # 5 leaves: height 3, so 8 descendants
     game = stage.challenger.game.open_blind(stage.posted(RUN), 0)
-    for wrong in ([], [tree.root], children_of(tree, 3, 0)[:4], children_of(tree, 3, 0) + [EMPTY] * 8, [tree.node(1, i) for i in range(4)]):
+    for wrong in (
+        [],
+        [tree.root],
+        children_of(tree, 3, 0)[:4],
+        children_of(tree, 3, 0) + [EMPTY] * 8,
+        [tree.node(1, i) for i in range(4)],
+    ):
         with refused("game: wrong number of children"):
             stage.trainer.game.reveal(game, wrong, [])
     with refused("game: wrong proof length"):

@@ -9,7 +9,17 @@ import pytest
 from bisection.errors import TransactionFailed
 from contracts.bindings import JobStatus, TaskRegistry, Terms
 from contracts.build import artifact
-from contracts.events import GameSet, JobCancelled, JobClaimed, JobCompleted, JobExpired, JobOpened, JobSlashed, SegmentPosted, decode
+from contracts.events import (
+    GameSet,
+    JobCancelled,
+    JobClaimed,
+    JobCompleted,
+    JobExpired,
+    JobOpened,
+    JobSlashed,
+    SegmentPosted,
+    decode,
+)
 from contracts.sender import Call
 from tests.contracts.stage import BOUNTY, NOBODY, PARAMETERS, TERMS, Stage, TrainerRun, boundary_witness, digest, refused
 

@@ -1,0 +1,220 @@
+"""The contract and bisection.game are the same machine: they allow and refuse the same moves, and move to the same states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bisection import game as model
+from bisection.errors import IllegalMove, TransactionFailed
+from bisection.merkle import LEAF_BYTES, Tree, blob_tree
+from contracts.bindings import NO_PICK, GameView, Phase, plain
+from contracts.bindings import Tree as Which
+from tests.contracts.stage import PARAMETERS, Stage, TrainerRun, digest, element_witness, reveal_of, siblings_of
+
+STEPS, TENSOR = 20, 7
+DATA = bytes(i * i % 251 for i in range(5_000))
+RUN = TrainerRun(steps=STEPS, segment_length=STEPS)
+NODE = element_witness().node
+CLOCKS = (PARAMETERS.trainer_clock, PARAMETERS.challenger_clock)
+OWED = {
+    Phase.CHALLENGER: model.Owed.NOTHING,
+    Phase.TRACE: model.Owed.TRACE,
+    Phase.CHILDREN: model.Owed.CHILDREN,
+    Phase.LEAF: model.Owed.LEAF,
+}
+OUTCOME = {Phase.CONVICTED: model.Outcome.CONVICTED, Phase.ACQUITTED: model.Outcome.ACQUITTED}
+KIND = {
+    Which.HISTORY: model.TreeKind.HISTORY,
+    Which.TRACE: model.TreeKind.TRACE,
+    Which.STATE: model.TreeKind.STATE,
+    Which.TENSOR: model.TreeKind.TENSOR,
+}
+
+
+def trace_of(step: int) -> Tree:
+    """The trace of a step, in which tensor 7 has bytes."""
+    leaves = RUN.trace(step).levels[0]
+    return Tree([*leaves[:TENSOR], blob_tree(DATA).root, *leaves[TENSOR + 1 :]])
+
+
+def tree_of(view: GameView) -> Tree:
+    """The tree that is being descended."""
+    return {
+        Which.HISTORY: RUN.histories[0],
+        Which.TRACE: trace_of(view.step),
+        Which.STATE: RUN.states[view.step + 1],
+        Which.TENSOR: blob_tree(DATA),
+    }[view.descent.tree]
+
+
+def state_of(game: model.Game) -> tuple[Any, ...]:
+    """What the model and the contract must agree on."""
+    if game.outcome != model.Outcome.LIVE:
+        return (game.outcome,)
+    d = game.descent
+    descent = None if d is None else (d.tree, d.node, d.height, d.position, d.count, d.picked, d.tensor, d.nbytes)
+    shown = (game.step, game.before, game.after, game.trace_root) if game.step is not None else None
+    return (game.owed, game.trainer_clock, game.challenger_clock, game.moved_at, game.demanded, shown, descent)
+
+
+def state_on_chain(view: GameView) -> tuple[Any, ...]:
+    """The same, from the contract."""
+    if view.phase in OUTCOME:
+        return (OUTCOME[view.phase],)
+    d, descent = view.descent, None
+    if d.tree:
+        # In a tensor of one leaf the leaf is owed at once, which the contract stores as its first descendant.
+        picked = None if d.picked == NO_PICK or d.height == 0 else d.picked
+        descent = (KIND[d.tree], d.node, d.height, d.position, d.count, picked, d.tensor, d.size)
+    shown = (view.step, view.before, view.after, view.trace_root if any(view.trace_root) else None) if view.shown else None
+    demanded = frozenset(KIND[which] for which in view.descended)
+    return (OWED[view.phase], view.trainer_clock, view.challenger_clock, view.moved_at, demanded, shown, descent)
+
+
+def honest_moves(view: GameView) -> Iterator[model.Move]:
+    """Moves that may well be legal now."""
+    d = view.descent
+    if view.phase == Phase.TRACE:
+        yield model.PostTrace(trace_of(view.step).root)
+    if view.phase == Phase.CHILDREN:
+        children, siblings = reveal_of(tree_of(view), d)
+        yield model.Reveal(tuple(children), tuple(siblings))
+    if view.phase == Phase.LEAF:
+        leaf = d.position << d.height | d.picked
+        path = siblings_of(blob_tree(DATA), 0, leaf, d.height)
+        yield model.RevealLeaf(DATA[leaf * LEAF_BYTES : (leaf + 1) * LEAF_BYTES], tuple(path))
+    if view.phase == Phase.CHALLENGER:
+        if d.tree:
+            yield from (model.Pick(d.node, child) for child in range(16))
+        if not view.shown:
+            yield from (model.ShowStep(RUN.opening(0, step)) for step in (0, 7, STEPS - 1))
+        else:
+            yield model.Demand(model.TreeKind.TRACE)
+            yield model.Demand(model.TreeKind.STATE)
+            trace = trace_of(view.step)
+            yield model.DemandTensor(NODE, 0, blob_tree(DATA).root, tuple(trace.prove(TENSOR)))
+
+
+def other_moves(view: GameView) -> Iterator[model.Move]:
+    """Moves that are mostly wrong, or out of turn."""
+    yield model.Timeout()
+    yield from (model.Pick(view.descent.node, child) for child in (0, 16, 2**64))
+    yield model.Pick(digest("another node"), 0)
+    yield model.ShowStep(RUN.opening(0, 3))
+    yield model.ShowStep(replace(RUN.opening(0, 3), step=4))
+    yield model.ShowStep(replace(RUN.opening(0, 3), before_proof=()))
+    yield from (model.Demand(kind) for kind in (model.TreeKind.TRACE, model.TreeKind.STATE))
+    yield model.DemandTensor(NODE, 0, digest("another tensor"), tuple(trace_of(view.step).prove(TENSOR)))
+    yield model.PostTrace(trace_of(view.step).root)
+    yield model.RevealLeaf(DATA[:LEAF_BYTES], (bytes(32),))
+    yield model.Reveal((), ())
+    for honest in honest_moves(view):
+        if isinstance(honest, model.Reveal):
+            yield replace(honest, children=(digest("lie"), *honest.children[1:]))
+            yield replace(honest, children=(*honest.children[:-1], digest("lie")))
+            yield replace(honest, children=honest.children[:-1])
+            yield replace(honest, siblings=(*honest.siblings, bytes(32)))
+        if isinstance(honest, model.RevealLeaf):
+            yield replace(honest, data=honest.data[:-1])
+            yield replace(honest, data=bytes(len(honest.data)))
+            yield replace(honest, siblings=honest.siblings[:-1])
+
+
+def calls(move: model.Move) -> tuple[Any, ...]:
+    """A move as (function, arguments after the game's number)."""
+    match move:
+        case model.Demand(tree):
+            return ("demand_trace" if tree == model.TreeKind.TRACE else "demand_state",)
+        case model.ShowStep(opening):
+            return ("show_step", *plain(opening))
+        case model.Timeout():
+            return ("timeout",)
+        case _:
+            name = {
+                model.Pick: "pick",
+                model.DemandTensor: "demand_tensor",
+                model.PostTrace: "post_trace",
+                model.Reveal: "reveal",
+                model.RevealLeaf: "reveal_leaf",
+            }[type(move)]
+            return (name, *plain(move))
+
+
+def allowed_by_model(game: model.Game, move: model.Move, now: int) -> model.Game | None:
+    try:
+        return model.apply(game, move, now)
+    except IllegalMove:
+        return None
+
+
+def allowed_on_chain(stage: Stage, game: int, move: model.Move, account: str) -> bool:
+    name, *args = calls(move)
+    try:
+        stage.game.simulate(name, game, *args, account=account)
+    except TransactionFailed:
+        return False
+    return True
+
+
+def play(stage: Stage, data: st.DataObject, moves: int) -> None:
+    """Play a game of random moves on both."""
+    job = stage.posted(RUN)
+    stage.referee.send("place", TENSOR, len(DATA))
+    spec = RUN.spec
+    claim = model.Claim(
+        job, 0, 0, STEPS, RUN.histories[0].root, spec.program_root, spec.node_count, spec.tensor_count,
+        spec.state_count, spec.data_root, spec.data_count,
+    )  # fmt: skip
+    if data.draw(st.booleans(), label="blind"):
+        number = stage.challenger.game.open_blind(job, 0)
+        state = model.open_blind(claim, CLOCKS, stage.now())
+    else:
+        number = stage.challenger.game.open_step(job, 0, RUN.opening(0, 7))
+        state = model.open_step(claim, RUN.opening(0, 7), CLOCKS, stage.now())
+    for _ in range(moves):
+        view = stage.game.game(number)
+        assert state_on_chain(view) == state_of(state)
+        stage.chain.advance(data.draw(st.sampled_from([0, 1, 30, 30, 30, 200]), label="seconds"))
+        source = data.draw(st.sampled_from([honest_moves, honest_moves, other_moves]), label="source")
+        candidates = list(source(view)) or [model.Timeout()]
+        move = data.draw(st.sampled_from(candidates), label="move")
+        mover = stage.trainer if isinstance(move, model.TrainerMove) else stage.challenger
+        now = stage.now()
+        assert allowed_on_chain(stage, number, move, mover.address) == (allowed_by_model(state, move, now) is not None)
+        # A transaction is mined a second later, when a clock may have run out.
+        if allowed_by_model(state, move, now) is not None and allowed_by_model(state, move, now + 1) is not None:
+            name, *args = calls(move)
+            mover.game.send(name, number, *args)
+            state = model.apply(state, move, stage.now())
+    assert state_on_chain(stage.game.game(number)) == state_of(state)
+
+
+def check(theatre: Stage, examples: int, moves: int) -> None:
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def whole_games(data: st.DataObject) -> None:
+        mark = theatre.chain.snapshot()
+        try:
+            play(theatre, data, moves)
+        finally:
+            theatre.chain.restore(mark)
+
+    # Where a tensor lies and how large it is would take a real program to say.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "locate", lambda roots, node, output: (TENSOR, len(DATA)))
+        whole_games()
+
+
+def test_the_contract_plays_as_the_model_does(theatre: Stage) -> None:
+    check(theatre, examples=12, moves=14)
+
+
+@pytest.mark.deep
+def test_the_contract_plays_as_the_model_does_in_many_games(theatre: Stage) -> None:
+    check(theatre, examples=300, moves=40)

@@ -115,7 +115,7 @@ def test_only_posted_segments_of_claimed_jobs_can_be_disputed(stage: Stage) -> N
         ({"before": digest("forged")}, "merkle: proof of another root"),
         ({"after": digest("forged")}, "merkle: proof of another root"),
         ({"before_proof": ()}, "merkle: proof of another depth"),
-        ({"after_proof": RUN.opening(0, 1).after_proof + (bytes(32),)}, "merkle: proof of another depth"),
+        ({"after_proof": (*RUN.opening(0, 1).after_proof, bytes(32))}, "merkle: proof of another depth"),
         ({"before_proof": RUN.opening(0, 1).before_proof[::-1]}, "merkle: proof of another root"),
         ({"before_proof": RUN.opening(0, 1).after_proof}, "merkle: proof of another root"),
     ],

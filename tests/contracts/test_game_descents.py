@@ -181,7 +181,7 @@ def test_a_reveal_has_its_exact_size(stage: Stage) -> None:
 
 
 def test_a_digest_cannot_be_smuggled_into_the_padding(stage: Stage) -> None:
-    """A history whose leaves are all honest, but with a ninth digest where the tree ends: it has another root, and no wrong leaf."""
+    """All leaves of the history are honest, but beyond the last one stands a digest: another root, and no wrong leaf below it."""
     run = TrainerRun(steps=4, segment_length=4)
     leaves = run.histories[0].levels[0]
     forged = Tree([*leaves, digest("smuggled")])

@@ -3,7 +3,7 @@
 # @license Apache-2.0
 # @notice Given a node of the program and openings of the tensors that the trainer itself committed, says what one element of the node's
 #         output must be, and what the trainer claimed it to be. The meaning is that of bisection/cut.py. No storage, no owner, no calls.
-# @custom:security Every element of a node that bisection/program.py accepts has a value here. Anything else reverts: a node in no
+# @custom:security Every element of a node that bisection/nodes.py accepts has a value here. Anything else reverts: a node in no
 #                  canonical encoding, an opening of another tensor, place, length or depth, bytes too many or too few.
 #                  Sizes are at most 32 bits, strides, offsets and counts at most 64, so that no product or sum passes 2^110.
 
@@ -104,7 +104,7 @@ def judge_element(
     written: tensor.Ref = encoding.output(n, output)
     claimed: int256 = tensor.element(step, written, position, claim)
     if n.kind == encoding.MAP:
-        reads: map_node.Reads = map_node.reads(n, position, written.count)
+        reads: map_node.Reads = map_node.reads(n, position)
         values: int256[8] = empty(int256[8])
         for i: uint256 in range(n.inputs, bound=encoding.MAX_INPUTS):
             if reads.targets[i] >= 0:

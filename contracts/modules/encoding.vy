@@ -1,7 +1,7 @@
 # pragma version 0.4.3
 # @title One node of a program, read from its encoding
 # @license Apache-2.0
-# @notice What all kinds of nodes share: their proof, their head, the tensors they read and write. See bisection/program.py.
+# @notice What all kinds of nodes share: their proof, their head, the tensors they read and write. See bisection/nodes.py.
 
 from interfaces import IReferee
 from modules import merkle
@@ -38,7 +38,7 @@ struct Node:
 @pure
 def expect(condition: bool):
     """
-    @notice Reverts unless `condition`, which every node of a program that bisection/program.py accepts fulfils.
+    @notice Reverts unless `condition`, which every node of a program that bisection/nodes.py accepts fulfils.
     """
     assert condition, "referee: malformed node"
 

@@ -21,7 +21,7 @@ struct Reads:
 
 @internal
 @pure
-def reads(n: encoding.Node, position: uint256, count: uint256) -> Reads:
+def reads(n: encoding.Node, position: uint256) -> Reads:
     """
     @notice The indices of an element of a map with `count` elements, and the element of each input that it found.
     """
@@ -39,7 +39,9 @@ def reads(n: encoding.Node, position: uint256, count: uint256) -> Reads:
         found.indices[axis] = convert(rest % size, int256)
         rest //= size
         places *= size
-    encoding.expect(places == count)
+    for i: uint256 in range(n.outputs, bound=encoding.MAX_INPUTS):
+        written: tensor.Ref = encoding.output(n, i)
+        encoding.expect(written.count == places)
 
     # Over the result registers, the constants and the instructions.
     at += 4 * rank + n.outputs
@@ -86,7 +88,7 @@ def result(n: encoding.Node, output: uint256, indices: int256[8], values: int256
         registers[used] = indices[axis]
         used += 1
     at: uint256 = n.body + 1 + 4 * rank
-    answer: uint256 = convert(extract32(n.code, at + output), uint256) >> 248
+    results: uint256 = at
     at += n.outputs
     constants: uint256 = convert(extract32(n.code, at), uint256) >> 248
     at += 1
@@ -107,5 +109,6 @@ def result(n: encoding.Node, output: uint256, indices: int256[8], values: int256
         registers[used] = scalar_program.apply(word >> 248, registers[a], registers[b], registers[c])
         used += 1
         at += 4
-    encoding.expect(answer < used)
-    return registers[answer]
+    for i: uint256 in range(n.outputs, bound=encoding.MAX_INPUTS):
+        encoding.expect(convert(extract32(n.code, results + i), uint256) >> 248 < used)
+    return registers[convert(extract32(n.code, results + output), uint256) >> 248]

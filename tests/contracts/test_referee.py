@@ -320,7 +320,10 @@ def reopened(scene: Scene, code: bytes, w: ElementWitness | RunWitness) -> Eleme
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.NAME)
 def test_a_changed_node_has_the_meaning_of_its_bytes_or_none(referee: Contract, kind: type[Node]) -> None:
-    """A program is what its bytes say: what the contract answers is what they mean, and it answers all that decodes."""
+    """What the contract answers is what the bytes mean, and it answers on every node that decodes.
+
+    Only a map has much that can change alone; the others say everything twice, so that a change makes them contradict themselves.
+    """
     answered = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
@@ -338,7 +341,7 @@ def test_a_changed_node_has_the_meaning_of_its_bytes_or_none(referee: Contract, 
             found = answer(referee, roots, asked)
             assert found in ({loose, "refused"} if strict == "refused" else {strict}), f"at seed {seed}"
             answered += found != "refused"
-    assert answered > 10, "some changed nodes are well formed"
+    assert answered > 100 or kind is not Map
 
 
 def test_noise_is_refused_within_a_block(referee: Contract) -> None:

@@ -12,8 +12,8 @@ from bisection.cut import element, load
 from bisection.encoding import Reader
 from bisection.errors import ProgramError
 from bisection.merkle import LEAF_BYTES, Tree, blob_tree, leaf_digest
-from bisection.nodes import DTYPES, Input, Node, Output, Ref
-from bisection.program import KINDS, Program, TensorSpec
+from bisection.nodes import DTYPES, KINDS, Input, Node, Output, Ref
+from bisection.program import Program, TensorSpec
 from bisection.witness import ElementWitness, Leaf, NodeProof, RunWitness, StepRoots, witness
 from tests.differential.evm import Contract
 from tests.support.programs import Builder, hostile

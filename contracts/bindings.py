@@ -13,11 +13,10 @@ from functools import cache, cached_property
 from typing import Any, ClassVar, TypeVar, cast, get_type_hints
 
 from eth_abi.abi import encode
-from eth_typing import ChecksumAddress
-from eth_utils.abi import get_abi_output_types
+from eth_typing import ABIEvent, ABIFunction, ChecksumAddress
+from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector, get_abi_input_types, get_abi_output_types
 from eth_utils.crypto import keccak
 from web3 import Web3
-from web3.logs import DISCARD
 from web3.types import TxReceipt
 
 from bisection.errors import UsageError
@@ -216,6 +215,30 @@ def build(kind: type[T], value: Any) -> T:
     return value  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True)
+class _Function:
+    """A function of a contract: its selector, and the types of its arguments and results."""
+
+    selector: bytes
+    inputs: list[str]
+    outputs: list[str]
+
+
+@cache
+def _functions(contract: str) -> dict[str, _Function]:
+    entries = [cast(ABIFunction, entry) for entry in artifact(contract).abi if entry["type"] == "function"]
+    return {
+        entry["name"]: _Function(function_abi_to_4byte_selector(entry), get_abi_input_types(entry), get_abi_output_types(entry))
+        for entry in entries
+    }
+
+
+@cache
+def _topic(contract: str, event: str) -> bytes:
+    (entry,) = (cast(ABIEvent, entry) for entry in artifact(contract).abi if entry["type"] == "event" and entry["name"] == event)
+    return event_abi_to_log_topic(entry)
+
+
 class Contract:
     """A contract at an address. Without a sender it can only be looked at."""
 
@@ -225,16 +248,16 @@ class Contract:
         self.web3 = web3
         self.address = Web3.to_checksum_address(address)
         self._sender = sender
-        self._contract = web3.eth.contract(address=self.address, abi=artifact(self.NAME).abi)
 
     def call(self, name: str, *args: Any, value: int = 0) -> Call:
         """The transaction that calls function ``name``, with ``value`` in wei."""
-        return Call(name, self.address, bytes.fromhex(self._contract.encode_abi(name, plain(args))[2:]), value)
+        function = _functions(self.NAME)[name]
+        return Call(name, self.address, function.selector + self.web3.codec.encode(function.inputs, plain(args)), value)
 
     def simulate(self, name: str, *args: Any, account: str | None = None, value: int = 0) -> Any:
         """What function ``name`` would return to ``account``, or to anybody. Raises TransactionFailed if it would revert."""
-        types = get_abi_output_types(self._contract.get_function_by_name(name).abi)
-        results = self.web3.codec.decode(types, simulate(self.web3, self.call(name, *args, value=value), account))
+        returned = simulate(self.web3, self.call(name, *args, value=value), account)
+        results = self.web3.codec.decode(_functions(self.NAME)[name].outputs, returned)
         return results[0] if len(results) == 1 else results
 
     def send(self, name: str, *args: Any, value: int = 0) -> TxReceipt:
@@ -243,9 +266,11 @@ class Contract:
             raise UsageError(f"{name} needs a key, and this {self.NAME} has none; give it a sender")
         return self._sender.send(self.call(name, *args, value=value))
 
-    def _number(self, receipt: TxReceipt, event: str, field: str) -> int:
-        (log,) = self._contract.events[event]().process_receipt(receipt, errors=DISCARD)
-        return int(log["args"][field])
+    def _number(self, receipt: TxReceipt, event: str) -> int:
+        """The number that ``event`` gives to what was opened: its first indexed argument."""
+        topic = _topic(self.NAME, event)
+        (log,) = (log for log in receipt["logs"] if log["address"] == self.address and log["topics"][0] == topic)
+        return int.from_bytes(log["topics"][1], "big")
 
 
 class Ledger(Contract):
@@ -291,7 +316,7 @@ class TaskRegistry(Ledger):
 
     def open_job(self, spec: JobSpec, terms: Terms, uri: str, bounty: int) -> int:
         """Offer a job; its number. ``uri`` says where program, data and initial state can be fetched."""
-        return self._number(self.send("open_job", spec, terms, uri, value=bounty), "JobOpened", "job")
+        return self._number(self.send("open_job", spec, terms, uri, value=bounty), "JobOpened")
 
     def cancel(self, job: int) -> TxReceipt:
         """Take back an open job."""
@@ -353,11 +378,11 @@ class DisputeGame(Ledger):
 
     def open_step(self, job: int, segment: int, opening: StepOpening) -> int:
         """Challenge one step; the number of the game."""
-        return self._number(self.send("open_step", job, segment, *plain(opening), value=self.bond), "GameOpened", "game")
+        return self._number(self.send("open_step", job, segment, *plain(opening), value=self.bond), "GameOpened")
 
     def open_blind(self, job: int, segment: int) -> int:
         """Challenge a segment whose states are not known; the number of the game."""
-        return self._number(self.send("open_blind", job, segment, value=self.bond), "GameOpened", "game")
+        return self._number(self.send("open_blind", job, segment, value=self.bond), "GameOpened")
 
     def show_step(self, game: int, opening: StepOpening) -> TxReceipt:
         """Point at one step of the segment."""

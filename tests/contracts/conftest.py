@@ -5,18 +5,16 @@ from collections.abc import Iterator
 import pytest
 
 from contracts.build import artifact
-from contracts.client import local_chain
 from contracts.deploy import deploy
-from contracts.sender import TransactionSender
+from tests.contracts.revm import RevmChain
 from tests.contracts.stage import PARAMETERS, Stage
 
 
 @pytest.fixture(scope="session")
 def theatre() -> Stage:
     """One deployment for all tests, with a referee that says what it is told."""
-    chain = local_chain()
-    book = deploy(TransactionSender(chain.web3, chain.accounts[0]), PARAMETERS, artifact("referee_mock"))
-    return Stage(chain, book)
+    chain = RevmChain()
+    return Stage(chain, deploy(chain.senders[0], PARAMETERS, artifact("referee_mock")))
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from bisection.merkle import Tree
 from bisection.witness import BoundaryWitness, ElementWitness, Leaf, NodeProof, Run, RunWitness, StepRoots
 from contracts.bindings import NO_PICK, Contract, DisputeGame, JobSpec, TaskRegistry, Terms
 from contracts.build import artifact
-from contracts.client import LocalChain
 from contracts.deploy import AddressBook, Parameters
 from contracts.events import Event, decode
-from contracts.sender import Call, TransactionSender
+from contracts.sender import Call
+from tests.contracts.revm import RevmChain, RevmSender
 
 PARAMETERS = Parameters(burn_share=2_500, bond=10**16 + 3, trainer_clock=1_000, challenger_clock=600)
 TERMS = Terms(stake=10**18 + 7, training_period=10_000, challenge_window=5_000)
@@ -80,7 +80,7 @@ class TrainerRun:
 class Actor:
     """Somebody with a key: ``registry`` and ``game`` act in its name."""
 
-    sender: TransactionSender
+    sender: RevmSender
     registry: TaskRegistry
     game: DisputeGame
 
@@ -108,15 +108,13 @@ class Wallet(Contract):
 class Stage:
     """The chain, the contracts and the roles."""
 
-    def __init__(self, chain: LocalChain, book: AddressBook) -> None:
+    def __init__(self, chain: RevmChain, book: AddressBook) -> None:
         self.chain, self.book = chain, book
-        names = ("deployer", "requester", "trainer", "challenger", "watcher", "stranger")
-        actors = [self._actor(TransactionSender(chain.web3, account)) for account in chain.accounts[: len(names)]]
-        self.deployer, self.requester, self.trainer, self.challenger, self.watcher, self.stranger = actors
-        self.actors = actors
+        self.actors = [self._actor(sender) for sender in chain.senders[:6]]
+        self.deployer, self.requester, self.trainer, self.challenger, self.watcher, self.stranger = self.actors
         self.referee = Referee(chain.web3, book.referee, self.deployer.sender)
 
-    def _actor(self, sender: TransactionSender) -> Actor:
+    def _actor(self, sender: RevmSender) -> Actor:
         web3 = self.chain.web3
         return Actor(sender, TaskRegistry(web3, self.book.registry, sender), DisputeGame(web3, self.book.game, sender))
 
@@ -196,13 +194,6 @@ class Stage:
     def held(self) -> int:
         """What both contracts hold."""
         return self.balance(self.book.registry) + self.balance(self.book.game)
-
-    def burnt(self, receipt: TxReceipt) -> int:
-        """What a transaction sent to the zero address, which on this chain also gets the tips."""
-        number = receipt["blockNumber"]
-        after, before = (self.chain.web3.eth.get_balance(NOBODY, block) for block in (number, number - 1))
-        base_fee = self.chain.web3.eth.get_block(number)["baseFeePerGas"]
-        return int(after - before - receipt["gasUsed"] * (receipt["effectiveGasPrice"] - base_fee))
 
     def events(self, receipt: TxReceipt) -> list[Event]:
         """What a transaction told."""

@@ -502,16 +502,6 @@ def test_games_side_by_side_have_clocks_of_their_own(stage: Stage) -> None:
         stage.stranger.game.timeout(second)
 
 
-def test_a_move_that_fails_when_it_is_mined_changes_nothing(stage: Stage) -> None:
-    game = stage.challenger.game.open_step(stage.posted(RUN), 0, RUN.opening(0, 1))
-    before = stage.game.game(game)
-    stage.chain.next_block_at(before.moved_at + PARAMETERS.trainer_clock + 1)
-    with refused("game: clock used up"):  # the estimate is a second earlier and still good
-        stage.trainer.game.post_trace(game, RUN.trace(1).root)
-    assert stage.game.game(game) == before
-    assert stage.trainer.sender.sent[-1].name == "post_trace"
-
-
 # Two games, both with a case
 
 

@@ -104,7 +104,7 @@ def _moment(program: Program, rng: np.random.Generator) -> Callable[[Mapping[str
 
 
 def _gradient(program: Program, rng: np.random.Generator) -> Callable[[Mapping[str, Array]], Tamper]:
-    """A tensor that the update of a parameter reads and that is no state: its gradient, perhaps still in integers."""
+    """A tensor that the update of a parameter reads and that is no state: its gradient, if the update still scales it in i64."""
     parameter = int(rng.choice(_parameters(program)))
     update = program.nodes[program.producer[state_tensors(program)[parameter]]]
     count = program.state[parameter].count
@@ -113,6 +113,7 @@ def _gradient(program: Program, rng: np.random.Generator) -> Callable[[Mapping[s
         for ref in update.inputs
         if ref.count == count and not isinstance(program.nodes[program.producer[ref.tensor]], Input)
     ]
+    computed.sort(key=lambda tensor: program.tensors[tensor].dtype != "i64")  # beside it stand the exponents of its rows
     return _in_tensor(program, computed[0], rng, by=1 << 16)  # a lesser change could vanish in the rounding of the update
 
 

@@ -22,8 +22,12 @@ CHEATS = ("weight", "moment", "gradient", "data-order", "skip-step", "learning-r
 
 def _demo(arguments: Namespace) -> None:
     # These take seconds to import, and no other command needs them.
+    import torch
+
     from sims import demo, digits
     from sims.show import Quiet, Terminal
+
+    torch.set_num_threads(1)  # tensors this small only wait for each other on more
 
     if arguments.steps < 2:
         raise UsageError("--steps must be at least 2: one to train, one to cheat at")

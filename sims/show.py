@@ -143,11 +143,8 @@ def _colour(outcome: Outcome) -> str:
 def _summary(outcome: Outcome) -> list[Text]:
     lines = [Text.from_markup(f"[bold {_colour(outcome)}]{outcome.status}[/]")]
     if outcome.accuracy is not None:
-        lines.append(
-            Text(
-                f"{outcome.steps} steps, loss {outcome.loss:.4f}; the delivered model reads {outcome.accuracy:.1%} of the test digits"
-            )
-        )
+        lines.append(Text(f"{outcome.steps} steps, loss {outcome.loss:.4f}"))
+        lines.append(Text(f"the delivered model reads {outcome.accuracy:.1%} of the test digits"))
     if outcome.step is not None:
         where = f"step {outcome.step}  →  node {outcome.node} ({outcome.node_kind}, {outcome.tensor})  →  element {outcome.indices}"
         lines.append(Text(where, style="bold"))

@@ -105,12 +105,12 @@ def _checksum(stored: dict[str, str]) -> str:
 
 
 def _load(entry: Path) -> dict[str, str] | None:
-    """The cached compilation, or None where there is none or its bytes are damaged."""
+    """The cached compilation, or None where there is none that can be read whole."""
     try:
         document = json.loads(entry.read_bytes())
         stored = document["stored"]
         return stored if document["sha256"] == _checksum(stored) else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -30,3 +30,30 @@ def fold(digest: bytes32, index: uint256, proof: DynArray[bytes32, 32]) -> bytes
     @notice See modules/merkle.
     """
     return merkle.fold(digest, index, proof)
+
+
+@external
+@pure
+def leaf_digest(data: Bytes[2048]) -> bytes32:
+    """
+    @notice See modules/merkle.
+    """
+    return merkle.leaf_digest(data)
+
+
+@external
+@pure
+def check(digest: bytes32, index: uint256, count: uint256, proof: DynArray[bytes32, 32], root: bytes32):
+    """
+    @notice See modules/merkle.
+    """
+    merkle.check(digest, index, count, proof, root)
+
+
+@external
+@pure
+def fold_range(digests: DynArray[bytes32, 33], first: uint256, depth: uint256, proof: DynArray[bytes32, 64]) -> bytes32:
+    """
+    @notice See modules/merkle.
+    """
+    return merkle.fold_range(digests, first, depth, proof)

@@ -37,11 +37,11 @@ class Contract:
         """What the last call would have cost as a transaction of its own, the calldata floor included."""
 
     def call(self, function: str, *arguments: Any, gas: int = BLOCK_GAS) -> Any:
-        """The result: a value, or a tuple of several. Dataclasses stand for structs. Raises Reverted."""
+        """The result: a value, a tuple of several, or None. Dataclasses stand for structs. Raises Reverted."""
         entry = self._functions[function]
         data = self._selector(entry) + encode([_abi_type(row) for row in entry["inputs"]], [_plain(x) for x in arguments])
         results = decode([_abi_type(row) for row in entry["outputs"]], self.send(data, gas))
-        return results[0] if len(results) == 1 else results
+        return results[0] if len(results) == 1 else results or None
 
     def selector(self, function: str) -> bytes:
         """The four bytes that calldata for ``function`` begins with."""

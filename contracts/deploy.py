@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from eth_abi.exceptions import DecodingError
 from web3 import Web3
 
-from bisection.errors import ChainMismatch, UsageError
+from bisection.errors import ChainMismatch, TransactionFailed, UsageError
 from contracts.bindings import DisputeGame, Referee, TaskRegistry, plain
 from contracts.build import Artifact, artifact
 from contracts.sender import Call, TransactionSender
@@ -118,7 +119,10 @@ def attach(web3: Web3, book: AddressBook, sender: TransactionSender | None = Non
             raise ChainMismatch(f"there is no contract at {address}; the address book is of another chain or of one since reset")
     registry, game = TaskRegistry(web3, book.registry, sender), DisputeGame(web3, book.game, sender)
     stated = (book.game, book.registry, book.referee, book.parameters)
-    actual = (registry.game(), game.registry(), game.referee(), Parameters(registry.burn_share(), game.bond, *game.clocks))
-    if stated != actual:
+    try:
+        actual = (registry.game(), game.registry(), game.referee(), Parameters(registry.burn_share(), game.bond, *game.clocks))
+    except (TransactionFailed, DecodingError, UsageError):
+        actual = None  # other contracts altogether
+    if actual != stated:
         raise ChainMismatch("the contracts are joined otherwise than the address book says; it belongs to another deployment")
     return Deployment(book, registry, game, Referee(web3, book.referee, sender))

@@ -24,12 +24,12 @@ def create_key(path: Path, password_file: Path) -> LocalAccount:
 
     Raises KeyfileError when there is a file at ``path`` already, when it cannot be written, or when there is no password.
     """
+    password = _password(password_file)
     account: LocalAccount = Account.create()
-    document = json.dumps(account.encrypt(_password(password_file)))
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
         with os.fdopen(handle, "w") as out:
-            out.write(document)
+            json.dump(account.encrypt(password), out)
     except FileExistsError:
         raise KeyfileError(f"{path} exists already; a key is never overwritten, so choose another name") from None
     except OSError as error:

@@ -55,7 +55,7 @@ class RevmProvider(BaseProvider):
         return hex(self.evm.get_balance(account))
 
     def eth_getCode(self, account: str, _block: str) -> str:  # noqa: N802
-        return "0x" + self.evm.get_code(account).hex()
+        return "0x" + (self.evm.get_code(account) or b"").hex()
 
     def eth_call(self, call: dict[str, str], _block: str) -> str:
         mark = self.evm.snapshot()

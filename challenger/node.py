@@ -1,41 +1,43 @@
 """The challenger node: replays every posted segment from verified material, and disputes the first step that is wrong.
 
 A segment is *valid*, *fraudulent*, or *unverifiable* (its material cannot be had or understood). The last is an alert, never a
-silent "valid". A killed node replays what it has not finished and goes on with its games.
+silent "valid". A killed node replays what it has not finished and goes on with its games. Fetching and replaying happen on
+threads of their own: no game waits for a replay, and what fails in one job does not reach the others.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
-from bisection.agent import Challenger, Served
-from bisection.errors import NumericsMismatch, UnavailableError, UsageError, VerificationError
+from bisection.agent import Challenger
+from bisection.errors import UsageError
 from bisection.solver import Ask, Decision
-from contracts.bindings import Job, JobStatus
+from contracts.bindings import Job, JobStatus, Phase
 from contracts.chain import GameChain
 from contracts.client import now
 from contracts.deploy import Deployment
 from contracts.index import Index
+from contracts.settings import format_ether
 from trainer.executor import Executor
-from trainer.fetch import HttpServed, open_source
-from trainer.package import Material, load, publish
+from trainer.fetch import HttpServed
+from trainer.package import Material
 from trainer.recorder import Executes, RecordedTrace, Recorder
-from trainer.runtime import Log, silent
+from trainer.runtime import Isolation, Log, collect, silent
 from trainer.store import Store
+from trainer.work import Work, fetch_material, span, under_way
 
-__all__ = ["Audit", "ChallengerNode", "Mode", "SegmentVerdict"]
+__all__ = ["ChallengerNode", "Mode", "SegmentVerdict"]
 
-SLICE_SECONDS = 1.0  # how long a node replays before it looks at the chain again
+SLICE_SECONDS = 1.0  # how long a node that replays waits before it looks at the chain again
 
 
 class SegmentVerdict(Enum):
     """What an audit found."""
 
-    PENDING = "pending"
     VALID = "valid"
     FRAUDULENT = "fraudulent"
     UNVERIFIABLE = "unverifiable"
@@ -49,206 +51,202 @@ class Mode(Enum):
 
 
 @dataclass
-class Audit:
-    """One segment under audit; ``agent`` and ``game`` exist once it is disputed."""
+class Dispute:
+    """A fraudulent segment, the agent that disputes it, and their game once it is open."""
 
     segment: int
-    verdict: SegmentVerdict = SegmentVerdict.PENDING
-    agent: Challenger | None = None
+    agent: Challenger
     game: int | None = None
 
 
-@dataclass
-class Replay:
-    """One job under audit: its material, the own recording of it, and its segments."""
-
-    material: Material
-    recorder: Recorder
-    audits: dict[int, Audit] = field(default_factory=dict)
-
-
 class ChallengerNode:
-    """A challenger over a deployment. In ``challenge`` mode the deployment must be able to send."""
+    """A challenger over a deployment. In ``challenge`` mode it acts as ``account``, and the deployment must be able to send.
+
+    At most ``max_jobs`` jobs are replayed at a time. ``verdicts`` holds what was found, by (job, segment); a segment that is not
+    there has not been looked at, or comes after a fraudulent one. ``retry_seconds`` is the pause after a first failure.
+
+    Raises UsageError when a game costs a bond of more than ``max_bond`` wei.
+    """
 
     def __init__(
         self,
         deployment: Deployment,
-        account: str,
+        account: str | None,
         folder: Path,
         *,
         mode: Mode = Mode.CHALLENGE,
         max_bond: int = 10**18,
+        max_jobs: int = 4,
         device: str = "cpu",
         checkpoint_every: int = 50,
+        retry_seconds: float = 1.0,
         log: Log = silent,
         executor_of: Callable[[Material], Executes] | None = None,
     ) -> None:
         if mode == Mode.CHALLENGE and deployment.game.bond > max_bond:
             raise UsageError(
-                f"a game costs a bond of {deployment.game.bond} wei, more than max_bond allows; raise it, or use --mode watch"
+                f"a game costs a bond of {format_ether(deployment.game.bond)} ETH, more than max_bond allows "
+                f"({format_ether(max_bond)}); raise it, or use --mode watch"
             )
         self.verdicts: dict[tuple[int, int], SegmentVerdict] = {}
         self._deployment, self._account, self._folder, self._mode = deployment, account, folder, mode
-        self._checkpoint_every, self._log = checkpoint_every, log
+        self._max_jobs, self._checkpoint_every, self._log = max_jobs, checkpoint_every, log
         self._executor_of = executor_of or (lambda material: Executor(material.program, material.data, device))
         self._store = Store(folder / "store")
         self._index = Index(deployment.registry.web3, deployment.book)
         self._chain = GameChain(deployment, self._index)
-        self._replays: dict[int, Replay] = {}
-        self._over: set[int] = set()
-        self._alerted: set[int] = set()
+        self._isolation = Isolation(log, retry_seconds)
+        self._work: dict[int, Work] = {}
+        self._disputes: dict[int, Dispute] = {}
+        self._done: set[int] = set()  # jobs about which this node can or must do nothing more
+        self._alerts: dict[int, str] = {}
 
     def tick(self) -> bool:
-        """Look at every job once. Returns whether there is more to do at once."""
+        """Look at every job once. Returns whether there is more to do at once. Raises UnavailableError, ChainMismatch."""
         self._index.update()
         registry = self._deployment.registry
-        busy = False
-        for number in range(1, registry.job_count() + 1):
-            if number in self._over:
-                continue
-            job = registry.job(number)
-            if job.status in (JobStatus.TRAINING, JobStatus.VERIFICATION):
-                busy |= self._audit(number, job)
-            elif job.status != JobStatus.OPEN:
-                self._leave(number, job)
-        return busy
+        jobs = {number: registry.job(number) for number in range(1, registry.job_count() + 1) if number not in self._done}
+        jobs = {number: job for number, job in jobs.items() if job.status != JobStatus.OPEN}
+        # Games have clocks: they come before audits.
+        moved = [self._attempt(number, job) for number, job in sorted(jobs.items(), key=lambda item: item[0] not in self._disputes)]
+        if self._account is not None:
+            moved.append(self._isolation.attempt("collect", partial(collect, self._deployment, self._account, self._log)))
+        return any(moved) or under_way(self._work.values(), SLICE_SECONDS)
 
     def close(self) -> None:
-        """Release the folder."""
-        for replay in self._replays.values():
-            replay.recorder.close()
-        self._replays.clear()
+        """End the steps under way, and release the folder."""
+        for number in list(self._work):
+            self._drop(number)
+
+    def _attempt(self, number: int, job: Job) -> bool:
+        if job.status not in (JobStatus.TRAINING, JobStatus.VERIFICATION):
+            act = self._leave
+        else:
+            act = self._contest if number in self._disputes else self._audit
+        return self._isolation.attempt((act.__name__, number), partial(act, number, job), job=number)
+
+    def _drop(self, number: int) -> None:
+        if (work := self._work.pop(number, None)) is not None:
+            work.close()
+
+    def _finish(self, number: int) -> None:
+        self._done.add(number)
+        self._disputes.pop(number, None)
+        self._drop(number)
 
     # Auditing
 
     def _audit(self, number: int, job: Job) -> bool:
-        if not job.posted:
+        """Replay the first posted segment that is not known to be valid."""
+        if job.trainer == self._account:
+            self._finish(number)
             return False
-        replay = self._open_replay(number, job)
-        if replay is None:
+        posted = range(job.posted)
+        segment = next((s for s in posted if self.verdicts.get((number, s)) != SegmentVerdict.VALID), None)
+        if segment is None:
+            self._drop(number)  # until another one is posted
             return False
-        busy = False
-        for segment in range(job.posted):
-            audit = replay.audits.setdefault(segment, Audit(segment))
-            if audit.game is None:
-                self._adopt(number, audit, replay, job)
-            if audit.game is not None:
-                self._play(audit)
-            elif audit.verdict == SegmentVerdict.PENDING:
-                busy |= self._replay(number, job, audit, replay)
-        return busy
-
-    def _open_replay(self, number: int, job: Job) -> Replay | None:
-        if number in self._replays:
-            return self._replays[number]
-        material = self._material(number, job)
-        if material is None:
-            return None
-        recorder = Recorder(
-            self._folder / f"job-{number}",
-            material.program,
-            material.state,
-            material.data,
-            self._executor_of(material),
-            checkpoint_every=self._checkpoint_every,
-        )
-        self._replays[number] = Replay(material, recorder)
-        return self._replays[number]
-
-    def _material(self, number: int, job: Job) -> Material | None:
-        """A job's verified material: from the own store, the requester or the trainer. None, with an alert, if nobody has it."""
-        reasons = []
-        for uri in (None, self._index.job_uris[number], self._index.service_uris[number]):
-            try:
-                if uri is None:
-                    return load(self._store, job.spec)
-                material = load(open_source(uri), job.spec)
-                publish(self._store, material.program, material.state, material.data)
-                return material
-            except (UnavailableError, VerificationError, NumericsMismatch, UsageError) as error:
-                if uri is not None:
-                    reasons.append(f"{uri}: {error}")
-        for segment in range(job.posted):
-            self.verdicts[number, segment] = SegmentVerdict.UNVERIFIABLE
-        if number not in self._alerted:
-            self._alerted.add(number)
-            self._log("UNVERIFIABLE", job=number, reason="; ".join(reasons))
-        return None
-
-    def _replay(self, number: int, job: Job, audit: Audit, replay: Replay) -> bool:
-        start, length = _span(job, audit.segment)
-        stop_at = time.monotonic() + SLICE_SECONDS
-        replay.recorder.run(
-            start + length,
-            lambda step, metrics: self._log("step", job=number, step=step, steps=job.spec.steps, **metrics),
-            lambda: time.monotonic() > stop_at,
-        )
-        if replay.recorder.step < start + length:
-            return True
-        claim = self._chain.claim(number, audit.segment)
-        trace = replay.recorder.segment(start, length)
-        honest = trace.history().root == claim.history_root
-        self._conclude(number, audit, SegmentVerdict.VALID if honest else SegmentVerdict.FRAUDULENT)
-        if honest or self._mode == Mode.WATCH:
+        start, length = span(job.spec, segment)
+        if not self._replayed(number, job, start + length):
             return False
-        if now(self._deployment.registry.web3) > self._deployment.registry.segment(number, audit.segment).window_end:
-            self._log("too late", job=number, segment=audit.segment, reason="the challenge window is over")
-            return False
-        audit.agent = self._agent(number, job, audit.segment, replay, trace)
-        audit.game = audit.agent.open()
+        work = self._work[number]
+        trace = work.trace(job.spec, segment)
+        assert trace is not None
+        honest = trace.history().root == self._chain.claim(number, segment).history_root
+        verdict = SegmentVerdict.VALID if honest else SegmentVerdict.FRAUDULENT
+        self.verdicts[number, segment] = verdict
+        self._log("segment audited", job=number, segment=segment, verdict=verdict.value)
+        if verdict == SegmentVerdict.FRAUDULENT:
+            if self._mode == Mode.CHALLENGE:
+                self._disputes[number] = Dispute(segment, self._agent(number, segment, work, trace))
+            else:
+                self._finish(number)  # what comes after a fraudulent segment is wrong from its start
         return True
 
-    def _conclude(self, number: int, audit: Audit, verdict: SegmentVerdict) -> None:
-        audit.verdict = self.verdicts[number, audit.segment] = verdict
-        self._log("segment audited", job=number, segment=audit.segment, verdict=verdict.value)
+    def _replayed(self, number: int, job: Job, until: int) -> bool:
+        """Whether the job is replayed up to a step; if not, a thread sees to it as soon as there is room.
+
+        Raises what kept it from that, after an alert that the job is unverifiable.
+        """
+        if number not in self._work:
+            if len(self._work) >= self._max_jobs:
+                return False
+            uris = [self._index.job_uris[number], self._index.service_uris[number]]
+            self._work[number] = Work(partial(fetch_material, self._store, job.spec, uris), partial(self._recorder, number))
+        work = self._work[number]
+        try:
+            return work.ready and work.run(until, partial(self._progress, number, job))
+        except Exception as error:
+            self._drop(number)  # the next attempt starts anew
+            self._alert(number, job, str(error))
+            raise
+
+    def _progress(self, number: int, job: Job, step: int, metrics: Mapping[str, float]) -> None:
+        self._log("step", job=number, step=step, steps=job.spec.steps, **metrics)
+
+    def _recorder(self, number: int, material: Material) -> Recorder:
+        executor, folder, every = self._executor_of(material), self._folder / f"job-{number}", self._checkpoint_every
+        return Recorder(folder, material.program, material.state, material.data, executor, checkpoint_every=every)
+
+    def _alert(self, number: int, job: Job, reason: str) -> None:
+        for segment in range(job.posted):
+            self.verdicts.setdefault((number, segment), SegmentVerdict.UNVERIFIABLE)
+        if self._alerts.get(number) != reason:
+            self._alerts[number] = reason
+            self._log("UNVERIFIABLE", job=number, reason=reason)
 
     # Disputing
 
-    def _agent(self, number: int, job: Job, segment: int, replay: Replay, trace: RecordedTrace) -> Challenger:
+    def _agent(self, number: int, segment: int, work: Work, trace: RecordedTrace) -> Challenger:
         def heard(decision: Decision) -> None:
             if decision.action is not None and not isinstance(decision.action, Ask):
-                self._log("move", side="challenger", segment=segment, move=type(decision.action).__name__, rule=decision.rule)
+                self._log("move", side="challenger", job=number, move=type(decision.action).__name__, rule=decision.rule)
 
         claim = self._chain.claim(number, segment)
-        served: Served = HttpServed(self._index.service_uris[number], number, segment, replay.material.program, claim.length)
+        served = HttpServed(self._index.service_uris[number], number, segment, work.material.program, claim.length)
         return Challenger(self._chain, trace, claim, served, heard)
 
-    def _adopt(self, number: int, audit: Audit, replay: Replay, job: Job) -> None:
-        """Find a game of one's own that was opened before a restart, once the replay has come that far again."""
-        start, length = _span(job, audit.segment)
-        for game in self._index.games[number]:
-            view = self._deployment.game.game(game)
-            if view.segment == audit.segment and view.challenger == self._account and view.phase.live:
-                replay.recorder.run(start + length)
-                trace = replay.recorder.segment(start, length)
-                audit.agent = self._agent(number, job, audit.segment, replay, trace)
-                audit.game = game
-                self._conclude(number, audit, SegmentVerdict.FRAUDULENT)
+    def _contest(self, number: int, job: Job) -> bool:
+        """Open the game about a fraudulent segment, or make the next move in it."""
+        dispute = self._disputes[number]
+        if dispute.game is None:
+            dispute.game = self._enter(number, dispute)
+        if dispute.game is not None and not dispute.agent.play(dispute.game):
+            phase = self._deployment.game.game(dispute.game).phase
+            self._log("game over", job=number, game=dispute.game, outcome=phase.name.lower())
+            if phase == Phase.ACQUITTED:
+                self._finish(number)
+        return False
 
-    def _play(self, audit: Audit) -> None:
-        assert audit.agent is not None and audit.game is not None
-        audit.agent.play(audit.game)
+    def _enter(self, number: int, dispute: Dispute) -> int | None:
+        """The own game about the segment: the one that was opened before a restart, or else a new one."""
+        view = self._deployment.game.game
+        own = {game: view(game) for game in self._index.games[number] if self._index.segments[game] == dispute.segment}
+        phases = {game: seen.phase for game, seen in own.items() if seen.challenger == self._account}
+        if live := [game for game, phase in phases.items() if phase.live]:
+            return live[0]
+        registry = self._deployment.registry
+        game = None
+        if phases:
+            reason = "a game about it has been lost already"
+        elif now(registry.web3) > registry.segment(number, dispute.segment).window_end:
+            reason = "its challenge window is over"
+        elif (game := dispute.agent.open()) is None:
+            reason = "there is nothing to dispute in it"
+        if game is None:
+            self._log("too late", job=number, segment=dispute.segment, reason=reason)
+            self._finish(number)
+        return game
 
-    def _leave(self, number: int, job: Job) -> None:
-        """The job is over: take back bonds that another game's verdict has freed, and collect what is owed."""
+    def _leave(self, number: int, job: Job) -> bool:
+        """The job is over: take back the bonds that another game's verdict has freed."""
         games = self._deployment.game
-        if self._mode == Mode.CHALLENGE:
-            for game in self._index.games[number]:
-                view = games.game(game)
-                if view.challenger == self._account and view.phase.live:
-                    games.reclaim(game)
-            for contract in (self._deployment.registry, games):
-                owed = contract.credit(self._account)
-                if owed:
-                    contract.withdraw()
-                    self._log("withdrawn", contract=contract.NAME, amount=owed)
-        self._over.add(number)
-        if (replay := self._replays.pop(number, None)) is not None:
-            replay.recorder.close()
+        for game in self._index.games[number] if self._mode == Mode.CHALLENGE else ():
+            view = games.game(game)
+            if view.challenger == self._account and view.phase.live:
+                games.reclaim(game)
+                self._log("bond reclaimed", job=number, game=game)
+        if number in self._work:
             self._log("job over", job=number, status=job.status.name.lower())
-
-
-def _span(job: Job, segment: int) -> tuple[int, int]:
-    """(first step, number of steps) of a segment."""
-    start = segment * job.spec.segment_length
-    return start, min(job.spec.segment_length, job.spec.steps - start)
+        self._finish(number)
+        return True

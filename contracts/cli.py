@@ -1,40 +1,28 @@
-"""``refstep key …`` and ``refstep chain …``: keys, and putting the contracts on a chain."""
+"""``refstep key …`` and ``refstep chain …``: keys, and putting the contracts on a chain; and what all commands on a chain share."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Any, TypeVar
 
-from bisection.errors import UsageError
+from eth_abi.exceptions import DecodingError
+from web3 import Web3
+from web3.exceptions import Web3Exception
+
+from bisection.errors import ChainMismatch, TransactionFailed, UnavailableError, UsageError
 from contracts.client import connect
 from contracts.deploy import AddressBook, Deployment, Parameters, attach, deploy
 from contracts.keys import create_key, load_key
 from contracts.sender import TransactionSender
-from contracts.settings import ChainSettings, KeySettings, add_flags, printable, resolve, setting
+from contracts.settings import ChainSettings, KeySettings, Wei, add_flags, format_ether, gather, printable, resolve, setting
 
-__all__ = ["add_commands", "attached", "command", "format_ether", "wei"]
+__all__ = ["acting", "add_commands", "command", "format_ether", "looking"]
 
 S = TypeVar("S")
-ETHER = 10**18
-
-
-def wei(text: str, name: str) -> int:
-    """An amount in ether, as typed, in wei. Raises UsageError."""
-    try:
-        amount = Decimal(text) * ETHER
-        if not amount.is_finite() or amount < 0 or amount != amount.to_integral_value():
-            raise InvalidOperation
-    except InvalidOperation:
-        raise UsageError(f"{name} must be an amount of ether such as 0.5, not {text!r}") from None
-    return int(amount)
-
-
-def format_ether(amount: int) -> str:
-    """An amount in wei as ether, without trailing zeros."""
-    return f"{Decimal(amount) / ETHER:f}".rstrip("0").rstrip(".") if amount % ETHER else str(amount // ETHER)
 
 
 def command(parent: Any, name: str, help_text: str, settings: type[S], run: Callable[[S, Namespace], None]) -> ArgumentParser:
@@ -43,23 +31,55 @@ def command(parent: Any, name: str, help_text: str, settings: type[S], run: Call
     add_flags(parser, settings)
 
     def start(arguments: Namespace) -> None:
-        resolved = resolve(settings, arguments)
         if arguments.print_config:
-            print(printable(resolved))
-        else:
-            run(resolved, arguments)
+            print(printable(settings, gather(settings, arguments)))
+            return
+        try:
+            run(resolve(settings, arguments), arguments)
+        except Web3Exception as error:
+            raise UnavailableError(f"the node refuses to answer: {_one_line(error)}") from None
 
     parser.set_defaults(start=start)
     return parser
 
 
-def attached(chain: ChainSettings, keys: KeySettings | None = None, **options: Any) -> tuple[Deployment, TransactionSender | None]:
-    """The deployment that the settings name, and a sender if there is a key. The key is unlocked before anything is sent."""
+def looking(chain: ChainSettings) -> Deployment:
+    """The deployment that the settings name, to look at. Raises UsageError, UnavailableError, ChainMismatch."""
+    book = _book(chain)
+    return _attached(_connected(chain, book), book)
+
+
+def acting(chain: ChainSettings, keys: KeySettings, confirmations: int = 1) -> tuple[Deployment, TransactionSender]:
+    """The deployment that the settings name, and who acts on it. The key is unlocked before the node hears anything.
+
+    Raises as ``looking``, and KeyfileError.
+    """
+    book = _book(chain)
+    account = load_key(keys.keystore, keys.password_file)
+    sender = TransactionSender(_connected(chain, book), account, confirmations=confirmations)
+    return _attached(sender.web3, book, sender), sender
+
+
+def _book(chain: ChainSettings) -> AddressBook:
     book = AddressBook.load(chain.contracts)
-    account = load_key(keys.keystore, keys.password_file) if keys is not None else None
-    web3 = connect(chain.rpc_url, chain.chain_id if chain.chain_id is not None else book.chain_id)
-    sender = TransactionSender(web3, account, **options) if account is not None else None
-    return attach(web3, book, sender), sender
+    if not all(Web3.is_address(address) for address in (book.registry, book.game, book.referee)):
+        raise UsageError(f"{chain.contracts} is no address book: it holds something else in place of an address")
+    return book
+
+
+def _connected(chain: ChainSettings, book: AddressBook) -> Web3:
+    return connect(chain.rpc_url, book.chain_id if chain.chain_id is None else chain.chain_id)
+
+
+def _attached(web3: Web3, book: AddressBook, sender: TransactionSender | None = None) -> Deployment:
+    try:
+        return attach(web3, book, sender)
+    except (TransactionFailed, DecodingError):
+        raise ChainMismatch("what lives at the address book's addresses are other contracts; use the book of this chain") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 # refstep key new --------------------------------------------------------------------------------------------------------
@@ -76,21 +96,40 @@ def _new_key(settings: KeySettings, arguments: Namespace) -> None:
 class DeploySettings(ChainSettings, KeySettings):
     """Where to deploy, and with which parameters."""
 
-    bond: str = setting("what a challenger stakes on a game, in ether", format_ether(Parameters().bond))
-    burn_share: int = setting("the share of a slashed stake that is burnt, in basis points", Parameters().burn_share)
-    trainer_clock: int = setting("the trainer's time for all its moves in one game, in seconds", Parameters().trainer_clock)
-    challenger_clock: int = setting("the challenger's, in seconds", Parameters().challenger_clock)
+    contracts: Path = setting("where to write the address book, in a new file", Path("refstep-contracts.json"))
+    chain_id: int | None = setting("refuse any chain but this", None)
+    bond: Wei = setting("what a challenger stakes on a game, in ether", Wei(Parameters.bond))
+    burn_share: int = setting("the share of a slashed stake that is burnt, in basis points", Parameters.burn_share)
+    trainer_clock: int = setting("the trainer's time for all its moves in one game, in seconds", Parameters.trainer_clock)
+    challenger_clock: int = setting("the challenger's, in seconds", Parameters.challenger_clock)
 
 
 def _deploy(settings: DeploySettings, arguments: Namespace) -> None:
-    if settings.contracts.exists():
-        raise UsageError(f"{settings.contracts} is there already; name another file with --contracts, or move it away")
-    parameters = Parameters(settings.burn_share, wei(settings.bond, "bond"), settings.trainer_clock, settings.challenger_clock)
+    parameters = Parameters(settings.burn_share, settings.bond, settings.trainer_clock, settings.challenger_clock)
     account = load_key(settings.keystore, settings.password_file)
-    book = deploy(TransactionSender(connect(settings.rpc_url, settings.chain_id), account), parameters)
-    book.save(settings.contracts)
+    sender = TransactionSender(connect(settings.rpc_url, settings.chain_id), account)
+    with _reserved(settings.contracts):
+        book = deploy(sender, parameters)
+        book.save(settings.contracts)
     print(f"chain    {book.chain_id}\nregistry {book.registry}\ngame     {book.game}\nreferee  {book.referee}")
     print(f"address book written to {settings.contracts}")
+
+
+@contextmanager
+def _reserved(path: Path) -> Iterator[None]:
+    """Make sure that ``path`` can be written before anything is sent; if what follows fails, nothing is left there."""
+    try:
+        path.open("x").close()
+    except FileExistsError:
+        raise UsageError(f"{path} is there already; name another file with --contracts, or move it away") from None
+    except OSError as error:
+        raise UsageError(f"the address book cannot be written to {path}: {error.strerror}") from None
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
 
 
 def add_commands(commands: Any) -> None:

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import runpy
+import sys
+import traceback
 from argparse import Namespace
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisection.errors import RefstepError, UsageError
 from bisection.program import NUMERICS_VERSION
-from contracts.bindings import Job, JobSpec, JobStatus, Terms
-from contracts.cli import attached, command, format_ether, wei
+from contracts.bindings import Job, JobSpec, Terms
+from contracts.cli import acting, command, format_ether, looking
 from contracts.index import Index
-from contracts.settings import ChainSettings, KeySettings, setting
+from contracts.settings import ETHER, ChainSettings, KeySettings, Wei, setting
 
 if TYPE_CHECKING:
     from trainer.capture import Captured
 
-__all__ = ["NodeSettings", "add_commands", "host_and_port"]
+__all__ = ["NodeSettings", "add_commands", "require_device"]
 
 DAY = 24 * 60 * 60
+MOST_URI_BYTES = 256  # what the registry keeps of an address
+ANY_HOST = ("0.0.0.0", "::")
 
 
-def host_and_port(text: str) -> tuple[str, int]:
-    """The two halves of HOST:PORT. Raises UsageError."""
+def _host_and_port(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"listen must be HOST:PORT, such as 127.0.0.1:8700, not {text!r}")
-    return host, int(port)
+    return host.strip("[]"), int(port)
+
+
+def _on_chain(name: str, uri: str) -> str:
+    if len(uri.encode()) > MOST_URI_BYTES:
+        raise UsageError(f"{name} has more than {MOST_URI_BYTES} bytes, which is all that the registry keeps; choose a shorter one")
+    return uri
 
 
 # refstep job ------------------------------------------------------------------------------------------------------------
@@ -40,26 +50,39 @@ class OpenSettings(ChainSettings, KeySettings):
 
     publish: str = setting("where to put program, data and initial state: a folder or an fsspec URL")
     uri: str | None = setting("where trainers find that; default: the same place", None)
-    steps: int = setting("steps of training")
-    segment_length: int | None = setting("steps of each posted segment; default: all", None)
-    bounty: str = setting("what the trainer is paid, in ether")
-    stake: str = setting("what the trainer must stake, in ether")
-    training_period: int = setting("seconds from the claim to the last segment", DAY)
-    challenge_window: int = setting("seconds from a segment to its finality", DAY)
+    steps: int = setting("steps of training", least=1)
+    segment_length: int | None = setting("steps of each posted segment; default: all", None, least=1)
+    bounty: Wei = setting("what the trainer is paid, in ether")
+    stake: Wei = setting("what the trainer must stake, in ether", least=1)
+    training_period: int = setting("seconds from the claim to the last segment", DAY, least=1)
+    challenge_window: int = setting("seconds from a segment to its finality", DAY, least=1)
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What to serve, and where."""
+
+    publish: str = setting("the folder or fsspec URL that `refstep job open` published to")
+    listen: str = setting("HOST:PORT to serve at", "127.0.0.1:8600")
 
 
 def _captured(path: Path) -> Captured:
-    """The variable ``captured`` that the requester's own Python file defines."""
+    """The variable ``captured`` that the requester's own Python file defines. It can import what lies beside it."""
     from trainer.capture import Captured
 
     if not path.is_file():
         raise UsageError(f"there is no file {path}; give a Python file that sets `captured = trainer.capture(...)`")
+    sys.path.insert(0, str(path.resolve().parent))
     try:
         found = runpy.run_path(str(path)).get("captured")
     except RefstepError:
         raise
     except Exception as error:
-        raise UsageError(f"{path} failed: {type(error).__name__}: {error}") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        place = f" in line {lines[-1]}" if lines else ""
+        raise UsageError(f"{path} failed{place}: {' '.join(f'{type(error).__name__}: {error}'.split())}") from error
+    finally:
+        sys.path.pop(0)
     if not isinstance(found, Captured):
         raise UsageError(f"{path} does not set `captured = trainer.capture(...)`")
     return found
@@ -69,10 +92,15 @@ def _open(settings: OpenSettings, arguments: Namespace) -> None:
     from trainer.package import publish
     from trainer.store import Store
 
-    bounty, stake = wei(settings.bounty, "bounty"), wei(settings.stake, "stake")
-    deployment, _ = attached(settings, settings)
+    segment_length = settings.segment_length or settings.steps
+    if segment_length > settings.steps:
+        raise UsageError(f"a segment_length of {segment_length} is more than the {settings.steps} steps of the whole job")
+    remote = "://" in settings.publish
+    place = settings.publish if remote else str(Path(settings.publish).expanduser().resolve())
+    uri = _on_chain("uri", settings.uri or place)
+    deployment, _ = acting(settings, settings)
     captured = _captured(arguments.file)
-    roots = publish(Store(settings.publish), captured.program, captured.state, captured.data)
+    roots = publish(Store(place), captured.program, captured.state, captured.data)
     spec = JobSpec(
         program_root=roots.program_root,
         node_count=roots.node_count,
@@ -82,21 +110,31 @@ def _open(settings: OpenSettings, arguments: Namespace) -> None:
         data_root=roots.data_root,
         data_count=roots.data_count,
         steps=settings.steps,
-        segment_length=settings.segment_length or settings.steps,
+        segment_length=segment_length,
         numerics_version=NUMERICS_VERSION,
     )
-    uri = settings.uri or (settings.publish if "://" in settings.publish else str(Path(settings.publish).resolve()))
-    job = deployment.registry.open_job(spec, Terms(stake, settings.training_period, settings.challenge_window), uri, bounty)
-    print(f"job {job} is open: {settings.steps} steps for {settings.bounty} ETH, job hash {spec.job_hash.hex()}")
+    terms = Terms(settings.stake, settings.training_period, settings.challenge_window)
+    job = deployment.registry.open_job(spec, terms, uri, settings.bounty)
+    print(f"job {job} is open: {settings.steps} steps for {format_ether(settings.bounty)} ETH, job hash {spec.job_hash.hex()}")
+
+
+def _serve(settings: ServeSettings, arguments: Namespace) -> None:
+    from trainer.runtime import stop_signals
+    from trainer.service import Catalogue, ServiceThread, application
+    from trainer.store import Store
+
+    app = application(Catalogue(Store(settings.publish)))
+    with stop_signals() as stop, ServiceThread(app, *_host_and_port(settings.listen)) as url:
+        print(f"{settings.publish} is served at {url}", flush=True)
+        stop.wait()
 
 
 def _list(settings: ChainSettings, arguments: Namespace) -> None:
-    deployment, _ = attached(settings)
-    registry = deployment.registry
+    registry = looking(settings).registry
     print(f"{'job':>5}  {'status':<12} {'steps':>8} {'posted':>6} {'games':>5}  {'bounty':>8} {'stake':>8}  trainer")
     for number in range(1, registry.job_count() + 1):
         job = registry.job(number)
-        claimed = job.trainer if job.status not in (JobStatus.OPEN, JobStatus.CANCELLED) else "-"
+        claimed = job.trainer if job.deadline else "-"
         print(
             f"{number:>5}  {job.status.name.lower():<12} {job.spec.steps:>8} {job.posted:>6} {job.live_games:>5}  "
             f"{format_ether(job.bounty):>8} {format_ether(job.terms.stake):>8}  {claimed}"
@@ -104,7 +142,7 @@ def _list(settings: ChainSettings, arguments: Namespace) -> None:
 
 
 def _show(settings: ChainSettings, arguments: Namespace) -> None:
-    deployment, _ = attached(settings)
+    deployment = looking(settings)
     registry = deployment.registry
     if not 1 <= arguments.job <= registry.job_count():
         raise UsageError(f"there is no job {arguments.job}; `refstep job list` shows all {registry.job_count()}")
@@ -114,10 +152,10 @@ def _show(settings: ChainSettings, arguments: Namespace) -> None:
     rows: list[tuple[str, Any]] = [
         ("status", job.status.name.lower()),
         ("requester", job.requester),
-        ("trainer", job.trainer),
+        ("trainer", job.trainer if job.deadline else "-"),
         ("bounty", f"{format_ether(job.bounty)} ETH"),
         ("stake", f"{format_ether(job.terms.stake)} ETH"),
-        ("deadline", job.deadline or "-"),
+        ("deadline", _moment(job.deadline) if job.deadline else "-"),
         ("challenge window", f"{job.terms.challenge_window} s"),
         ("live games", job.live_games),
         ("job hash", job.job_hash.hex()),
@@ -127,71 +165,98 @@ def _show(settings: ChainSettings, arguments: Namespace) -> None:
         ("last state", job.state.hex()),
         ("steps", f"{job.spec.steps} in segments of {job.spec.segment_length}"),
         ("numerics version", job.spec.numerics_version),
-        ("material", index.job_uris.get(arguments.job, "-")),
-        ("data service", index.service_uris.get(arguments.job, "-")),
+        ("material", _harmless(index.job_uris.get(arguments.job, "-"))),
+        ("data service", _harmless(index.service_uris.get(arguments.job, "-"))),
     ]
     for name, value in rows:
         print(f"{name:<17} {value}")
     for number in range(job.posted):
         segment = registry.segment(arguments.job, number)
         span = f"steps {segment.first_step} to {segment.first_step + segment.steps}"
-        print(f"segment {number:<9} {span}, window ends {segment.window_end}")
+        print(f"segment {number:<9} {span}, window ends {_moment(segment.window_end)}")
     for game in index.games[arguments.job]:
         view = deployment.game.game(game)
         print(f"game {game:<12} segment {view.segment}, {view.phase.name.lower()}, step {view.step if view.shown else '?'}")
+
+
+def _moment(timestamp: int) -> str:
+    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _harmless(text: str) -> str:
+    """A stranger's text, without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 # refstep trainer run ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class NodeSettings(ChainSettings, KeySettings):
+class NodeSettings(ChainSettings):
     """What both nodes need."""
 
     folder: Path = setting("where the node keeps its store and recordings")
-    poll_seconds: float = setting("how often to look at the chain", 2.0)
-    confirmations: int = setting("how many blocks must hold a transaction", 1)
+    poll_seconds: float = setting("how often to look at the chain, in seconds", 2.0, least=0.1)
+    confirmations: int = setting("how many blocks must hold a transaction", 1, least=1)
     device: str = setting("the torch device to run steps on", "cpu")
-    checkpoint_every: int = setting("steps between checkpoints", 50)
+    checkpoint_every: int = setting("steps between checkpoints", 50, least=1)
 
 
 @dataclass(frozen=True)
-class TrainerSettings(NodeSettings):
+class TrainerSettings(NodeSettings, KeySettings):
     """A trainer node."""
 
     listen: str = setting("HOST:PORT of the data service", "127.0.0.1:8700")
     public_url: str | None = setting("the data service's address as challengers see it; default: http://LISTEN", None)
-    min_bounty: str = setting("claim no job that pays less, in ether", "0")
-    max_stake: str = setting("claim no job that asks for more, in ether", "10")
-    max_jobs: int = setting("how many jobs at once", 1)
+    min_bounty: Wei = setting("claim no job that pays less, in ether", Wei(0))
+    max_stake: Wei = setting("claim no job that asks for more, in ether", Wei(10 * ETHER))
+    max_steps: int = setting("claim no job that has more steps", 1_000_000, least=1)
+    max_jobs: int = setting("how many jobs, and so stakes, at once", 1, least=1)
+
+
+def require_device(device: str) -> None:
+    """Raises UsageError for a torch device that is not there."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
 def _run(settings: TrainerSettings, arguments: Namespace) -> None:
+    from trainer.fetch import HttpSource
+    from trainer.folder import node_folder
     from trainer.node import TrainerNode, TrainerPolicy
-    from trainer.runtime import console_log, run
+    from trainer.runtime import await_earlier_transactions, node_log, run, stop_signals
     from trainer.service import Catalogue, ServiceThread, application
     from trainer.store import Store
 
-    policy = TrainerPolicy(wei(settings.min_bounty, "min_bounty"), wei(settings.max_stake, "max_stake"), max_jobs=settings.max_jobs)
-    host, port = host_and_port(settings.listen)
-    deployment, sender = attached(settings, settings, confirmations=settings.confirmations)
-    assert sender is not None
-    log = console_log()
-    catalogue = Catalogue(Store(settings.folder / "store"))
-    with ServiceThread(application(catalogue), host, port) as url:
-        node = TrainerNode(
-            deployment,
-            sender.address,
-            settings.folder,
-            settings.public_url or url,
-            catalogue,
-            policy=policy,
-            device=settings.device,
-            checkpoint_every=settings.checkpoint_every,
-            log=log,
-        )
-        log("trainer started", account=sender.address, service=settings.public_url or url, chain=deployment.book.chain_id)
-        run(node, settings.poll_seconds, log)
+    host, port = _host_and_port(settings.listen)
+    if settings.public_url is not None:
+        HttpSource(_on_chain("public_url", settings.public_url))
+    elif host in ANY_HOST:
+        raise UsageError(f"public_url must be set where listen is {settings.listen}: challengers have to know which address to use")
+    require_device(settings.device)
+    deployment, sender = acting(settings, settings, settings.confirmations)
+    with stop_signals() as stop, node_folder(settings.folder, "trainer", deployment.book) as folder:
+        catalogue = Catalogue(Store(folder / "store"))
+        with ServiceThread(application(catalogue), host, port) as url:
+            log, uri = node_log(), settings.public_url or url
+            node = TrainerNode(
+                deployment,
+                sender.address,
+                folder,
+                uri,
+                catalogue,
+                policy=TrainerPolicy(settings.min_bounty, settings.max_stake, settings.max_steps, settings.max_jobs),
+                device=settings.device,
+                checkpoint_every=settings.checkpoint_every,
+                log=log,
+            )
+            log("trainer started", account=sender.address, service=uri, chain=deployment.book.chain_id)
+            await_earlier_transactions(sender, settings.poll_seconds, log, stop)
+            run(node, settings.poll_seconds, log, stop)
 
 
 def add_commands(commands: Any) -> None:
@@ -199,6 +264,7 @@ def add_commands(commands: Any) -> None:
     job = commands.add_parser("job", help="offer jobs and look at them").add_subparsers(required=True, metavar="COMMAND")
     opened = command(job, "open", "publish a captured model and offer its training", OpenSettings, _open)
     opened.add_argument("file", type=Path, help="a Python file that sets `captured = trainer.capture(...)`; it is run here")
+    command(job, "serve", "serve what was published, so that trainers elsewhere can fetch it", ServeSettings, _serve)
     command(job, "list", "all jobs", ChainSettings, _list)
     shown = command(job, "show", "one job, its segments and games", ChainSettings, _show)
     shown.add_argument("job", type=int, help="its number")

@@ -1,7 +1,8 @@
 """The trainer node: claims jobs, trains them, posts and serves their segments, defends its games, and collects.
 
 Everything that it must remember is on the chain or in its folder, so a killed node goes on where it stopped. Deciding is in
-``next_action``, which is pure; the rest performs.
+``next_action``, which is pure; the rest performs. Fetching and training happen on threads of their own: what has a deadline on
+chain never waits for a step, and what fails in one job does not reach the others.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from bisection.agent import Defender, Served
-from bisection.errors import NumericsMismatch, RefstepError, UsageError, VerificationError
+from bisection.errors import NumericsMismatch, ProgramError, UsageError, VerificationError
 from bisection.program import NUMERICS_VERSION
 from bisection.solver import Decision
 from contracts.bindings import Job, JobStatus
@@ -21,17 +23,20 @@ from contracts.chain import GameChain
 from contracts.client import now
 from contracts.deploy import Deployment
 from contracts.index import Index
+from contracts.settings import format_ether
 from trainer.executor import Executor
-from trainer.fetch import open_source
-from trainer.package import Material, load, publish, publish_state
+from trainer.package import Material, publish_state
 from trainer.recorder import Executes, RecordedTrace, Recorder
-from trainer.runtime import Log, silent
+from trainer.runtime import Isolation, Log, collect, silent
 from trainer.service import Catalogue, ServedTrace
 from trainer.store import Store
+from trainer.work import Work, fetch_material, under_way
 
-__all__ = ["Action", "TrainerNode", "TrainerPolicy", "next_action"]
+__all__ = ["Action", "TrainerNode", "TrainerPolicy", "due", "next_action"]
 
-SLICE_SECONDS = 1.0  # how long a node trains before it looks at the chain again
+SLICE_SECONDS = 1.0  # how long a node that trains waits before it looks at the chain again
+ACTIVE = (JobStatus.TRAINING, JobStatus.VERIFICATION)
+SPARE_TIME = 2.0  # a job is claimed if training it takes at most the training period divided by this
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,17 @@ class TrainerPolicy:
     max_steps: int = 1_000_000
     max_jobs: int = 1
 
-    def accepts(self, job: Job) -> bool:
-        """Whether an open job is worth claiming, by its terms alone."""
-        return (
-            job.status == JobStatus.OPEN
-            and job.spec.numerics_version == NUMERICS_VERSION
-            and job.bounty >= self.min_bounty
-            and job.terms.stake <= self.max_stake
-            and job.spec.steps <= self.max_steps
-        )
+    def objection(self, job: Job) -> str | None:
+        """Why an open job is not worth claiming, by its terms alone; None if it is."""
+        if job.spec.numerics_version != NUMERICS_VERSION:
+            return f"it speaks numerics version {job.spec.numerics_version}; this build speaks {NUMERICS_VERSION}"
+        if job.bounty < self.min_bounty:
+            return f"it pays {format_ether(job.bounty)} ETH, less than min_bounty ({format_ether(self.min_bounty)})"
+        if job.terms.stake > self.max_stake:
+            return f"its stake is {format_ether(job.terms.stake)} ETH, more than max_stake ({format_ether(self.max_stake)})"
+        if job.spec.steps > self.max_steps:
+            return f"it has {job.spec.steps} steps, more than max_steps ({self.max_steps})"
+        return None
 
 
 class Action(Enum):
@@ -61,25 +68,29 @@ class Action(Enum):
     POST = "post"
     FINALISE = "finalise"
     WAIT = "wait"
+    GIVE_UP = "give up"
     LEAVE = "leave"
 
 
+def due(job: Job) -> int:
+    """The step up to which a job of one's own has to be trained now: to the end of the next segment to post."""
+    return min((job.posted + 1) * job.spec.segment_length, job.spec.steps)
+
+
 def next_action(job: Job, recorded: int, window_end: int, time_now: int) -> Action:
-    """What to do about one's own job. ``recorded``: steps run so far; ``window_end``: of the last posted segment, in seconds."""
+    """What to do about one's own job. ``recorded``: steps run so far; ``window_end``: of the last posted segment, in seconds.
+
+    A recording that was lost is made again even when all is posted: without it nothing could be defended.
+    """
+    if job.status not in ACTIVE:
+        return Action.LEAVE
+    if job.status == JobStatus.TRAINING and time_now > job.deadline:
+        return Action.GIVE_UP
+    if recorded < due(job):
+        return Action.TRAIN
     if job.status == JobStatus.TRAINING:
-        due = min((job.posted + 1) * job.spec.segment_length, job.spec.steps)
-        return Action.POST if recorded >= due else Action.TRAIN
-    if job.status == JobStatus.VERIFICATION:
-        return Action.FINALISE if time_now > window_end and job.live_games == 0 else Action.WAIT
-    return Action.LEAVE
-
-
-class Work:
-    """One job that this node trains: its material and its recording."""
-
-    def __init__(self, material: Material, recorder: Recorder) -> None:
-        self.material, self.recorder = material, recorder
-        self.traces: dict[int, RecordedTrace] = {}
+        return Action.POST
+    return Action.FINALISE if time_now > window_end and job.live_games == 0 else Action.WAIT
 
 
 ExecutorOf = Callable[[Material], Executes]
@@ -90,7 +101,8 @@ class TrainerNode:
     """A trainer over a deployment that it can act on.
 
     ``account`` is its address, ``uri`` its data service's. ``catalogue`` is what that service offers: the node fills it.
-    ``executor_of`` and ``served_of`` are for the dishonest: how steps are run, and how a trace is shown.
+    ``retry_seconds`` is the pause after a first failure. ``executor_of`` and ``served_of`` are for the dishonest: how steps are
+    run, and how a trace is shown.
     """
 
     def __init__(
@@ -104,6 +116,7 @@ class TrainerNode:
         policy: TrainerPolicy = TrainerPolicy(),
         device: str = "cpu",
         checkpoint_every: int = 50,
+        retry_seconds: float = 1.0,
         log: Log = silent,
         executor_of: ExecutorOf | None = None,
         served_of: ServedOf = ServedTrace,
@@ -116,150 +129,169 @@ class TrainerNode:
         self._store = catalogue.store or Store(folder / "store")
         self._index = Index(deployment.registry.web3, deployment.book)
         self._chain = GameChain(deployment, self._index)
+        self._isolation = Isolation(log, retry_seconds)
         self._work: dict[int, Work] = {}
-        self._refused: set[int] = set()
-        self._over: set[int] = set()
+        self._passed: set[int] = set()  # jobs that this node has nothing to do with, any more or for good
+        self._late: set[int] = set()
+        self._perform: dict[Action, Callable[[int, Job, Work], bool]] = {
+            Action.TRAIN: self._train,
+            Action.POST: self._post,
+            Action.FINALISE: self._finalise,
+            Action.WAIT: lambda number, job, work: False,
+            Action.GIVE_UP: self._give_up,
+        }
 
     def tick(self) -> bool:
-        """Look at every job once. Returns whether there is more to do at once."""
+        """Look at every job once. Returns whether there is more to do at once. Raises UnavailableError, ChainMismatch."""
         self._index.update()
-        registry = self._deployment.registry
-        own: list[tuple[int, Job]] = []
-        offers: list[tuple[int, Job]] = []
-        for number in range(1, registry.job_count() + 1):
-            if number in self._over:
-                continue
-            job = registry.job(number)
-            if job.trainer == self._account:
-                own.append((number, job))
-            elif job.status == JobStatus.OPEN:
-                offers.append((number, job))
-            else:
-                self._over.add(number)
-        busy = [self._advance(number, job) for number, job in own]
-        active = sum(job.status in (JobStatus.TRAINING, JobStatus.VERIFICATION) for _, job in own)
-        if active < self._policy.max_jobs:
-            busy += [self._consider(number, job) for number, job in offers[: self._policy.max_jobs - active]]
-        return any(busy)
+        own, offers = self._jobs()
+        ready = [(number, job) for number, job in own.items() if self._attempt("open", number, partial(self._ready, number, job))]
+        for number, job in ready:
+            self._defend(number, job)
+        moved = [self._attempt("advance", number, partial(self._advance, number, job)) for number, job in ready]
+        for number, job in self._candidates(offers)[: max(0, self._policy.max_jobs - len(own))]:
+            moved.append(self._attempt("claim", number, partial(self._consider, number, job)))
+        moved.append(self._isolation.attempt("collect", partial(collect, self._deployment, self._account, self._log)))
+        return any(moved) or under_way(self._work.values(), SLICE_SECONDS)
+
+    def _attempt(self, what: str, number: int, act: Callable[[], bool]) -> bool:
+        return self._isolation.attempt((what, number), act, job=number)
 
     def close(self) -> None:
-        """Release the folder."""
-        for work in self._work.values():
-            work.recorder.close()
-        self._work.clear()
+        """End the step under way, and release the folder."""
+        for number in list(self._work):
+            self._drop(number)
+
+    def _jobs(self) -> tuple[dict[int, Job], dict[int, Job]]:
+        """(own jobs that are not over, open jobs) by number."""
+        registry = self._deployment.registry
+        own, offers = {}, {}
+        for number in range(1, registry.job_count() + 1):
+            if number in self._passed:
+                continue
+            job = registry.job(number)
+            if job.trainer == self._account and job.status in ACTIVE:
+                own[number] = job
+            elif job.status == JobStatus.OPEN:
+                offers[number] = job
+            else:
+                if number in self._work:
+                    self._log("job over", job=number, status=job.status.name.lower())
+                self._pass(number)
+        return own, offers
+
+    def _pass(self, number: int) -> None:
+        self._passed.add(number)
+        self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        for key in [key for key in self._catalogue.segments if key[0] == number]:
+            del self._catalogue.segments[key]
+        if (work := self._work.pop(number, None)) is not None:
+            work.close()
 
     # Claiming
 
+    def _candidates(self, offers: dict[int, Job]) -> list[tuple[int, Job]]:
+        """The offers that can be worked on now: first those whose material is on its way."""
+        able = [(number, job) for number, job in offers.items() if not self._isolation.resting(("claim", number))]
+        return sorted(able, key=lambda offer: (offer[0] not in self._work, offer[0]))
+
     def _consider(self, number: int, job: Job) -> bool:
-        if number in self._refused:
-            return False
         try:
-            if not self._policy.accepts(job):
-                raise UsageError(_why_not(job, self._policy))
-            self._open_work(number, job)
-        except (UsageError, VerificationError, NumericsMismatch) as error:
-            self._refused.add(number)
+            if (objection := self._policy.objection(job)) is not None:
+                raise UsageError(objection)
+            if not self._ready(number, job):
+                return False
+        except (UsageError, VerificationError, NumericsMismatch, ProgramError) as error:
+            self._pass(number)
             self._log("job refused", job=number, reason=str(error))
-            return False
+            return True
         self._deployment.registry.claim(number, self._uri, job.terms.stake)
         self._log("job claimed", job=number, stake=job.terms.stake, bounty=job.bounty, steps=job.spec.steps)
         return True
 
-    def _open_work(self, number: int, job: Job) -> Work:
-        """Fetch and verify a job's material (once: afterwards it is in the own store), and open its recording."""
-        if number in self._work:
-            return self._work[number]
-        store = self._store
+    def _ready(self, number: int, job: Job) -> bool:
+        """Whether the job's material and recording are there; if not, a thread sees to it. Raises what kept it from that."""
+        if number not in self._work:
+            uris = [self._index.job_uris[number]]
+            self._work[number] = Work(partial(fetch_material, self._store, job.spec, uris), partial(self._recorder, number, job))
         try:
-            material = load(store, job.spec)
-        except RefstepError:
-            material = load(open_source(self._index.job_uris[number]), job.spec)
-            publish(store, material.program, material.state, material.data)
-        recorder = Recorder(
-            self._folder / f"job-{number}",
-            material.program,
-            material.state,
-            material.data,
-            self._executor_of(material),
-            checkpoint_every=self._checkpoint_every,
-        )
-        self._work[number] = Work(material, recorder)
-        return self._work[number]
+            return self._work[number].ready
+        except Exception:
+            self._drop(number)  # the next attempt starts anew
+            raise
+
+    def _recorder(self, number: int, job: Job, material: Material) -> Recorder:
+        executor = self._executor_of(material)
+        if job.status == JobStatus.OPEN:
+            _require_pace(executor, material, job)
+        folder, every = self._folder / f"job-{number}", self._checkpoint_every
+        return Recorder(folder, material.program, material.state, material.data, executor, checkpoint_every=every)
 
     # One's own jobs
 
+    def _defend(self, number: int, job: Job) -> None:
+        """Show every posted segment that is recorded, and make the move that is owed in every game about one."""
+        traces = [self._work[number].trace(job.spec, segment) for segment in range(job.posted)]
+        for segment, trace in enumerate(traces):
+            if trace is not None and (number, segment) not in self._catalogue.segments:
+                self._catalogue.segments[number, segment] = self._served_of(trace)
+        for game in self._index.games[number]:
+            segment = self._index.segments[game]
+            if segment < job.posted and (trace := traces[segment]) is not None:
+                self._isolation.attempt(("game", game), partial(self._play, game, trace), job=number, game=game)
+
+    def _play(self, game: int, trace: RecordedTrace) -> bool:
+        def heard(decision: Decision) -> None:
+            if decision.action is not None:
+                self._log("move", side="trainer", game=game, move=type(decision.action).__name__, rule=decision.rule)
+
+        Defender(self._chain, trace, heard).play(game)
+        return False
+
     def _advance(self, number: int, job: Job) -> bool:
-        registry = self._deployment.registry
-        if job.status not in (JobStatus.TRAINING, JobStatus.VERIFICATION):
-            return self._leave(number, job)
-        work = self._open_work(number, job)
-        for segment in range(job.posted):
-            self._offer(number, job, segment, work)
-        self._defend(number, work)
+        registry, work = self._deployment.registry, self._work[number]
         window_end = registry.segment(number, job.posted - 1).window_end if job.posted else 0
         action = next_action(job, work.recorder.step, window_end, now(registry.web3))
-        if action == Action.TRAIN:
-            self._train(number, job, work)
-        elif action == Action.POST:
-            self._post(number, job, work)
-        elif action == Action.FINALISE:
-            registry.finalise(number)
-            self._log("job finalised", job=number, bounty=job.bounty)
-        return action in (Action.TRAIN, Action.POST, Action.FINALISE)
+        return self._perform[action](number, job, work)
 
-    def _train(self, number: int, job: Job, work: Work) -> None:
-        due = min((job.posted + 1) * job.spec.segment_length, job.spec.steps)
-        stop_at = time.monotonic() + SLICE_SECONDS
-        work.recorder.run(
-            due,
-            lambda step, metrics: self._log("step", job=number, step=step, steps=job.spec.steps, **metrics),
-            lambda: time.monotonic() > stop_at,
-        )
+    def _train(self, number: int, job: Job, work: Work) -> bool:
+        """Whether the next segment is trained; if not, a thread is at it."""
+        return work.run(due(job), lambda step, metrics: self._log("step", job=number, step=step, steps=job.spec.steps, **metrics))
 
-    def _post(self, number: int, job: Job, work: Work) -> None:
-        start = job.posted * job.spec.segment_length
-        length = min(job.spec.segment_length, job.spec.steps - start)
-        trace = work.recorder.segment(start, length)
+    def _post(self, number: int, job: Job, work: Work) -> bool:
+        if not self._train(number, job, work):
+            return False  # its last checkpoint is being written
+        trace = work.trace(job.spec, job.posted)
+        assert trace is not None
         history = trace.history()
         publish_state(self._store, work.material.program, work.recorder.state)
-        self._deployment.registry.post_segment(
-            number, history.root, history.prove(0), history.node(0, length), history.prove(length)
-        )
-        self._log("segment posted", job=number, segment=job.posted, steps=length, history_root=history.root.hex())
-        self._offer(number, job, job.posted, work)
+        proofs = history.prove(0), history.node(0, trace.length), history.prove(trace.length)
+        self._deployment.registry.post_segment(number, history.root, *proofs)
+        self._log("segment posted", job=number, segment=job.posted, steps=trace.length, history_root=history.root.hex())
+        return True
 
-    def _offer(self, number: int, job: Job, segment: int, work: Work) -> None:
-        if segment not in work.traces:
-            start = segment * job.spec.segment_length
-            trace = work.recorder.segment(start, min(job.spec.segment_length, job.spec.steps - start))
-            work.traces[segment] = trace
-            self._catalogue.segments[number, segment] = self._served_of(trace)
+    def _finalise(self, number: int, job: Job, work: Work) -> bool:
+        self._deployment.registry.finalise(number)
+        self._log("job finalised", job=number, bounty=job.bounty)
+        return True
 
-    def _defend(self, number: int, work: Work) -> None:
-        for game in self._index.games[number]:
-            trace = work.traces[self._index.segments[game]]
-
-            def heard(decision: Decision, game: int = game) -> None:
-                if decision.action is not None:
-                    self._log("move", side="trainer", game=game, move=type(decision.action).__name__, rule=decision.rule)
-
-            Defender(self._chain, trace, heard).play(game)
-
-    def _leave(self, number: int, job: Job) -> bool:
-        """The job is over: collect what is owed."""
-        for contract in (self._deployment.registry, self._deployment.game):
-            owed = contract.credit(self._account)
-            if owed:
-                contract.withdraw()
-                self._log("withdrawn", contract=contract.NAME, amount=owed)
-        self._over.add(number)
-        if (work := self._work.pop(number, None)) is not None:
-            work.recorder.close()
-            self._log("job over", job=number, status=job.status.name.lower())
+    def _give_up(self, number: int, job: Job, work: Work) -> bool:
+        if number not in self._late:
+            self._late.add(number)
+            self._log("too late", job=number, reason="the deadline has passed without the last segment; the stake is lost")
         return False
 
 
-def _why_not(job: Job, policy: TrainerPolicy) -> str:
-    if job.spec.numerics_version != NUMERICS_VERSION:
-        return f"it speaks numerics version {job.spec.numerics_version}; this build speaks {NUMERICS_VERSION}"
-    return f"its terms do not fit the policy {policy}"
+def _require_pace(executor: Executes, material: Material, job: Job) -> None:
+    """Raises UsageError when this machine would hardly train the job in time, by the second of two steps that are thrown away."""
+    for _ in range(2):
+        started = time.monotonic()
+        executor.step(material.state)
+        seconds = (time.monotonic() - started) * job.spec.steps
+    if seconds * SPARE_TIME > job.terms.training_period:
+        raise UsageError(
+            f"its {job.spec.steps} steps would take about {seconds:.0f} s here, too near to its training period of "
+            f"{job.terms.training_period} s"
+        )

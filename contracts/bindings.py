@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum, IntEnum, IntFlag
 from functools import cache, cached_property
-from typing import Any, ClassVar, TypeVar, cast, get_type_hints
+from typing import Any, ClassVar, TypeVar, cast, get_origin, get_type_hints
 
 from eth_abi.abi import encode
 from eth_typing import ABIEvent, ABIFunction, ChecksumAddress
@@ -210,7 +210,9 @@ def build(kind: type[T], value: Any) -> T:
         return kind(**{name: build(hints[name], item) for name, item in zip(names, values, strict=True)})
     if kind is ChecksumAddress:
         return cast(T, Web3.to_checksum_address(value))
-    if isinstance(kind, type) and issubclass(kind, Enum | bytes | tuple):
+    if get_origin(kind) is tuple:
+        return cast(T, tuple(value))
+    if isinstance(kind, type) and issubclass(kind, Enum | bytes):
         return kind(value)
     return value  # type: ignore[no-any-return]
 

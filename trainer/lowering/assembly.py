@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bisection.program import MAX_INPUTS, MAX_NODE_BYTES, MAX_RANK, Read
+from bisection.nodes import MAX_INPUTS, MAX_NODE_BYTES, MAX_RANK, Read
 from bisection.scalar import BY_NAME, MAX_INSTRUCTIONS, MAX_REGISTERS, Op, ScalarProgram
 from trainer.lowering.expression import Affine, Apply, Const, Expr, Load, Position, Slot, reindex, topological
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from bisection.program import MAX_INPUTS, Dot, Gather, Input, Map, Node, Output, Program, Reduce, Ref, ScatterAdd, TensorSpec
+from bisection.nodes import MAX_INPUTS, Dot, Gather, Input, Map, Node, Output, Reduce, Ref, ScatterAdd
+from bisection.program import Program, TensorSpec
 from bisection.scalar import MAX_INSTRUCTIONS
 from trainer.lowering.assembly import Assembly, assemble
 from trainer.lowering.expression import Affine, Apply, Expr, Load, Position, Slot, cost, rewrite, strides_of, topological
@@ -282,9 +283,9 @@ def _first_part(roots: Sequence[Expr], shape: tuple[int, ...]) -> list[Expr]:
         kept = part(size)
         return len(kept) <= MAX_INPUTS and assemble(kept, shape).fits
 
-    longest = next(size for size in range(min(len(instructions) - 1, 2 * MAX_INSTRUCTIONS), 0, -1) if fits(size))
-    useful = [size for size in range(longest, 3 * longest // 4, -1) if fits(size)]
-    return part(min(useful, key=lambda size: len(part(size))))
+    longest = next(size for size in range(min(len(instructions) - 1, MAX_INSTRUCTIONS), 0, -1) if fits(size))
+    useful = sorted(range(longest, 3 * longest // 4, -1), key=lambda size: len(part(size)))
+    return part(next(size for size in useful if fits(size)))
 
 
 def _numbered(draft: _Draft, numbers: Mapping[Slot, Ref]) -> Node:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
 
-from bisection.program import DTYPES, Condition, Read
+from bisection.nodes import DTYPES, Condition, Read
 from bisection.scalar import BY_NAME, Instruction
 from bisection.scalar import read as view_of
 from bisection.scalar import store as register_of

@@ -129,17 +129,23 @@ def expm1(x: Expr) -> Expr:
     return _choose(apply("feq", x, ZERO), x, whole)
 
 
-def _logistic(x: Expr, n: Expr, r: Expr, factor: Expr) -> Expr:
-    """factor / (1 + e^-x), given -|x| = n·ln 2 + r. The power of two comes last, so that small results keep their digits."""
+def _logistic(low: Expr, n: Expr, r: Expr, factor: Expr) -> Expr:
+    """factor / (1 + e^-x), given -|x| = n·ln 2 + r and whether x is ``low``, below 0.
+
+    The power of two comes last, so that small results keep their digits.
+    """
     significand = _add(ONE, _power_minus_one(r))
-    low = apply("flt", x, ZERO)
     part = _div(_mul(factor, _choose(low, significand, ONE)), _add(ONE, apply("ldexp", significand, n)))
     return apply("ldexp", part, _choose(low, n, Const(0)))
 
 
 def sigmoid(x: Expr) -> Expr:
     """1 / (1 + e^-a)."""
-    return _logistic(x, *_reduced(negative(magnitude(x))), ONE)
+    return _logistic(_below_zero(x), *_reduced(negative(magnitude(x))), ONE)
+
+
+def _below_zero(x: Expr) -> Expr:
+    return apply("flt", x, ZERO)
 
 
 def _above(x: Expr) -> Expr:
@@ -149,7 +155,7 @@ def _above(x: Expr) -> Expr:
 
 def silu(x: Expr) -> Expr:
     """a / (1 + e^-a)."""
-    return _logistic(x, *_reduced(negative(magnitude(x))), _above(x))
+    return _logistic(_below_zero(x), *_reduced(negative(magnitude(x))), _above(x))
 
 
 def tanh(x: Expr) -> Expr:
@@ -273,10 +279,10 @@ def gelu_gradient(x: Expr) -> Expr:
     return _add(distribution, _mul(x, _mul(bell, real(1 / sqrt(2 * pi)))))
 
 
-def _gelu_logistic(x: Expr, factor: Expr) -> Expr:
-    """factor / (1 + e^-2t) with t = √(2/π)·(x + 0.044715·x³), which is factor·½(1 + tanh t).
+def _gelu_exponent(x: Expr) -> tuple[Expr, Expr]:
+    """(n, r): -2|t| = n·ln 2 + r with t = √(2/π)·(x + 0.044715·x³).
 
-    The exponent is computed in fixed point, since a rounding of it would be multiplied by its size.
+    Computed in fixed point, since a rounding of the exponent would be multiplied by its size.
     """
     size = magnitude(x)
     held = _choose(apply("flt", real(11.0), size), real(11.0), size)
@@ -288,19 +294,20 @@ def _gelu_logistic(x: Expr, factor: Expr) -> Expr:
     t = apply("sub64", 0, apply("shr64", apply("mul64", fixed, slope), 29))  # -2|t|, 27 binary places
     n = apply("round", _mul(apply("scaled", t, -27), real(1.4426950408889634)))
     rest = apply("sub64", apply("shl64", t, 20), apply("mul64", n, round(natural_log(2) * 2**47)))
-    return _choose(apply("feq", x, x), _logistic(x, n, apply("scaled", rest, -47), factor), NAN)
+    return n, _choose(apply("feq", x, x), apply("scaled", rest, -47), NAN)
 
 
 def gelu_tanh(x: Expr) -> Expr:
     """½a·(1 + tanh(√(2/π)·(a + 0.044715·a³)))."""
-    return _gelu_logistic(x, _above(x))
+    return _logistic(_below_zero(x), *_gelu_exponent(x), _above(x))
 
 
 def gelu_tanh_gradient(x: Expr) -> Expr:
-    """The derivative of gelu_tanh: s + a·s·(1 - s)·2t', where s = ½(1 + tanh t)."""
-    s = _gelu_logistic(x, ONE)
+    """The derivative of gelu_tanh: s(t) + a·2t'·s(t)·s(-t), where s(t) = ½(1 + tanh t)."""
+    low, exponent = _below_zero(x), _gelu_exponent(x)
+    s, rest = _logistic(low, *exponent, ONE), _logistic(apply("xor32", low, 1), *exponent, ONE)
     slope = _add(real(2 * sqrt(2 / pi)), _mul(real(6 * 0.044715 * sqrt(2 / pi)), _mul(x, x)))
-    return _add(s, _mul(_mul(x, slope), _mul(s, _sub(ONE, s))))
+    return _add(s, _mul(_mul(_mul(x, s), rest), slope))
 
 
 # Sine and cosine
@@ -391,7 +398,7 @@ FUNCTIONS: dict[str, Function] = {
     "log": Function(log, 0.9, "aten.log.default"),
     "log1p": Function(log1p, 0.9, "aten.log1p.default"),
     "sigmoid": Function(sigmoid, 2.5, "aten.sigmoid.default"),
-    "silu": Function(silu, 3.1, "aten.silu.default"),
+    "silu": Function(silu, 3.3, "aten.silu.default"),
     "tanh": Function(tanh, 1.4, "aten.tanh.default"),
     "erf": Function(erf, 1.4, "aten.erf.default"),
     "gelu": Function(gelu, 3.3),

@@ -25,7 +25,7 @@ def mix(x: Expr) -> Expr:
     return apply("xor64", x, apply("ushr64", x, 31))
 
 
-def shuffled(place: Expr, epoch: Expr, seed: int, size: int) -> Expr:
+def shuffled(place: Expr, epoch: Expr, seed: Expr | int, size: int) -> Expr:
     """The example at ``place`` (0 … size-1) of the order for (seed, epoch); all longs.
 
     Round r draws a pivot K and swaps x with K - x mod size if a bit says so; the bit depends on the larger of the two, so that

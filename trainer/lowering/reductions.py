@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from math import prod
 
 from bisection.errors import UsageError
+from bisection.nodes import MAX_LENGTH
 from bisection.numbers import INFINITY, NAN
-from bisection.program import MAX_LENGTH
 from trainer.lowering.builder import Builder, Value
 from trainer.lowering.expression import Affine, Const, Expr, apply
 from trainer.lowering.views import expand, narrow, pad, permute, reshape, unsqueeze

@@ -1,6 +1,6 @@
 """The contracts as Python classes: one method for each function, bytes and dataclasses in and out.
 
-Functions that change something go through a ``TransactionSender`` and return the receipt, or the number of what they opened.
+Functions that change something go through a sender and return the receipt, or the number of what they opened.
 ``call`` describes such a transaction without sending it, ``simulate`` says what it would return.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum, IntEnum, IntFlag
 from functools import cache, cached_property
-from typing import Any, ClassVar, TypeVar, cast, get_origin, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeVar, cast, get_origin, get_type_hints
 
 from eth_abi.abi import encode
 from eth_typing import ABIEvent, ABIFunction, ChecksumAddress
@@ -23,7 +23,7 @@ from bisection.errors import UsageError
 from bisection.game import StepOpening
 from bisection.witness import BoundaryWitness, ElementWitness, NodeProof, RunWitness, StepRoots
 from contracts.build import artifact
-from contracts.sender import Call, TransactionSender, simulate
+from contracts.sender import Call, simulate
 
 __all__ = [
     "NO_PICK",
@@ -37,6 +37,7 @@ __all__ = [
     "Phase",
     "Referee",
     "Segment",
+    "Sender",
     "TaskRegistry",
     "Terms",
     "Tree",
@@ -241,12 +242,19 @@ def _topic(contract: str, event: str) -> bytes:
     return event_abi_to_log_topic(entry)
 
 
+class Sender(Protocol):
+    """Who sends transactions: a TransactionSender, or what stands in for one."""
+
+    def send(self, call: Call) -> TxReceipt:
+        """The receipt of ``call``. Raises TransactionFailed if it reverts."""
+
+
 class Contract:
     """A contract at an address. Without a sender it can only be looked at."""
 
     NAME: ClassVar[str]
 
-    def __init__(self, web3: Web3, address: str, sender: TransactionSender | None = None) -> None:
+    def __init__(self, web3: Web3, address: str, sender: Sender | None = None) -> None:
         self.web3 = web3
         self.address = Web3.to_checksum_address(address)
         self._sender = sender

@@ -11,7 +11,7 @@ from eth_abi.exceptions import DecodingError
 from web3 import Web3
 
 from bisection.errors import ChainMismatch, TransactionFailed, UsageError
-from contracts.bindings import DisputeGame, Referee, TaskRegistry, plain
+from contracts.bindings import DisputeGame, Referee, Sender, TaskRegistry, plain
 from contracts.build import Artifact, artifact
 from contracts.sender import Call, TransactionSender
 
@@ -106,7 +106,7 @@ def _create(sender: TransactionSender, built: Artifact, *args: Any) -> str:
     return str(address)
 
 
-def attach(web3: Web3, book: AddressBook, sender: TransactionSender | None = None) -> Deployment:
+def attach(web3: Web3, book: AddressBook, sender: Sender | None = None) -> Deployment:
     """The contracts of ``book``; with ``sender`` they can be acted on.
 
     Raises ChainMismatch when ``web3`` is another chain, or when what lives at the addresses is not this deployment.

@@ -356,6 +356,8 @@ class EventReader:
 
         Raises ChainMismatch when no remembered block is on the chain any more, or a contract tells an unknown event.
         """
+        if self._blocks and self._hash(self.position) is None:
+            return []  # a node that is behind, which contradicts nothing
         blocks = self._common_blocks()
         found: list[Event | Rewound] = []
         if len(blocks) < len(self._blocks):

@@ -133,10 +133,23 @@ def test_after_a_reorganisation_the_reader_says_what_to_forget_and_reads_again(s
         scene.open_job(name)
     assert uris(reader.poll()) == ["goes", "goes too"]
     scene.chain.restore(mark)
+    for _ in range(2):
+        scene.chain.advance(1)
     assert reader.poll() == [Rewound(common)]
-    scene.chain.advance(1)
+    assert reader.poll() == []
     scene.open_job("comes")
     assert uris(reader.poll()) == ["comes"]
+
+
+def test_a_node_that_is_behind_says_nothing(scene: Scene) -> None:
+    """Several nodes behind one address are not always equally far; an older one must not look like a reorganisation."""
+    reader, mark = scene.reader(), scene.chain.snapshot()
+    scene.open_job("known")
+    reader.poll()
+    cursor = reader.cursor
+    scene.chain.restore(mark)
+    assert reader.poll() == []
+    assert reader.cursor == cursor
 
 
 def test_a_reorganisation_and_what_happened_instead_come_together(scene: Scene) -> None:

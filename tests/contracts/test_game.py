@@ -104,6 +104,11 @@ def test_only_posted_segments_of_claimed_jobs_can_be_disputed(stage: Stage) -> N
     for segment in (0, 1, 2**32, 2**256 - 1):
         with refused("registry: segment not posted"):
             stage.challenger.game.open_blind(job, segment)
+    for segment in range(3):
+        stage.post(job, RUN, segment)
+    for alias in (job + 2**64, job + 2**96, job + 2**160):  # the same number, were it cut to fewer bits
+        with refused("registry: unknown job"):
+            stage.challenger.game.open_blind(alias, 0)
 
 
 @pytest.mark.parametrize(

@@ -364,6 +364,37 @@ def test_only_the_game_contract_opens_closes_and_convicts(stage: Stage, name: st
             actor.registry.send(name, job, *args)
 
 
+@pytest.mark.parametrize(
+    ("name", "functions"),
+    [
+        (
+            "TaskRegistry",
+            {"open_job", "cancel", "claim", "post_segment", "finalise", "expire", "withdraw"}
+            | {"set_game", "game_opened", "game_closed", "convict"},
+        ),
+        (
+            "DisputeGame",
+            {
+                "open_step",
+                "open_blind",
+                "show_step",
+                "demand_trace",
+                "demand_state",
+                "demand_tensor",
+                "pick",
+                "post_trace",
+                "reveal",
+            }
+            | {"reveal_leaf", "conclude_boundary", "conclude_element", "conclude_run", "timeout", "reclaim", "withdraw"},
+        ),
+    ],
+)
+def test_nothing_else_can_change_a_contract(name: str, functions: set[str]) -> None:
+    """No function was left open by mistake."""
+    entries = [entry for entry in artifact(name).abi if entry["type"] not in ("event", "constructor")]
+    assert {entry.get("name") for entry in entries if entry["stateMutability"] not in ("view", "pure")} == functions
+
+
 def test_money_that_belongs_to_nothing_is_refused(stage: Stage) -> None:
     for address in (stage.book.registry, stage.book.game):
         with pytest.raises(TransactionFailed):

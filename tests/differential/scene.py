@@ -1,24 +1,43 @@
-"""One node of a program, the tensors around it and their trees: all that a verdict on it needs, built from any bytes."""
+"""One node of a program, the tensors around it and their trees: all that a verdict on it needs, built from any bytes.
+
+Questions are asked of the contract and of its definition in bisection/witness.py alike; each answers or refuses.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
 from bisection.boundary import tensor_bytes
 from bisection.cut import element, load
 from bisection.encoding import Reader
-from bisection.errors import ProgramError
+from bisection.errors import IllegalMove, ProgramError
 from bisection.merkle import LEAF_BYTES, Tree, blob_tree, leaf_digest
-from bisection.nodes import DTYPES, KINDS, Input, Node, Output, Ref
+from bisection.nodes import DTYPES, KINDS, Dot, Gather, Input, Map, Node, Output, Reduce, Ref, ScatterAdd
 from bisection.program import Program, TensorSpec
-from bisection.witness import ElementWitness, Leaf, NodeProof, RunWitness, StepRoots, witness
-from tests.differential.evm import Contract
-from tests.support.programs import Builder, hostile
+from bisection.trace import MemoryTrace
+from bisection.witness import (
+    BoundaryWitness,
+    ElementWitness,
+    Leaf,
+    NodeProof,
+    RunWitness,
+    StepRoots,
+    Witness,
+    boundary_witness,
+    judge,
+    witness,
+)
+from tests.differential.evm import Contract, Reverted
+from tests.support.programs import Builder, counting_program, hostile, random_node
 
-__all__ = ["Scene", "ask", "parse", "program_around"]
+__all__ = ["COMPUTING", "Answer", "BoundaryScene", "Scene", "answer", "ask", "judgement", "parse", "program_around"]
+
+COMPUTING = (Map, Reduce, Dot, Gather, ScatterAdd)
+Answer = tuple[int, int] | bool | str
+"""(claimed, correct) of an element, whether a boundary holds, or "refused"."""
 
 
 class Scene:
@@ -42,6 +61,12 @@ class Scene:
                 contents[node.outputs[0].tensor] = tensor_bytes(data[program.data[node.index].name])
         number = max(i for i, node in enumerate(program.nodes) if not isinstance(node, Input) and node.outputs)
         return cls(program, number, contents)
+
+    @classmethod
+    def random(cls, kind: type[Node], seed: int) -> Scene:
+        """A random node of a kind over hostile data."""
+        rng = np.random.default_rng([seed, kind.KIND])
+        return cls.of(*random_node(rng, kind), rng)
 
     def leaf(self, tensor: int, dtype: str, position: int) -> Leaf:
         """The opening of the leaf that holds one element."""
@@ -77,11 +102,60 @@ class Scene:
         return replace(self.roots, program_root=tree.root), replace(w, node=node)
 
 
+class BoundaryScene:
+    """Step 0 of a small program, honest but for what a test replaces."""
+
+    def __init__(self) -> None:
+        self.program, state, data = counting_program()
+        trace = MemoryTrace(self.program, state, data, 1)
+        self.trees = {"state": trace.state(0), "data": trace.data(), "after": trace.state(1)}
+        self.tensors = trace.tensors(0)
+        self.roots = StepRoots(
+            self.program.root, len(self.program.nodes), self.tensors.root, len(self.program.tensors),
+            self.trees["state"].root, self.trees["after"].root, len(self.program.state),
+            self.trees["data"].root, len(self.program.data),
+        )  # fmt: skip
+
+    def witness(self, number: int) -> BoundaryWitness:
+        """The openings at one input or output node."""
+        node = self.program.nodes[number]
+        tree = self.trees[node.source if isinstance(node, Input) else "after"]
+        ref = node.outputs[0] if isinstance(node, Input) else node.inputs[0]
+        component = tree.levels[0][node.index], tree.prove(node.index)
+        return boundary_witness(
+            self.program, number, (self.tensors.levels[0][ref.tensor], self.tensors.prove(ref.tensor)), component
+        )
+
+    @property
+    def boundary(self) -> list[int]:
+        """The numbers of the input and output nodes."""
+        return [i for i, node in enumerate(self.program.nodes) if isinstance(node, Input | Output)]
+
+
 def ask(referee: Contract, roots: StepRoots, w: ElementWitness | RunWitness) -> tuple[int, int]:
     """The contract's (claimed, correct). Raises Reverted."""
     function = "judge_element" if isinstance(w, ElementWitness) else "judge_run"
     claimed, correct = referee.call(function, roots, w.node, w.output, w.position, w.claim, w.inputs)
     return claimed, correct
+
+
+def answer(referee: Contract, roots: StepRoots, w: Witness) -> Answer:
+    """What the contract says, or "refused"."""
+    try:
+        if isinstance(w, BoundaryWitness):
+            return referee.call("judge_boundary", roots, *(getattr(w, field.name) for field in fields(w)))
+        return ask(referee, roots, w)
+    except Reverted:
+        return "refused"
+
+
+def judgement(roots: StepRoots, w: Witness) -> Answer:
+    """What the definition says, or "refused"."""
+    try:
+        verdict = judge(roots, w)
+    except IllegalMove:
+        return "refused"
+    return verdict.claimed == verdict.correct if isinstance(w, BoundaryWitness) else (verdict.claimed, verdict.correct)
 
 
 def parse(code: bytes) -> Node:

@@ -12,10 +12,9 @@ from bisection.nodes import DTYPES, Dot, Gather, Map, Node, Read, Reduce, Scatte
 from bisection.scalar import MAX_INSTRUCTIONS, ScalarProgram
 from bisection.witness import NO_LEAF, ElementWitness, RunWitness, judge
 from tests.differential.evm import Contract
-from tests.differential.scene import Scene, ask, program_around
-from tests.support.programs import hostile, random_node, random_scalar
+from tests.differential.scene import COMPUTING, Scene, ask, program_around
+from tests.support.programs import hostile, random_scalar
 
-KINDS = (Map, Reduce, Dot, Gather, ScatterAdd)
 NODES = 200
 POSITIONS = 4
 
@@ -23,11 +22,6 @@ POSITIONS = 4
 @pytest.fixture(scope="module")
 def referee() -> Contract:
     return Contract("Referee")
-
-
-def random_scene(kind: type[Node], seed: int) -> Scene:
-    rng = np.random.default_rng([seed, kind.KIND])
-    return Scene.of(*random_node(rng, kind), rng)
 
 
 def compare(referee: Contract, scene: Scene, seed: int) -> list[ElementWitness | RunWitness]:
@@ -71,21 +65,21 @@ HARD = {
 RUNS = {"partial last leaf", "a run over two leaves", "a run that begins inside a tensor"}
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.NAME)
+@pytest.mark.parametrize("kind", COMPUTING, ids=lambda kind: kind.NAME)
 def test_a_node_agrees_with_its_definition(referee: Contract, kind: type[Node]) -> None:
     met: Counter[str] = Counter()
     for seed in range(NODES):
-        scene = random_scene(kind, seed)
+        scene = Scene.random(kind, seed)
         met.update({name for w in compare(referee, scene, seed) for name in features(scene, w)})
     hard = HARD[kind] | (RUNS if kind in (Reduce, Dot, ScatterAdd) else set())
     assert {name for name in hard if met[name] < 5} == set(), "the random nodes are too easy"
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.NAME)
+@pytest.mark.parametrize("kind", COMPUTING, ids=lambda kind: kind.NAME)
 def test_a_node_agrees_with_its_definition_on_many_more(referee: Contract, kind: type[Node]) -> None:
     for seed in range(NODES, 20 * NODES):
-        compare(referee, random_scene(kind, seed), seed)
+        compare(referee, Scene.random(kind, seed), seed)
 
 
 @pytest.mark.parametrize("dtype", ["i8", "i16", "i32", "i64"])

@@ -1,0 +1,123 @@
+"""A node that no program would hold is refused, whatever else is in order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bisection.nodes import Dot, Gather, Map, Node, Read, Reduce, ScatterAdd
+from bisection.scalar import Op, ScalarProgram
+from bisection.witness import Run, RunWitness
+from tests.differential.evm import Contract, Reverted
+from tests.differential.scene import COMPUTING, Scene, ask, judgement, program_around
+
+
+@pytest.fixture(scope="module")
+def referee() -> Contract:
+    return Contract("Referee")
+
+
+# Nodes that contradict themselves; each row: kind, inputs, outputs, fields. Where a register is named, 0 is the input, 1 the index.
+def scalar(*ops: Op, constants: int = 0, results: tuple[int, ...] = (0,)) -> ScalarProgram:
+    return ScalarProgram(1, 1, (0,) * constants, ops, results)
+
+
+X, EACH, COPY = [("i32", 8)], (Read(0, (1,)),), scalar()
+ADD = 0x10
+MALFORMED: dict[str, tuple[type[Node], list[tuple[str, int]], list[tuple[str, int]], tuple[Any, ...]]] = {
+    "a map of another shape": (Map, X, X, ((9,), EACH, COPY)),
+    "a map with an empty dimension": (Map, X, X, ((0,), EACH, COPY)),
+    "a map of nine dimensions": (Map, X, X, ((1,) * 8 + (8,), (Read(0, (1,) * 9),), COPY)),
+    "a map that names a register not yet written": (Map, X, X, ((8,), EACH, scalar(Op(ADD, 0, 2)))),
+    "a map that names a third register not yet written": (Map, X, X, ((8,), EACH, scalar(Op(0x1E, 0, 0, 2)))),
+    "a map whose result is no register": (Map, X, X, ((8,), EACH, scalar(Op(ADD, 0, 1), results=(3,)))),
+    "a map of 129 instructions": (Map, X, X, ((8,), EACH, scalar(*[Op(ADD, 0, 1)] * 129))),
+    "a map of 257 registers": (Map, X, X, ((8,), EACH, scalar(*[Op(ADD, 0, 1)] * 100, constants=155))),
+    "a gather of broken rows": (Gather, [("f32", 7), ("i32", 4)], [("f32", 8)], (2,)),
+    "a gather of another shape": (Gather, [("f32", 6), ("i32", 5)], [("f32", 8)], (2,)),
+    "a gather of no width": (Gather, [("f32", 6), ("i32", 4)], [("f32", 8)], (0,)),
+    "a gather of another type": (Gather, [("f32", 6), ("i32", 4)], [("i32", 8)], (2,)),
+    "a gather with floats for indices": (Gather, [("f32", 6), ("f32", 4)], [("f32", 8)], (2,)),
+    "a gather of one input": (Gather, [("f32", 6)], [("f32", 8)], (2,)),
+    "a sum of floats": (Reduce, [("f32", 8)], [("i64", 4)], ("sum", 2)),
+    "a sum into words": (Reduce, [("i32", 8)], [("i32", 4)], ("sum", 2)),
+    "a maximum of another type": (Reduce, [("i32", 8)], [("i64", 4)], ("max", 2)),
+    "a maximum of bytes": (Reduce, [("i8", 8)], [("i8", 4)], ("max", 2)),
+    "a sum of another shape": (Reduce, [("i32", 8)], [("i64", 4)], ("sum", 3)),
+    "a sum of nothing": (Reduce, [("i32", 8)], [("i64", 4)], ("sum", 0)),
+    "a sum of 1,025 elements": (Reduce, [("i8", 2050)], [("i64", 2)], ("sum", 1025)),
+    "a sum of two inputs": (Reduce, [("i32", 8), ("i32", 8)], [("i64", 4)], ("sum", 2)),
+    "a dot of floats": (Dot, [("i32", 6), ("f32", 6)], [("i64", 4)], (2, 2, 3)),
+    "a dot of longs": (Dot, [("i32", 6), ("i64", 6)], [("i64", 4)], (2, 2, 3)),
+    "a dot into words": (Dot, [("i32", 6), ("i32", 6)], [("i32", 4)], (2, 2, 3)),
+    "a dot of another shape": (Dot, [("i32", 6), ("i32", 7)], [("i64", 4)], (2, 2, 3)),
+    "a dot of a broken batch": (Dot, [("i32", 6), ("i32", 6)], [("i64", 5)], (2, 2, 3)),
+    "a dot without rows": (Dot, [("i32", 6), ("i32", 6)], [("i64", 4)], (0, 2, 3)),
+    "a dot of 1,025 elements": (Dot, [("i8", 1025), ("i8", 1025)], [("i64", 1)], (1, 1, 1025)),
+    "a scatter_add of floats": (ScatterAdd, [("f32", 6), ("i32", 3)], [("i64", 8)], (3, 4)),
+    "a scatter_add into words": (ScatterAdd, [("i32", 6), ("i32", 3)], [("i32", 8)], (3, 4)),
+    "a scatter_add of too many indices": (ScatterAdd, [("i32", 6), ("i32", 4)], [("i64", 8)], (3, 4)),
+    "a scatter_add of broken rows": (ScatterAdd, [("i32", 8), ("i32", 6)], [("i64", 4)], (6, 3)),
+    "a scatter_add of another shape": (ScatterAdd, [("i32", 6), ("i32", 3)], [("i64", 9)], (3, 4)),
+    "a scatter_add without bins": (ScatterAdd, [("i32", 6), ("i32", 3)], [("i64", 8)], (3, 0)),
+    "a scatter_add of 1,025 elements": (ScatterAdd, [("i8", 1025), ("i8", 1025)], [("i64", 1)], (1025, 1)),
+}
+
+
+def in_the_place_of_a_map(kind: type[Node], inputs: list[tuple[str, int]], outputs: list[tuple[str, int]], *fields: Any) -> Any:
+    """A question about a node that no Program would hold, with the claim in order and the inputs not opened."""
+    reads = tuple(Read(0, (0,)) for _ in inputs)
+    program = program_around(
+        Map, inputs, outputs, (outputs[0][1],), reads, ScalarProgram(len(inputs), 1, (), (), (0,) * len(outputs))
+    )
+    scene = Scene.of(program, {}, np.random.default_rng(0))
+    w = scene.witness(0, 0)
+    if kind not in (Map, Gather):
+        w = RunWitness(w.node, 0, 0, w.claim, tuple(Run(bytes(32), (), b"", ()) for _ in inputs))
+    return scene, w, kind(scene.node.inputs, scene.node.outputs, *fields).encode()
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_a_node_that_contradicts_itself_is_refused(referee: Contract, what: str) -> None:
+    kind, inputs, outputs, kind_fields = MALFORMED[what]
+    scene, w, code = in_the_place_of_a_map(kind, inputs, outputs, *kind_fields)
+    with pytest.raises(Reverted, match="referee: malformed node"):
+        ask(referee, *scene.recoded(code, w))
+    assert judgement(*scene.recoded(code, w)) == "refused"
+
+
+def test_a_map_whose_second_output_has_another_count_is_refused(referee: Contract) -> None:
+    scene, w, code = in_the_place_of_a_map(Map, X, [*X, *X], (8,), EACH, scalar(results=(0, 1)))
+    assert ask(referee, *scene.recoded(code, scene.witness(0, 0))) == judgement(*scene.recoded(code, scene.witness(0, 0)))
+    first, second = scene.node.outputs
+    code = Map(scene.node.inputs, (first, replace(second, count=9)), (8,), EACH, scalar(results=(0, 1))).encode()
+    with pytest.raises(Reverted, match="referee: malformed node"):
+        ask(referee, *scene.recoded(code, w))
+
+
+@pytest.mark.parametrize("kind", COMPUTING, ids=lambda kind: kind.NAME)
+def test_a_node_with_bytes_too_many_or_too_few_is_refused(referee: Contract, kind: type[Node]) -> None:
+    scene = Scene.random(kind, 0)
+    w = scene.witness(0, 0)
+    for code in (w.node.code + b"\0", w.node.code[:-1], w.node.code[:20], w.node.code[:6], b""):
+        with pytest.raises(Reverted):
+            ask(referee, *scene.recoded(code, w))
+
+
+def test_leaves_committed_too_long_are_refused(referee: Contract) -> None:
+    """Four bytes more in the last leaf of a tensor leave its number of leaves and every depth as they are."""
+    programs = [
+        program_around(Map, X, X, (8,), EACH, COPY),
+        program_around(Reduce, X, [("i64", 8)], "sum", 1),
+    ]
+    for program in programs:
+        honest = Scene.of(program, {}, np.random.default_rng(0))
+        for ref in (*honest.node.inputs, *honest.node.outputs):
+            contents = list(honest.contents)
+            contents[ref.tensor] += bytes(4)
+            scene = Scene(program, honest.number, contents)
+            with pytest.raises(Reverted, match="referee: opening of another length"):
+                ask(referee, scene.roots, scene.witness(0, 7))

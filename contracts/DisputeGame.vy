@@ -17,7 +17,7 @@ exports: (ledger.credit, ledger.withdraw)
 
 # A reveal goes this many levels down, or to the leaves where they are nearer.
 LEVELS: constant(uint256) = 4
-ITSELF: constant(uint256) = 16  # in place of a picked descendant: the node itself
+NO_PICK: constant(uint256) = 16  # in place of a picked descendant: the next reveal is of the node itself
 MAX_SECONDS: constant(uint256) = 2**32 - 1
 MAX_TENSOR_LEAVES: constant(uint256) = 2**32
 U8: constant(uint256) = 2**8 - 1
@@ -247,9 +247,10 @@ def pick(game: uint256, node: bytes32, child: uint256):
     assert descent.tree != empty(IDisputeGame.Tree), "game: no descent"
     assert descent.node == node, "game: not the node in question"
     drop: uint256 = min(LEVELS, descent.height)
+    assert child >> drop == 0, "game: no such child"
     height: uint256 = descent.height - drop
     position: uint256 = (descent.position << drop) + child
-    assert child >> drop == 0 and position << height < descent.count, "game: no such child"
+    assert position << height < descent.count, "game: no such child"
     if height != 0:
         state.phase = IDisputeGame.Phase.CHILDREN
     else:
@@ -357,7 +358,7 @@ def reveal(game: uint256, children: DynArray[bytes32, 16], siblings: DynArray[by
     """
     state: State = self._trainer_moves(game, IDisputeGame.Phase.CHILDREN)
     descent: IDisputeGame.Descent = self._load_descent(game)
-    if descent.picked != ITSELF:
+    if descent.picked != NO_PICK:
         drop: uint256 = min(LEVELS, descent.height)
         assert len(siblings) == drop, "game: wrong proof length"
         descent.height -= drop
@@ -377,7 +378,7 @@ def reveal(game: uint256, children: DynArray[bytes32, 16], siblings: DynArray[by
     assert merkle.fold(node, descent.picked, siblings) == descent.node, "game: wrong children"
 
     descent.node = node
-    descent.picked = ITSELF
+    descent.picked = NO_PICK
     self._save_descent(game, descent)
     state.phase = IDisputeGame.Phase.CHALLENGER
     self._save(game, state)
@@ -586,7 +587,7 @@ def _demand(
             height=height,
             position=0,
             count=count,
-            picked=0 if only_leaf else ITSELF,
+            picked=0 if only_leaf else NO_PICK,
             tensor=tensor,
             size=size,
         ),

@@ -148,7 +148,13 @@ def test_only_a_descendant_above_some_leaf_can_be_picked(stage: Stage) -> None:
     for child in (10, 15, 16, 2**200, 2**256 - 1):
         with refused("game: no such child"):
             stage.challenger.game.pick(game, run.histories[0].root, child)
-    stage.challenger.game.pick(game, run.histories[0].root, 9)
+    stage.challenger.game.pick(game, run.histories[0].root, 3)
+    node = reveal(stage, game, run.histories[0]).node
+    # The seventeenth descendant is another node's first: the trainer could never tie it to this one.
+    for child in (16, 17, 2**256 - 1):
+        with refused("game: no such child"):
+            stage.challenger.game.pick(game, node, child)
+    stage.challenger.game.pick(game, node, 15)
 
 
 # Lies

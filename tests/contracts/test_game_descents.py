@@ -324,6 +324,20 @@ def test_a_leaf_that_is_not_the_last_is_whole(stage: Stage) -> None:
     stage.trainer.game.reveal_leaf(game, data[:256], siblings_of(tree, 0, 0, 1))
 
 
+@pytest.mark.parametrize("leaves", [5, 19])
+def test_a_leaf_beyond_the_last_cannot_be_demanded(stage: Stage, leaves: int) -> None:
+    """No bytes would answer it, and the trainer would lose without a fault."""
+    tree = blob_tree(bytes_of(leaves * 256))
+    game = demanded_tensor(stage, bytes_of(leaves * 256))
+    descend(stage, game, tree, leaves - 1)
+    descent = stage.game.game(game).descent
+    beyond = leaves & ((1 << descent.height) - 1)
+    for child in range(beyond, 17):
+        with refused("game: no such child"):
+            stage.challenger.game.pick(game, descent.node, child)
+    stage.challenger.game.pick(game, descent.node, beyond - 1)
+
+
 def test_a_root_over_bytes_of_another_length_leaves_the_trainer_without_an_answer(stage: Stage) -> None:
     """The trainer committed to 40 bytes where the program says 44: no bytes of the right length have that digest."""
     data = bytes_of(40)

@@ -75,6 +75,7 @@ class Work:
         self._stop = threading.Event()
         self._preparing = Task(partial(self._prepare, get_material, open_recorder))
         self._running: Task[None] | None = None
+        self._told: Future[Any] | None = None
         self._traces: dict[int, RecordedTrace] = {}
 
     def _prepare(
@@ -124,11 +125,14 @@ class Work:
             self._traces[segment] = self.recorder.segment(start, length)
         return self._traces[segment]
 
-    @property
-    def pending(self) -> Future[Any] | None:
-        """What the thread is at."""
-        task = self._running or self._preparing
-        return None if task.future.done() else task.future
+    def news(self) -> Future[Any] | None:
+        """What the thread is at, or came to the end of since this was asked last."""
+        future = (self._running or self._preparing).future
+        if future is self._told:
+            return None
+        if future.done():
+            self._told = future
+        return future
 
     def close(self) -> None:
         """End the step under way and give the folder free. What is still being fetched is left to itself."""
@@ -142,9 +146,8 @@ class Work:
 
 
 def under_way(works: Iterable[Work], seconds: float) -> bool:
-    """Whether a thread is at work; waits at most ``seconds`` for the first one to come to its end."""
-    pending = [work.pending for work in works]
-    futures = [future for future in pending if future is not None]
+    """Whether a thread is at work, or has come to its end since this was asked last; waits at most ``seconds`` for the first."""
+    futures = [future for future in [work.news() for work in works] if future is not None]
     if futures:
         wait(futures, seconds, FIRST_COMPLETED)
     return bool(futures)

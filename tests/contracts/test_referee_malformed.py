@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bisection.nodes import Dot, Gather, Map, Node, Read, Reduce, ScatterAdd
+from bisection.merkle import Tree, leaf_digest
+from bisection.nodes import Dot, Gather, Input, Map, Node, Read, Reduce, ScatterAdd
 from bisection.scalar import Op, ScalarProgram
-from bisection.witness import Run, RunWitness
+from bisection.witness import NodeProof, Run, RunWitness
 from tests.differential.evm import Contract, Reverted
-from tests.differential.scene import COMPUTING, Scene, ask, judgement, program_around
+from tests.differential.scene import COMPUTING, BoundaryScene, Scene, ask, judgement, program_around
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +122,26 @@ def test_leaves_committed_too_long_are_refused(referee: Contract) -> None:
             scene = Scene(program, honest.number, contents)
             with pytest.raises(Reverted, match="referee: opening of another length"):
                 ask(referee, scene.roots, scene.witness(0, 7))
+
+
+def test_an_empty_tensor_is_refused(referee: Contract) -> None:
+    """No program has one, and a read of it would need no opening."""
+    scene, w, code = in_the_place_of_a_map(Map, X, X, (8,), EACH, COPY)
+    assert ask(referee, *scene.recoded(code, w)) == scene.expected(0, 0)
+    (empty,) = (replace(ref, count=0) for ref in scene.node.inputs)
+    with pytest.raises(Reverted, match="referee: malformed node"):
+        ask(referee, *scene.recoded(Map((empty,), scene.node.outputs, (8,), EACH, COPY).encode(), w))
+
+
+def test_an_input_node_of_neither_state_nor_data_is_refused(referee: Contract) -> None:
+    step = BoundaryScene()
+    number = next(i for i in step.boundary if isinstance(step.program.nodes[i], Input))
+    w = step.witness(number)
+    for source, reason in ((1, "merkle: proof of another root"), (2, "referee: malformed node")):
+        code = w.node.code[:-5] + bytes([source]) + w.node.code[-4:]
+        leaves = list(step.program.tree.levels[0])
+        leaves[number] = leaf_digest(code)
+        tree = Tree(leaves)
+        proof = NodeProof(number, code, tuple(tree.prove(number)))
+        with pytest.raises(Reverted, match=reason):
+            ask(referee, replace(step.roots, program_root=tree.root), replace(w, node=proof))

@@ -132,8 +132,11 @@ class BoundaryScene:
         return [i for i, node in enumerate(self.program.nodes) if isinstance(node, Input | Output)]
 
 
-def ask(referee: Contract, roots: StepRoots, w: ElementWitness | RunWitness) -> tuple[int, int]:
-    """The contract's (claimed, correct). Raises Reverted."""
+def ask(referee: Contract, roots: StepRoots, w: Witness) -> Answer:
+    """What the contract says. Raises Reverted."""
+    if isinstance(w, BoundaryWitness):
+        holds: bool = referee.call("judge_boundary", roots, *(getattr(w, field.name) for field in fields(w)))
+        return holds
     function = "judge_element" if isinstance(w, ElementWitness) else "judge_run"
     claimed, correct = referee.call(function, roots, w.node, w.output, w.position, w.claim, w.inputs)
     return claimed, correct
@@ -142,8 +145,6 @@ def ask(referee: Contract, roots: StepRoots, w: ElementWitness | RunWitness) -> 
 def answer(referee: Contract, roots: StepRoots, w: Witness) -> Answer:
     """What the contract says, or "refused"."""
     try:
-        if isinstance(w, BoundaryWitness):
-            return referee.call("judge_boundary", roots, *(getattr(w, field.name) for field in fields(w)))
         return ask(referee, roots, w)
     except Reverted:
         return "refused"

@@ -23,7 +23,7 @@ struct Reads:
 @pure
 def reads(n: encoding.Node, position: uint256) -> Reads:
     """
-    @notice The indices of an element of a map with `count` elements, and the element of each input that it found.
+    @notice The indices of element `position` of every output, and which element it reads of each input.
     """
     found: Reads = empty(Reads)
     at: uint256 = n.body

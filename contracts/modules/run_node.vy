@@ -90,7 +90,7 @@ def total(kind: uint256, over: Runs, run_x: Bytes[8480], at_x: uint256, run_y: B
     spare_y: uint256 = 256 - bits_y
     row: int256 = over.row
     takes_max: bool = over.takes_max
-    sum: int256 = min_value(int256) if takes_max else 0
+    so_far: int256 = min_value(int256) if takes_max else 0
     # As many elements at a time as a word of 32 bytes holds of the wider type; a word gives its elements from the top.
     at_once: uint256 = 32 // max(over.x.size, over.y.size)
     left: uint256 = over.length
@@ -107,7 +107,7 @@ def total(kind: uint256, over: Runs, run_x: Bytes[8480], at_x: uint256, run_y: B
             for _i: uint256 in range(count, bound=32):
                 element: int256 = word_x >> spare_x
                 word_x = word_x << bits_x
-                sum = max(sum, element) if takes_max else unsafe_add(sum, element)
+                so_far = max(so_far, element) if takes_max else unsafe_add(so_far, element)
             continue
         word_y: int256 = tensor.elements(extract32(run_y, y), over.y.size)
         y = unsafe_add(y, unsafe_mul(at_once, over.y.size))
@@ -116,14 +116,14 @@ def total(kind: uint256, over: Runs, run_x: Bytes[8480], at_x: uint256, run_y: B
             beyond: uint256 = unsafe_sub(256, unsafe_mul(bits_x, count))
             word_x = (word_x >> beyond) << beyond
             for _i: uint256 in range((count + 1) // 2, bound=16):
-                sum = unsafe_add(sum, unsafe_mul(word_x >> spare_x, word_y >> spare_y))
-                sum = unsafe_add(sum, unsafe_mul((word_x << bits_x) >> spare_x, (word_y << bits_y) >> spare_y))
+                so_far = unsafe_add(so_far, unsafe_mul(word_x >> spare_x, word_y >> spare_y))
+                so_far = unsafe_add(so_far, unsafe_mul((word_x << bits_x) >> spare_x, (word_y << bits_y) >> spare_y))
                 word_x = word_x << (bits_x << 1)
                 word_y = word_y << (bits_y << 1)
         else:
             for _i: uint256 in range(count, bound=32):
                 if word_y >> spare_y == row:
-                    sum = unsafe_add(sum, word_x >> spare_x)
+                    so_far = unsafe_add(so_far, word_x >> spare_x)
                 word_x = word_x << bits_x
                 word_y = word_y << bits_y
-    return scalar_program.wrap(sum, 64)
+    return scalar_program.wrap(so_far, 64)

@@ -153,7 +153,7 @@ class Market:
     # Jobs
 
     def open_job(self, place: Path, steps: int = 6, segment_length: int | None = None, size: int = 200, **changes: Any) -> int:
-        """A job on the counting program, whose material is published at ``place``; ``changes`` are to its specification or terms."""
+        """A job on the counting program, whose material is published at ``place``; ``changes`` are to its spec or terms."""
         roots = publish(Store(place), *counting_program(size))
         spec = JobSpec(
             program_root=roots.program_root,

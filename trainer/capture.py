@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bisection.errors import UsageError
-from bisection.program import Program
+from bisection.program import MAX_NAME, Program
 from trainer import optimizers
 from trainer.lowering.reductions import OPERAND_BITS
 from trainer.lowering.step import STEP, Step, Tensors
@@ -78,7 +78,7 @@ def prepare(
     seed: int,
 ) -> Step:
     """Everything that ``capture`` needs to know of its arguments, checked and traced, before it is lowered."""
-    _check_settings(model, operand_bits, seed)
+    _check_settings(model, optimizer, operand_bits, seed)
     examples, stored = _stored_data(data, batch_size)
     parameters = dict(model.named_parameters())
     groups = optimizers.groups_of(optimizer, {id(p): name for name, p in parameters.items()})
@@ -96,10 +96,14 @@ def prepare(
     return Step(traced, groups, state, stored, notes)
 
 
-def _check_settings(model: nn.Module, operand_bits: int, seed: int) -> None:
-    if not isinstance(operand_bits, int) or operand_bits not in OPERAND_BITS:
+def _check_settings(model: nn.Module, optimizer: torch.optim.Optimizer, operand_bits: int, seed: int) -> None:
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UsageError(f"optimizer must be one of torch.optim over model.parameters(), not {type(optimizer).__name__}")
+    if type(operand_bits) is not int or operand_bits not in OPERAND_BITS:
         raise UsageError(f"operand_bits must be a whole number from {OPERAND_BITS[0]} to {OPERAND_BITS[-1]}, not {operand_bits!r}")
-    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
+    if type(seed) is not int or not 0 <= seed < 1 << 63:
         raise UsageError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed!r}")
     for name, parameter in model.named_parameters():
         if parameter.dtype != torch.float32:
@@ -114,13 +118,17 @@ def _stored_data(data: Mapping[str, Tensor], batch_size: int) -> tuple[dict[str,
         raise UsageError("data is empty: give at least one named tensor of examples")
     counts = {}
     for name, tensor in data.items():
+        if not isinstance(name, str) or not name or len(name) > MAX_NAME or name.startswith(("__", "buffer.", "constant.")):
+            raise UsageError(
+                f"data cannot have the name {name!r}: use 1 to {MAX_NAME} characters that do not begin with buffer. or __"
+            )
         if not isinstance(tensor, Tensor) or tensor.dim() == 0 or tensor.numel() == 0:
             raise UsageError(f"data[{name!r}] must be a tensor with the examples along its first dimension")
         counts[name] = len(tensor)
     if len(set(counts.values())) > 1:
         raise UsageError(f"the data tensors hold different numbers of examples: {counts}")
     examples = len(next(iter(data.values())))
-    if not isinstance(batch_size, int) or not 1 <= batch_size <= examples:
+    if type(batch_size) is not int or not 1 <= batch_size <= examples:
         raise UsageError(f"batch_size must be a whole number from 1 to the {examples} examples, not {batch_size!r}")
     seen = {name: t.detach().cpu().to(torch.float32) if t.is_floating_point() else t.detach().cpu() for name, t in data.items()}
     return seen, {name: _stored(f"data[{name!r}]", tensor) for name, tensor in seen.items()}

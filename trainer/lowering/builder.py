@@ -264,24 +264,30 @@ def _stored(node: Expr) -> str:
 
 
 def _first_part(roots: Sequence[Expr], shape: tuple[int, ...]) -> list[Expr]:
-    """What to compute first: the values that the rest needs of the longest useful start of the instructions of ``roots``."""
+    """What to compute first: the values that the rest needs of a start of the instructions of ``roots``.
+
+    The start is the longest that fits one map, or one at most a quarter shorter of which fewer values are needed.
+    """
     instructions = [node for node in topological(roots) if isinstance(node, Apply)]
-    position = {id(node): i for i, node in enumerate(instructions)}
-    last_use = [0] * len(instructions)
+    place = {id(node): i for i, node in enumerate(instructions)}
+    last_use = list(range(len(instructions)))
+    reads: set[Load] = set()
+    reads_before = [0]
     for i, node in enumerate(instructions):
         for operand in node.operands:
-            if id(operand) in position:
-                last_use[position[id(operand)]] = i
+            if id(operand) in place:
+                last_use[place[id(operand)]] = i
+        reads.update(operand for operand in node.operands if isinstance(operand, Load))
+        reads_before.append(len(reads))
     for root in roots:
-        if id(root) in position:
-            last_use[position[id(root)]] = len(instructions)
+        if id(root) in place:
+            last_use[place[id(root)]] = len(instructions)
 
     def part(size: int) -> list[Expr]:
         return [node for i, node in enumerate(instructions[:size]) if last_use[i] >= size]
 
     def fits(size: int) -> bool:
-        kept = part(size)
-        return len(kept) <= MAX_INPUTS and assemble(kept, shape).fits
+        return reads_before[size] <= MAX_INPUTS and len(part(size)) <= MAX_INPUTS and assemble(part(size), shape).fits
 
     longest = next(size for size in range(min(len(instructions) - 1, MAX_INSTRUCTIONS), 0, -1) if fits(size))
     useful = sorted(range(longest, 3 * longest // 4, -1), key=lambda size: len(part(size)))

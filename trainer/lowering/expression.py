@@ -76,7 +76,7 @@ class Const:
     value: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Load:
     """The element of ``slot`` at ``address``, or 0 where one of ``conditions`` (affine, size) is outside 0 … size-1."""
 

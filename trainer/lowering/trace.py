@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch._decomp import core_aten_decompositions
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.traceback import preserve_node_meta
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
@@ -115,8 +116,11 @@ class _Places(TorchFunctionMode):
         place = f"in {self.modules[-1] if self.modules else 'the loss'} ({_caller()})"
         try:
             result = func(*args, **(kwargs or {}))
-        except (DataDependentOutputException, DynamicOutputShapeException) as error:
-            raise UnsupportedOperator(f"{error.func}, used {place}, has no lowering: a program may not depend on values") from None
+        except (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode):
+            name = getattr(func, "__name__", str(func))
+            raise UnsupportedOperator(
+                f"{name}, used {place}, has no lowering: what a program does may not depend on values"
+            ) from None
         for node in reversed(graph.nodes):
             if node is last:
                 break
@@ -164,9 +168,9 @@ def trace(model: nn.Module, loss: Loss, batch: Mapping[str, Tensor], trained: tu
             with _Places(model):
                 value = torch.func.functional_call(step, swapped, (examples,))
             _check_loss(value)
-            gradients = (
-                torch.autograd.grad(value, leaves, allow_unused=True) if leaves and value.requires_grad else [None] * len(leaves)
-            )
+            if not value.requires_grad:
+                raise UsageError("the loss does not depend on any parameter that the optimizer updates: there is nothing to train")
+            gradients = torch.autograd.grad(value, leaves, allow_unused=True)
         return (value.detach(), *gradients)
 
     values = [tensors[f"model.{name}"].detach().requires_grad_(name in trained) for _, name in kinds] + list(batch.values())

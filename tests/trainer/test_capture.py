@@ -1,0 +1,387 @@
+"""Capture: the program's step is PyTorch's step: gradients, updates, trajectories against binary64 autograd on the same batches."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
+from torch import Tensor, nn
+
+from bisection import reference
+from bisection.program import Program
+from trainer.capture import Captured, capture, prepare
+from trainer.executor import Executor
+from trainer.optimizers import _corrected
+
+Loss = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model, its loss and its data."""
+
+    model: nn.Module
+    loss: Loss
+    data: dict[str, Tensor]
+    batch_size: int = 32
+
+
+def classify(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    return F.cross_entropy(model(batch["x"]), batch["y"])
+
+
+def regress(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    return F.mse_loss(model(batch["x"]), batch["t"])
+
+
+def task(
+    model: Callable[[], nn.Module], loss: Loss = classify, inputs: tuple[int, ...] = (30,), outputs: int = 7, batch: int = 32
+) -> Task:
+    torch.manual_seed(0)
+    x = torch.randn(150, *inputs)
+    data = {"x": x, "y": torch.randint(0, outputs, (150,)), "t": torch.randn(150, *inputs[:-1], outputs)}
+    used = {name: data[name] for name in (("x", "t") if loss is regress else ("x", "y"))}
+    return Task(model(), loss, used, batch)
+
+
+def mlp(activation: nn.Module, hidden: int = 40, bias: bool = True) -> Callable[[], nn.Module]:
+    return lambda: nn.Sequential(nn.Linear(30, hidden, bias=bias), activation, nn.Linear(hidden, 7, bias=bias))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A captured step whose batch and gradients can be read."""
+
+    program: Program
+    trace: list[np.ndarray]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.trace[self.program.metrics[name]]
+
+
+def shown(given: Task, operand_bits: int = 15) -> Shown:
+    sgd = torch.optim.SGD(given.model.parameters(), lr=1.0)
+    step = prepare(given.model, given.loss, sgd, given.data, given.batch_size, operand_bits, 3)
+    program = step.lower(["examples", *(f"gradient.{name}" for name, _ in given.model.named_parameters())])
+    return Shown(program, reference.trace(program, step.state, step.data))
+
+
+def batch_of(data: Mapping[str, Tensor], examples: np.ndarray, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    picked = {name: tensor[torch.from_numpy(examples)] for name, tensor in data.items()}
+    return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in picked.items()}
+
+
+def relative_error(found: Any, exact: Tensor) -> float:
+    difference = torch.as_tensor(np.asarray(found)).double().reshape(exact.shape) - exact.double()
+    return float(difference.norm() / exact.double().norm())
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(30, 30), nn.Linear(30, 30)
+        self.norm, self.last = nn.LayerNorm(30), nn.Linear(30, 7)
+        self.gate = nn.Parameter(torch.ones(30))
+        self.register_buffer("scale", torch.linspace(0.5, 1.5, 30))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = x + self.gate * torch.tanh(self.first(x) * self.scale)
+        hidden = hidden + F.gelu(self.second(hidden))
+        return self.last(self.norm(hidden))
+
+
+class Tied(nn.Module):
+    """An autoencoder whose decoder is the encoder's transpose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(7, 30) * 0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x @ self.weight.t()) @ self.weight
+
+
+def vector(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """A Linear on one vector."""
+    return (model(batch["x"][0]) - batch["t"][0]).square().sum() if "t" in batch else model(batch["x"][0]).square().sum()
+
+
+TASKS: dict[str, Callable[[], Task]] = {
+    "relu": lambda: task(mlp(nn.ReLU())),
+    "relu in place, no biases": lambda: task(mlp(nn.ReLU(inplace=True), bias=False)),
+    "tanh": lambda: task(mlp(nn.Tanh())),
+    "gelu": lambda: task(mlp(nn.GELU())),
+    "gelu by tanh, squared error": lambda: task(mlp(nn.GELU(approximate="tanh")), regress),
+    "sigmoid": lambda: task(mlp(nn.Sigmoid())),
+    "silu": lambda: task(mlp(nn.SiLU())),
+    "leaky relu, squared error": lambda: task(mlp(nn.LeakyReLU()), regress),
+    "softplus": lambda: task(mlp(nn.Softplus())),
+    "elu": lambda: task(mlp(nn.ELU())),
+    "softmax inside": lambda: task(mlp(nn.Softmax(-1))),
+    "wider than one dot": lambda: task(mlp(nn.Tanh(), hidden=1100)),
+    "batch longer than one dot": lambda: task(lambda: nn.Linear(30, 3), regress, (9, 30), outputs=3, batch=120),
+    "three dimensions": lambda: task(mlp(nn.Tanh()), regress, (5, 30)),
+    "one dimension": lambda: task(lambda: nn.Linear(30, 7), vector),
+    "residual, layer norm, buffer": lambda: task(Residual),
+    "tied weights": lambda: task(Tied, lambda m, b: F.mse_loss(m(b["x"]), b["x"])),
+    "bottleneck of one": lambda: task(mlp(nn.Tanh(), hidden=1)),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_gradient_is_autograds(name: str) -> None:
+    """Within 1e-3 of binary64 and a fifth of the error of bfloat16 autocast, at 15 operand bits."""
+    given = TASKS[name]()
+    found = shown(given)
+    exact_model, bf16_model = copy.deepcopy(given.model).double(), copy.deepcopy(given.model)
+    exact_loss = given.loss(exact_model, batch_of(given.data, found["examples"]))
+    exact_loss.backward()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        bf16_loss = given.loss(bf16_model, batch_of(given.data, found["examples"], torch.float32))
+    bf16_loss.backward()
+    assert float(found["loss"][0]) == pytest.approx(exact_loss.item(), rel=1e-4)
+    for (parameter, exact), other in zip(exact_model.named_parameters(), bf16_model.parameters(), strict=True):
+        assert exact.grad is not None and other.grad is not None
+        error = relative_error(found[f"gradient.{parameter}"], exact.grad)
+        assert error <= 1e-3
+        assert error <= relative_error(other.grad.float(), exact.grad) / 5
+
+
+def test_more_operand_bits_give_a_hundredth_of_the_error() -> None:
+    given = TASKS["tanh"]()
+    errors = []
+    for operand_bits in (8, 15, 22):
+        found = shown(given, operand_bits)
+        exact = copy.deepcopy(given.model).double()
+        given.loss(exact, batch_of(given.data, found["examples"])).backward()
+        weight = exact[0].weight  # type: ignore[index]
+        assert weight.grad is not None
+        errors.append(relative_error(found["gradient.0.weight"], weight.grad))
+    assert errors[1] < errors[0] / 60 and errors[2] < errors[1] / 60
+
+
+LOSSES: dict[str, Loss] = {
+    "l1": lambda m, b: F.l1_loss(m(b["x"]), b["t"]),
+    "huber": lambda m, b: F.huber_loss(m(b["x"]), b["t"], delta=0.7),
+    "smooth l1": lambda m, b: F.smooth_l1_loss(m(b["x"]), b["t"]),
+    "binary cross-entropy with logits": lambda m, b: F.binary_cross_entropy_with_logits(m(b["x"]), (b["t"] > 0).to(b["t"].dtype)),
+    "label smoothing": lambda m, b: F.cross_entropy(m(b["x"]), b["y"], label_smoothing=0.1),
+    "ignored targets": lambda m, b: F.cross_entropy(m(b["x"]), b["y"], ignore_index=2),
+    "sum": lambda m, b: F.cross_entropy(m(b["x"]), b["y"], reduction="sum"),
+    "soft targets": lambda m, b: F.cross_entropy(m(b["x"]), b["t"].softmax(-1)),
+    "auxiliary": lambda m, b: classify(m, b) + 1e-2 * sum(p.square().sum() for p in m.parameters()),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses(name: str) -> None:
+    torch.manual_seed(1)
+    data = {"x": torch.randn(60, 30), "y": torch.randint(0, 7, (60,)), "t": torch.randn(60, 7)}
+    given = Task(mlp(nn.Tanh())(), LOSSES[name], data, 20)
+    found = shown(given)
+    exact = copy.deepcopy(given.model).double()
+    loss = given.loss(exact, batch_of(data, found["examples"]))
+    loss.backward()
+    assert float(found["loss"][0]) == pytest.approx(loss.item(), rel=1e-4)
+    for parameter, p in exact.named_parameters():
+        assert p.grad is not None
+        assert relative_error(found[f"gradient.{parameter}"], p.grad) <= 1e-3
+
+
+# Optimizers
+
+OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
+    "sgd, momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "sgd, dampening and decay": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.4, weight_decay=0.01),
+    "sgd, nesterov": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.8, nesterov=True, weight_decay=0.02),
+    "sgd, maximize": lambda p: torch.optim.SGD(p, lr=0.01, maximize=True),
+    "adam": lambda p: torch.optim.Adam(p, lr=3e-3),
+    "adam, decay": lambda p: torch.optim.Adam(p, lr=3e-3, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.05),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=3e-3, weight_decay=0.1),
+    "adamw, foreach": lambda p: torch.optim.AdamW(p, lr=3e-3, foreach=True),
+}
+
+
+def trajectory(given: Task, step_by_step: Callable[[Any], torch.optim.Optimizer], steps: int) -> tuple[dict, nn.Module]:
+    """(the program's state, the binary64 model) after ``steps`` on the same batches."""
+    step = prepare(given.model, given.loss, step_by_step(given.model.parameters()), given.data, given.batch_size, 24, 1)
+    program = step.lower(["examples"])
+    exact = copy.deepcopy(given.model).double()
+    optimizer = step_by_step(exact.parameters())
+    state = dict(step.state)
+    for _ in range(steps):
+        examples = reference.trace(program, state, step.data)[program.metrics["examples"]]
+        optimizer.zero_grad()
+        given.loss(exact, batch_of(given.data, examples)).backward()
+        optimizer.step()
+        state, _ = reference.step(program, state, step.data)
+    return state, exact
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_follow_pytorchs_for_many_steps(name: str) -> None:
+    """Across epochs, at 24 operand bits: the distance to binary64 is below a thousandth of the way travelled."""
+    given = task(mlp(nn.Tanh(), hidden=10))
+    first = {parameter: p.detach().clone() for parameter, p in given.model.named_parameters()}
+    state, exact = trajectory(given, OPTIMIZERS[name], 12)
+    assert state["step"] == 12
+    for parameter, p in exact.named_parameters():
+        travelled = (p.detach() - first[parameter].double()).norm()
+        assert float((torch.from_numpy(state[parameter]).double() - p.detach()).norm() / travelled) < 1e-3
+
+
+def test_parameter_groups_keep_their_own_settings() -> None:
+    def grouped(parameters: Any) -> torch.optim.Optimizer:
+        first, *rest = parameters
+        return torch.optim.AdamW(
+            [{"params": [first], "lr": 1e-2, "betas": (0.7, 0.9)}, {"params": rest, "weight_decay": 0.3}], lr=1e-3
+        )
+
+    given = task(mlp(nn.Tanh(), hidden=10))
+    state, exact = trajectory(given, grouped, 8)
+    for parameter, p in exact.named_parameters():
+        assert relative_error(state[parameter], p.detach()) < 1e-5
+    assert {"bias_correction1", "bias_correction2.1"} <= set(state)
+
+
+@pytest.mark.parametrize("beta", [0.5, 0.9, 0.99, 0.999, 0.9999])
+def test_bias_corrections_do_not_drift(beta: float) -> None:
+    from trainer.lowering.expression import Const
+
+    c: Any = Const(0)
+    for t in range(1, 5001):
+        c = _corrected(c, beta)
+        assert c.value / 2**32 == pytest.approx(1 - beta**t, rel=1e-5)
+
+
+# What a captured step is
+
+
+def small() -> tuple[nn.Module, Captured]:
+    given = task(mlp(nn.ReLU(), hidden=16))
+    adamw = torch.optim.AdamW(given.model.parameters(), lr=1e-2)
+    return given.model, capture(given.model, given.loss, adamw, given.data, 32, seed=7)
+
+
+def test_the_executor_runs_it_with_the_references_bits() -> None:
+    _, captured = small()
+    executor = Executor(captured.program, captured.data)
+    expected, found = dict(captured.state), dict(captured.state)
+    for _ in range(6):
+        expected, loss = reference.step(captured.program, expected, captured.data)
+        found, same_loss = executor.step(found)
+        assert loss == same_loss
+        assert all(expected[name].tobytes() == found[name].tobytes() for name in expected)
+
+
+def test_training_learns_and_loads_back_into_the_model() -> None:
+    model, captured = small()
+    executor = Executor(captured.program, captured.data)
+    state, losses = dict(captured.state), []
+    for _ in range(40):
+        state, metrics = executor.step(state)
+        losses.append(metrics["loss"])
+    assert np.mean(losses[-5:]) < 0.7 * losses[0]
+    captured.load_into(model, state)
+    assert np.array_equal(model[0].weight.detach().numpy(), state["0.weight"])  # type: ignore[index,union-attr]
+
+
+def test_a_small_network_takes_about_a_hundred_nodes() -> None:
+    _, captured = small()
+    boundary = sum(node.NAME in ("input", "output") for node in captured.program.nodes)
+    assert len(captured.program.nodes) - boundary <= 72
+
+
+def test_state_data_and_notes_are_named() -> None:
+    _, captured = small()
+    names = [spec.name for spec in captured.program.state]
+    assert names[:4] == ["0.weight", "0.bias", "2.weight", "2.bias"] and names[-1] == "step"
+    assert {"exp_avg.0.weight", "exp_avg_sq.2.bias", "bias_correction1", "bias_correction2"} <= set(names)
+    assert list(captured.state) == names and list(captured.data) == ["x", "y"]
+    assert captured.data["y"].dtype == np.int8
+    notes = captured.program.notes
+    assert (notes["operand_bits"], notes["seed"], notes["batch_size"]) == (15, 7, 32)
+    assert notes["optimizer"][0]["class"] == "AdamW" and notes["optimizer"][0]["lr"] == 1e-2
+    assert list(captured.program.metrics) == ["loss"]
+
+
+def test_data_of_every_type_is_stored_in_the_smallest_that_holds_it() -> None:
+    data = {
+        "x": torch.randn(20, 4, dtype=torch.float64),
+        "half": torch.randn(20, 4).half(),
+        "pixels": torch.randint(0, 256, (20, 4), dtype=torch.uint8),
+        "small": torch.randint(-5, 5, (20, 4)),
+        "large": torch.full((20, 4), 2**40),
+        "mask": torch.rand(20, 4) > 0.5,
+    }
+    model = nn.Linear(4, 2)
+
+    def loss(m: nn.Module, b: Mapping[str, Tensor]) -> Tensor:
+        x = b["x"] + b["half"] + b["pixels"] / 255 + (b["small"] + b["large"]).float() * 1e-12 + b["mask"]
+        return m(x).square().mean()
+
+    captured = capture(model, loss, torch.optim.SGD(model.parameters(), lr=0.1), data, 5)
+    assert {name: str(array.dtype) for name, array in captured.data.items()} == {
+        "x": "float32",
+        "half": "float32",
+        "pixels": "int16",
+        "small": "int8",
+        "large": "int64",
+        "mask": "int8",
+    }
+    _, metrics = reference.step(captured.program, captured.state, captured.data)
+    assert np.isfinite(metrics["loss"])
+
+
+def test_parameters_that_are_frozen_or_unused_stay_as_they_are() -> None:
+    model = nn.ModuleDict({"used": nn.Linear(4, 2), "frozen": nn.Linear(2, 2), "unused": nn.Linear(3, 3)})
+    model["frozen"].requires_grad_(False)
+
+    def loss(m: Any, b: Mapping[str, Tensor]) -> Tensor:
+        return m["frozen"](m["used"](b["x"])).square().mean()
+
+    captured = capture(model, loss, torch.optim.AdamW(model.parameters()), {"x": torch.randn(9, 4)}, 3)
+    state, _ = reference.step(captured.program, captured.state, captured.data)
+    changed = {name for name in captured.state if not np.array_equal(captured.state[name], state[name])}
+    assert {"used.weight", "used.bias"} <= changed
+    assert not any(name.startswith(("frozen", "unused")) for name in changed)
+    assert "exp_avg.unused.weight" not in captured.state
+
+
+def test_a_nan_in_training_shows_in_the_loss() -> None:
+    _, captured = small()
+    state = dict(captured.state)
+    state["0.weight"] = np.full_like(state["0.weight"], np.nan)
+    _, metrics = reference.step(captured.program, state, captured.data)
+    assert np.isnan(metrics["loss"])
+
+
+SCRIPT = """
+import torch
+from torch import nn
+from trainer.capture import capture
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.LayerNorm(5), nn.Linear(5, 3))
+data = {"x": torch.randn(30, 6), "y": torch.randint(0, 3, (30,))}
+adamw = torch.optim.AdamW(model.parameters())
+print(capture(model, lambda m, b: nn.functional.cross_entropy(m(b["x"]), b["y"]), adamw, data, 8).program.root.hex())
+"""
+
+
+def test_the_program_does_not_depend_on_the_process() -> None:
+    root = Path(__file__).parents[2]
+    environments = [{**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)} for seed in ("1", "2")]
+    runs = [subprocess.Popen([sys.executable, "-c", SCRIPT], env=env, cwd=root, stdout=subprocess.PIPE) for env in environments]
+    first, second = (run.communicate()[0] for run in runs)
+    assert first == second and len(first.strip()) == 64

@@ -212,7 +212,7 @@ def check(theatre: Stage, examples: int, moves: int) -> None:
 
 
 def test_the_contract_plays_as_the_model_does(theatre: Stage) -> None:
-    check(theatre, examples=12, moves=14)
+    check(theatre, examples=40, moves=20)
 
 
 @pytest.mark.deep

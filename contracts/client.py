@@ -46,7 +46,7 @@ class NodeProvider(HTTPProvider):
 class LocalProvider(EthereumTesterProvider):
     """A chain in this process that answers errors as a node does.
 
-    Its estimate of gas is most of a block: eth-tester would search for the exact amount with a dozen runs, and here gas costs nobody.
+    Its estimate of gas is most of a block: eth-tester would search for the exact amount with a dozen runs, and gas is free here.
     """
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:

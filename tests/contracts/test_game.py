@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from web3 import Web3
 
 from bisection.game import StepOpening
 from contracts.bindings import GameView, JobStatus, Phase, Tree, plain
+from contracts.build import artifact
 from contracts.events import (
     Acquitted,
     BoundaryJudged,
@@ -21,7 +23,9 @@ from contracts.events import (
     StepShown,
     TracePosted,
 )
+from contracts.sender import Call
 from tests.contracts.stage import (
+    NOBODY,
     PARAMETERS,
     TERMS,
     Actor,
@@ -37,11 +41,34 @@ from tests.contracts.stage import (
 
 RUN = TrainerRun()
 BOND = PARAMETERS.bond
+ANY = Web3.to_checksum_address("0x" + 40 * "7")
 BURNT = TERMS.stake * PARAMETERS.burn_share // 10_000
 
 
 def names(events: list[Event]) -> list[str]:
     return [type(event).__name__ for event in events]
+
+
+# Deployment
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((NOBODY, ANY, 1, 1, 1), "game: no registry or referee"),
+        ((ANY, NOBODY, 1, 1, 1), "game: no registry or referee"),
+        ((ANY, ANY, 0, 1, 1), "game: no bond"),
+        ((ANY, ANY, 1, 0, 1), "game: bad trainer clock"),
+        ((ANY, ANY, 1, 2**32, 1), "game: bad trainer clock"),
+        ((ANY, ANY, 1, 1, 0), "game: bad challenger clock"),
+        ((ANY, ANY, 1, 1, 2**32), "game: bad challenger clock"),
+    ],
+)
+def test_parameters_out_of_bounds_are_refused(stage: Stage, arguments: tuple[object, ...], reason: str) -> None:
+    built = artifact("DisputeGame")
+    factory = stage.chain.web3.eth.contract(abi=built.abi, bytecode=built.bytecode)
+    with refused(reason):
+        stage.deployer.sender.send(Call("deploy", None, bytes.fromhex(factory.constructor(*arguments).data_in_transaction[2:])))
 
 
 # Opening
@@ -257,7 +284,7 @@ def test_a_step_is_shown_once(stage: Stage) -> None:
     stage.trainer.game.post_trace(game, RUN.trace(1).root)
     with refused("game: step already shown"):
         stage.challenger.game.show_step(game, RUN.opening(0, 2))
-    with refused("game: no descent"):
+    with refused("descent: none under way"):
         stage.challenger.game.pick(game, RUN.histories[0].root, 0)
 
 

@@ -67,7 +67,7 @@ def test_a_descent_reaches_every_leaf_of_trees_of_any_size(stage: Stage, steps: 
     assert descend(stage, game, tree, leaf) == tree.levels[0][leaf]
     view = stage.game.game(game)
     assert (view.phase, view.descent.picked) == (Phase.CHALLENGER, NO_PICK)
-    with refused("game: at the leaves"):
+    with refused("descent: at the leaves"):
         stage.challenger.game.pick(game, view.descent.node, 0)
     stage.challenger.game.show_step(game, run.opening(0, max(leaf - 1, 0)))
 
@@ -120,7 +120,7 @@ def test_a_tree_of_one_leaf_has_nothing_to_reveal(stage: Stage) -> None:
     run = TrainerRun(tensors=1, components=1)
     game = stage.traced(stage.posted(run), run)
     for demand in (stage.challenger.game.demand_trace, stage.challenger.game.demand_state):
-        with refused("game: nothing to reveal"):
+        with refused("descent: nothing to reveal"):
             demand(game)
 
 
@@ -132,11 +132,11 @@ def test_a_pick_is_bound_to_the_node_that_it_answers(stage: Stage) -> None:
     tree = run.histories[0]
     game = stage.challenger.game.open_blind(stage.posted(run), 0)
     reveal(stage, game, tree)
-    with refused("game: not the node in question"):
+    with refused("descent: not the node in question"):
         stage.challenger.game.pick(game, tree.node(5, 3), 0)
     stage.challenger.game.pick(game, tree.root, 3)
     reveal(stage, game, tree)
-    with refused("game: not the node in question"):
+    with refused("descent: not the node in question"):
         stage.challenger.game.pick(game, tree.root, 3)
     stage.challenger.game.pick(game, tree.node(5, 3), 3)
 
@@ -146,13 +146,13 @@ def test_only_a_descendant_above_some_leaf_can_be_picked(stage: Stage) -> None:
     game = stage.challenger.game.open_blind(stage.posted(run), 0)
     reveal(stage, game, run.histories[0])
     for child in (10, 15, 16, 2**200, 2**256 - 1):
-        with refused("game: no such child"):
+        with refused("descent: no such child"):
             stage.challenger.game.pick(game, run.histories[0].root, child)
     stage.challenger.game.pick(game, run.histories[0].root, 3)
     node = reveal(stage, game, run.histories[0]).node
     # The seventeenth descendant is another node's first: the trainer could never tie it to this one.
     for child in (16, 17, 2**256 - 1):
-        with refused("game: no such child"):
+        with refused("descent: no such child"):
             stage.challenger.game.pick(game, node, child)
     stage.challenger.game.pick(game, node, 15)
 
@@ -165,7 +165,7 @@ def test_descendants_that_do_not_hash_to_the_node_are_refused(stage: Stage) -> N
     game = stage.challenger.game.open_blind(stage.posted(RUN), 0)
     honest = children_of(tree, 3, 0)
     for wrong in ([digest("lie"), *honest[1:]], honest[::-1], children_of(RUN.histories[1], 3, 0)):
-        with refused("game: padding not empty" if wrong[5:] != honest[5:] else "game: wrong children"):
+        with refused("descent: padding not empty" if wrong[5:] != honest[5:] else "descent: wrong children"):
             stage.trainer.game.reveal(game, wrong, [])
     stage.trainer.game.reveal(game, honest, [])
 
@@ -180,9 +180,9 @@ def test_a_reveal_has_its_exact_size(stage: Stage) -> None:
         children_of(tree, 3, 0) + [EMPTY] * 8,
         [tree.node(1, i) for i in range(4)],
     ):
-        with refused("game: wrong number of children"):
+        with refused("descent: wrong number of children"):
             stage.trainer.game.reveal(game, wrong, [])
-    with refused("game: wrong proof length"):
+    with refused("descent: wrong proof length"):
         stage.trainer.game.reveal(game, children_of(tree, 3, 0), [EMPTY])
 
 
@@ -194,9 +194,9 @@ def test_a_digest_cannot_be_smuggled_into_the_padding(stage: Stage) -> None:
     job = stage.claimed(run)
     stage.trainer.registry.post_segment(job, forged.root, forged.prove(0), leaves[4], forged.prove(4))
     game = stage.challenger.game.open_blind(job, 0)
-    with refused("game: padding not empty"):
+    with refused("descent: padding not empty"):
         stage.trainer.game.reveal(game, children_of(forged, 3, 0), [])
-    with refused("game: wrong children"):
+    with refused("descent: wrong children"):
         stage.trainer.game.reveal(game, children_of(run.histories[0], 3, 0), [])
     stage.chain.advance(10_000)
     stage.challenger.game.timeout(game)
@@ -211,7 +211,7 @@ def test_a_digest_cannot_be_smuggled_in_above_the_leaves_either(stage: Stage) ->
     job = stage.claimed(run)
     stage.trainer.registry.post_segment(job, forged.root, forged.prove(0), leaves[19], forged.prove(19))
     game = stage.challenger.game.open_blind(job, 0)
-    with refused("game: padding not empty"):
+    with refused("descent: padding not empty"):
         stage.trainer.game.reveal(game, children_of(forged, 5, 0), [])
 
 
@@ -228,10 +228,10 @@ def test_the_second_reveal_is_tied_to_the_first(stage: Stage) -> None:
         (honest, siblings_of(tree, 5, 4, 4)),
         (honest, siblings[::-1]),
     ):
-        with refused("game: wrong children"):
+        with refused("descent: wrong children"):
             stage.trainer.game.reveal(game, children, path)
     for path in ([], siblings[:3]):
-        with refused("game: wrong proof length"):
+        with refused("descent: wrong proof length"):
             stage.trainer.game.reveal(game, honest, path)
     stage.trainer.game.reveal(game, honest, siblings)
 
@@ -292,14 +292,14 @@ def test_a_tensor_can_be_descended_to_the_bytes_of_its_last_leaf(stage: Stage, s
     siblings = siblings_of(tree, 0, last, min(4, descent.height))
     for wrong in (leaf_of(data, last)[:-1], b"", b"?" * 256):
         if len(wrong) != len(leaf_of(data, last)):
-            with refused("game: wrong leaf length"):
+            with refused("descent: wrong leaf length"):
                 stage.trainer.game.reveal_leaf(game, wrong, siblings)
     (told,) = stage.events(stage.trainer.game.reveal_leaf(game, leaf_of(data, last), siblings))
     assert isinstance(told, LeafRevealed)
     assert (told.tensor, told.position, told.data) == (7, last, leaf_of(data, last))
     view = stage.game.game(game)
     assert (view.phase, view.descent.tree) == (Phase.CHALLENGER, Which(0))
-    with refused("game: no descent"):
+    with refused("descent: none under way"):
         stage.challenger.game.pick(game, view.descent.node, 0)
     with refused("game: tree already descended"):
         trace = Tree([*RUN.trace(1).levels[0][:7], tree.root, *RUN.trace(1).levels[0][8:]])
@@ -312,14 +312,14 @@ def test_a_leaf_that_is_not_the_last_is_whole(stage: Stage) -> None:
     game = demanded_tensor(stage, data)
     reveal(stage, game, tree)
     pick_towards(stage, game, 0)
-    with refused("game: wrong leaf length"):
+    with refused("descent: wrong leaf length"):
         stage.trainer.game.reveal_leaf(game, data[:44], siblings_of(tree, 0, 0, 1))
-    with refused("game: wrong leaf"):
+    with refused("descent: wrong leaf"):
         stage.trainer.game.reveal_leaf(game, bytes(256), siblings_of(tree, 0, 0, 1))
-    with refused("game: wrong leaf"):
+    with refused("descent: wrong leaf"):
         stage.trainer.game.reveal_leaf(game, data[:256], [bytes(32)])
     for siblings in ([], siblings_of(tree, 0, 0, 1) * 2):
-        with refused("game: wrong proof length"):
+        with refused("descent: wrong proof length"):
             stage.trainer.game.reveal_leaf(game, data[:256], siblings)
     stage.trainer.game.reveal_leaf(game, data[:256], siblings_of(tree, 0, 0, 1))
 
@@ -333,7 +333,7 @@ def test_a_leaf_beyond_the_last_cannot_be_demanded(stage: Stage, leaves: int) ->
     descent = stage.game.game(game).descent
     beyond = leaves & ((1 << descent.height) - 1)
     for child in range(beyond, 17):
-        with refused("game: no such child"):
+        with refused("descent: no such child"):
             stage.challenger.game.pick(game, descent.node, child)
     stage.challenger.game.pick(game, descent.node, beyond - 1)
 
@@ -343,7 +343,7 @@ def test_a_root_over_bytes_of_another_length_leaves_the_trainer_without_an_answe
     data = bytes_of(40)
     game = demanded_tensor(stage, data, size=44)
     for attempt, reason in ((data, "wrong leaf length"), (data + bytes(4), "wrong leaf")):
-        with refused(f"game: {reason}"):
+        with refused(f"descent: {reason}"):
             stage.trainer.game.reveal_leaf(game, attempt, [])
     stage.chain.advance(10_000)
     stage.stranger.game.timeout(game)
@@ -394,7 +394,7 @@ def test_the_deepest_tensor_keeps_its_places_apart(stage: Stage) -> None:
         stage.challenger.game.pick(game, levels[height], 15)
     view = stage.game.game(game)
     assert (view.phase, view.descent.position, view.descent.height) == (Phase.LEAF, 2**28 - 1, 4)
-    with refused("game: wrong leaf"):
+    with refused("descent: wrong leaf"):
         stage.trainer.game.reveal_leaf(game, bytes(256), [levels[k] for k in range(4)])
 
 

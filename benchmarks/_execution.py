@@ -1,4 +1,4 @@
-"""Runs of a segment in memory, and runs that are wrong in a single number."""
+"""Runs of a segment in memory, and runs that are wrong: in a single number, or in several that do not hang together."""
 
 from __future__ import annotations
 
@@ -15,24 +15,32 @@ from bisection.program import Input, Output, Program
 from bisection.reference import Tamper
 from trainer.executor import Executor
 
-__all__ = ["CHANGES", "Execution", "Forgery", "Place", "draw", "places"]
+__all__ = ["CHANGES", "Execution", "Forgery", "Place", "draw", "incoherent", "places"]
 
 State = Mapping[str, Array]
 Rng = np.random.Generator
+Traced = tuple[Sequence[Array], Tree]  # all tensors of a step, flat, and the tree over their roots
 UNSIGNED = {"f32": np.uint32, "i8": np.uint8, "i16": np.uint16, "i32": np.uint32, "i64": np.uint64}
 
 
 class Execution:
     """A run of one segment, as bisection.trace.Trace. ``states`` are those before each step and the last; ``trees`` are theirs.
 
-    ``tampers`` maps a step to what its execution does to the outputs of nodes.
+    ``tampers`` maps a step to what its execution does to the outputs of nodes, ``asserted`` to a trace that was never executed.
     """
 
     def __init__(
-        self, executor: Executor, data: Tree, states: list[State], trees: list[Tree], tampers: Mapping[int, Tamper] | None = None
+        self,
+        executor: Executor,
+        data: Tree,
+        states: list[State],
+        trees: list[Tree],
+        *,
+        tampers: Mapping[int, Tamper] | None = None,
+        asserted: Mapping[int, Traced] | None = None,
     ) -> None:
         self.states, self.trees = states, trees
-        self._executor, self._data, self._tampers = executor, data, dict(tampers or {})
+        self._executor, self._data, self._tampers, self._asserted = executor, data, dict(tampers or {}), dict(asserted or {})
         self._traced = lru_cache(maxsize=2)(self._trace)
 
     @classmethod
@@ -53,15 +61,15 @@ class Execution:
 
     def tampered(self, step: int, tamper: Tamper) -> Execution | None:
         """A run that deviates in the execution of ``step`` and goes on from there; None where no committed state notices."""
-        fork = Execution(self._executor, self._data, self.states[: step + 1], self.trees[: step + 1], {step: tamper})
+        fork = Execution(self._executor, self._data, self.states[: step + 1], self.trees[: step + 1], tampers={step: tamper})
         fork.extend(step + 1)
         return fork if self._differs(fork, step) else None
 
-    def replaced(self, step: int, name: str, array: Array) -> Execution:
-        """A run that executes ``step`` as it should, but goes on with another tensor ``name`` in the state after it."""
-        state = {**self.states[step + 1], name: array}
+    def asserted(self, step: int, state: State, arrays: Sequence[Array] | None = None) -> Execution:
+        """A run that goes on from ``state`` after ``step``, and says that ``arrays`` are the trace of that step."""
         states, trees = [*self.states[: step + 1], state], [*self.trees[: step + 1], Tree(state_roots(self.program, state))]
-        return Execution(self._executor, self._data, states, trees)
+        asserted = {step: (arrays, Tree(tensor_roots(arrays)))} if arrays is not None else {}
+        return Execution(self._executor, self._data, states, trees, asserted=asserted)
 
     def _differs(self, fork: Execution, step: int) -> bool:
         return fork.trees[step + 1].root != self.trees[step + 1].root
@@ -104,7 +112,9 @@ class Execution:
         """One tensor of ``step``'s trace, flat."""
         return self._traced(step)[0][number]
 
-    def _trace(self, step: int) -> tuple[Sequence[Array], Tree]:
+    def _trace(self, step: int) -> Traced:
+        if step in self._asserted:
+            return self._asserted[step]
         arrays = self._executor.trace(self.states[step], self._tampers.get(step))
         return arrays, Tree(tensor_roots(arrays))
 
@@ -221,25 +231,21 @@ def draw(honest: Execution, place: Place, change: str, rng: Rng) -> Forgery | No
 
 
 def _in_state(honest: Execution, place: Place, change: str, step: int, rng: Rng) -> Forgery | None:
-    program = honest.program
-    spec = program.state[place.index]
+    """The step is executed as it should be, and another state committed to."""
+    spec = honest.program.state[place.index]
     drawn = changed(honest.states[step + 1][spec.name], spec.dtype, CHANGES[change], rng)
     if drawn is None:
         return None
-    trainer = honest.replaced(step, spec.name, drawn[0])
-    node = next(i for i, n in enumerate(program.nodes) if isinstance(n, Output) and n.index == place.index)
-    tensor_root = honest.tensors(step).node(0, state_tensors(program)[place.index])
-    component_root = trainer.state(step + 1).node(0, place.index)
-    return Forgery(trainer, place, change, step, drawn[1], node, 0, tensor_root, component_root)
+    trainer = honest.asserted(step, {**honest.states[step + 1], spec.name: drawn[0]})
+    return _forgery(honest, trainer, place, change, step, drawn[1])
 
 
 def _in_trace(honest: Execution, place: Place, change: str, step: int, rng: Rng) -> Forgery | None:
+    """One node's output is wrong, and the rest of the step follows from it."""
     program = honest.program
     number = program.producer[place.index]
-    node, ref = program.nodes[number], program.tensors[place.index]
-    output = place.index - node.outputs[0].tensor
-    right = honest.array(step, place.index)
-    drawn = changed(right, ref.dtype, CHANGES[change], rng)
+    output = place.index - program.nodes[number].outputs[0].tensor
+    drawn = changed(honest.array(step, place.index), program.tensors[place.index].dtype, CHANGES[change], rng)
     if drawn is None:
         return None
     array, element = drawn
@@ -248,9 +254,48 @@ def _in_trace(honest: Execution, place: Place, change: str, step: int, rng: Rng)
         return [array if i == output else other for i, other in enumerate(outputs)] if at == number else outputs
 
     trainer = honest.tampered(step, tamper)
-    if trainer is None:
+    return None if trainer is None else _forgery(honest, trainer, place, change, step, element)
+
+
+def incoherent(honest: Execution, rng: Rng) -> Forgery | None:
+    """A trainer that asserts a trace with up to four wrong elements from which nothing follows, and a state with up to three after
+    it. What the referee must find is the first of them. None where the state came out right."""
+    step, program = int(rng.integers(honest.steps)), honest.program
+    wrong: dict[Place, int] = {}
+
+    def altered(place: Place, dtype: str, array: Array) -> Array:
+        array, wrong[place] = changed(array, dtype, CHANGES["any bits"], rng) or (array, 0)
+        return array
+
+    arrays, state = [honest.array(step, ref.tensor) for ref in program.tensors], dict(honest.states[step + 1])
+    for tensor in _some(len(arrays), 4, rng):
+        arrays[tensor] = altered(Place(False, tensor), program.tensors[tensor].dtype, arrays[tensor])
+    for index in _some(len(program.state), 3, rng):
+        spec = program.state[index]
+        state[spec.name] = altered(Place(True, index), spec.dtype, state[spec.name])
+    trainer = honest.asserted(step, state, arrays)
+    if not honest._differs(trainer, step):
         return None
-    forgery = Forgery(trainer, place, change, step, element, number, output, _register(array, element), _register(right, element))
+    trainer.extend(honest.steps)
+    first = min(wrong, key=lambda place: (place.state, place.index))
+    return _forgery(honest, trainer, first, "incoherent", step, wrong[first])
+
+
+def _some(count: int, most: int, rng: Rng) -> list[int]:
+    return sorted(int(i) for i in rng.choice(count, min(count, int(rng.integers(most + 1))), replace=False))
+
+
+def _forgery(honest: Execution, trainer: Execution, place: Place, change: str, step: int, element: int) -> Forgery:
+    """The forgery whose first wrong element is this one, with what the referee has to find."""
+    program = honest.program
+    if place.state:
+        number = next(i for i, node in enumerate(program.nodes) if isinstance(node, Output) and node.index == place.index)
+        tensor_root = honest.tensors(step).node(0, state_tensors(program)[place.index])
+        return Forgery(trainer, place, change, step, element, number, 0, tensor_root, trainer.state(step + 1).node(0, place.index))
+    number = program.producer[place.index]
+    node = program.nodes[number]
+    claimed, correct = (_register(run.array(step, place.index), element) for run in (trainer, honest))
+    forgery = Forgery(trainer, place, change, step, element, number, place.index - node.outputs[0].tensor, claimed, correct)
     if isinstance(node, Input):
         source = honest.data() if node.source == "data" else honest.state(step)
         return replace(forgery, claimed=trainer.tensors(step).node(0, place.index), correct=source.node(0, node.index))

@@ -1,4 +1,4 @@
-"""Those who know that they are wrong: a challenger of an honest trainer, and a trainer that tries false answers first."""
+"""Those who know that they are wrong: a challenger of an honest trainer, and trainers that answer falsely and serve lies."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ from bisection.witness import (
     node_proof,
     witness,
 )
+from tests.support.model_chain import HonestService
 
-__all__ = ["STYLES", "FalseChallenge", "Fibbing", "HostileChallenger", "honest_witness", "kinds", "nodes_of"]
+__all__ = ["STYLES", "Erratic", "FalseChallenge", "Fibbing", "HostileChallenger", "honest_witness", "kinds", "nodes_of"]
 
 Rng = np.random.Generator
 
@@ -307,3 +308,39 @@ class Fibbing:
             except TransactionFailed:
                 self.refused += 1
         self._chain.move(game, move)
+
+
+class Erratic(HonestService):
+    """A data service that tells the truth, nothing or a lie, each time anew."""
+
+    def __init__(self, trace: Trace, rng: Rng) -> None:
+        super().__init__(trace)
+        self._rng = rng
+
+    def _say(self, truth: Callable[[], Sequence[bytes]], lie: Callable[[], Sequence[bytes]]) -> Sequence[bytes] | None:
+        kind = int(self._rng.integers(3))
+        return None if kind == 2 else (truth, lie)[kind]()
+
+    def history(self) -> Sequence[bytes] | None:
+        """See bisection.agent.Served."""
+        return self._say(super().history, lambda: [self._rng.bytes(32) for _ in range(5)])
+
+    def trace(self, step: int) -> Sequence[bytes] | None:
+        """See bisection.agent.Served."""
+        return self._say(
+            lambda: HonestService.trace(self, step), lambda: [self._rng.bytes(32) for _ in self._trace.program.tensors]
+        )
+
+    def state(self, step: int) -> Sequence[bytes] | None:
+        """See bisection.agent.Served."""
+        return self._say(lambda: HonestService.state(self, step), list)
+
+    def tensor(self, step: int, number: int) -> bytes | None:
+        """See bisection.agent.Served."""
+        true = super().tensor(step, number)
+        return (true, None, _damaged(true, self._rng))[int(self._rng.integers(3))]
+
+
+def _damaged(data: bytes, rng: Rng) -> bytes:
+    at = int(rng.integers(len(data)))
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]

@@ -5,9 +5,12 @@ trace on which the state depends, or of any tensor of the state after the step. 
 its games as well as it can. It must be convicted on both paths, at the step, node and element that are wrong. Every eighth
 corruption is on a job that starts with a NaN among its weights, so that there are NaN whose payload can be falsified.
 
+Incoherent claims are traces and states with several wrong elements from which nothing follows, by a trainer whose data service
+tells the truth, nothing or lies as it happens. The first wrong element must be found.
+
 False challenges are games of a hostile challenger against an honest trainer (benchmarks/_hostile.py).
 
-    python -m benchmarks.disputes [--corruptions 200] [--false-challenges 100] [--seed 0] [--chain auto|anvil|tester]
+    python -m benchmarks.disputes [--corruptions 200] [--incoherent 50] [--false-challenges 100] [--seed 0] [--chain ...]
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from statistics import median
 
 import numpy as np
 import torch
 
-from benchmarks._execution import CHANGES, Execution, Forgery, draw, places
-from benchmarks._hostile import STYLES, FalseChallenge, Fibbing, HostileChallenger, kinds
+from benchmarks._execution import CHANGES, Execution, Forgery, draw, incoherent, places
+from benchmarks._hostile import STYLES, Erratic, FalseChallenge, Fibbing, HostileChallenger, kinds
 from benchmarks._world import CHAINS, PATHS, TERMS, Dispute, World, machine, world
 from bisection.game import Outcome
 from contracts.bindings import JobStatus
@@ -36,7 +40,7 @@ from trainer.executor import Executor
 __all__ = ["Result", "Trial", "digits_runs", "false_challenges", "forgeries", "try_forgery"]
 
 STEPS = 32
-MOST_DRAWS = 60  # changes of one place before it counts as one that never reaches the state
+MOST_DRAWS = 500  # changes of one place before it counts as one that never reaches the state
 DIVERGED_EVERY = 8
 
 
@@ -45,7 +49,7 @@ class Trial:
     """One forgery on one path. ``findings`` is what must not be; ``fibs`` counts the false answers that the contract refused."""
 
     forgery: Forgery
-    path: str
+    path: str | None
     dispute: Dispute
     fibs: int
     findings: tuple[str, ...]
@@ -56,7 +60,9 @@ class Result:
     """All that a campaign did, on which job."""
 
     job: str = ""
+    places: int = 0
     trials: list[Trial] = field(default_factory=list)
+    incoherent: list[Trial] = field(default_factory=list)
     challenges: list[FalseChallenge] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
 
@@ -91,17 +97,19 @@ def forgeries(runs: tuple[Execution, Execution], count: int, rng: np.random.Gene
             yield run, forgery
 
 
-def try_forgery(stage: World, honest: Execution, forgery: Forgery, path: str, rng: np.random.Generator) -> Trial:
-    """Post the forged run and have it disputed. The trainer tries a false answer before each true one."""
+def try_forgery(stage: World, honest: Execution, forgery: Forgery, path: str | None, rng: np.random.Generator) -> Trial:
+    """Post the forged run and have it disputed: on one of PATHS, or, when that is None, against an erratic data service. The
+    trainer tries a false answer before each true one."""
     job = stage.post(forgery.trainer)
     answers = Fibbing(stage.chains["trainer"], rng)
-    dispute = stage.dispute(job, forgery.trainer, honest, stage.served(path, forgery.trainer), answers)
+    served = Erratic(forgery.trainer, rng) if path is None else stage.served(path, forgery.trainer)
+    dispute = stage.dispute(job, forgery.trainer, honest, served, answers)
     findings = [*_wrong(forgery, dispute)]
     if answers.accepted:
         findings.append(f"{answers.accepted} false answers were accepted")
     if stage.deployments["requester"].registry.job(job).status != JobStatus.SLASHED:
         findings.append("the job was not slashed")
-    where = f"{path} path, {forgery.place}, {forgery.change}, step {forgery.step}, element {forgery.element}"
+    where = f"{path or 'either'} path, {forgery.place}, {forgery.change}, step {forgery.step}, element {forgery.element}"
     return Trial(forgery, path, dispute, answers.refused, tuple(f"{where}: {finding}" for finding in findings))
 
 
@@ -165,6 +173,7 @@ def report(result: Result) -> str:
     trials, challenges = result.trials, result.challenges
     parts = [f"The job: {result.job}."]
     if trials:
+        covered = len({trial.forgery.place for trial in trials})
         convictions = Counter(trial.path for trial in trials if not trial.findings)
         by_change = Counter((t.forgery.change, t.forgery.place.state) for t in trials if t.path == PATHS[0])
         groups = [
@@ -174,8 +183,8 @@ def report(result: Result) -> str:
         ]
         parts += [
             f"Convicted at the right step, node and element: {convictions['fast']} fast, {convictions['slow']} slow, of "
-            f"{len(trials) // len(PATHS)} corruptions of {len({t.forgery.place for t in trials})} places. False answers of the "
-            f"trainer refused: {sum(t.fibs for t in trials):,}.",
+            f"{len(trials) // len(PATHS)} corruptions, which cover {covered} of {result.places} places. False "
+            f"answers of the trainer refused: {sum(t.fibs for t in trials):,}.",
             table(["change", "in the trace", "in the state"], [(c, by_change[c, False], by_change[c, True]) for c in CHANGES]),
             "Least / median / greatest:",
             table(
@@ -193,6 +202,12 @@ def report(result: Result) -> str:
                 ],
             ),
         ]
+    if result.incoherent:
+        right = sum(not trial.findings for trial in result.incoherent)
+        moves = spread([len(trial.dispute.transactions) for trial in result.incoherent])
+        parts.append(
+            f"Incoherent claims convicted at their first wrong element: {right} of {len(result.incoherent)}, in {moves} moves."
+        )
     if challenges:
         refused = sum((c.refused for c in challenges), Counter[str]())
         parts += [
@@ -205,12 +220,13 @@ def report(result: Result) -> str:
     return "\n\n".join(parts)
 
 
-def campaign(stage: World, corruptions: int, challenges: int, seed: int) -> Result:
+def campaign(stage: World, corruptions: int, claims: int, challenges: int, seed: int) -> Result:
     """Run all of it, with a line of progress now and then."""
     result, start = Result(), time.monotonic()
     captured = digits.job(0)[1]
     runs = digits_runs(captured)
     program = captured.program
+    result.places = len(places(program))
     result.job = f"{STEPS} steps of program {program.root.hex()[:16]}…: {len(program.nodes)} nodes, {len(program.tensors)} tensors"
 
     def progress(what: str, done: int, of: int) -> None:
@@ -225,6 +241,13 @@ def campaign(stage: World, corruptions: int, challenges: int, seed: int) -> Resu
             result.trials.append(trial)
             result.findings += trial.findings
         progress("corruption", done, corruptions)
+    rng = np.random.default_rng([seed, 2])
+    drawn = (forgery for forgery in iter(lambda: incoherent(runs[0], rng), 0) if isinstance(forgery, Forgery))
+    for done, forgery in enumerate(islice(drawn, claims), 1):
+        trial = try_forgery(stage, runs[0], forgery, None, rng)
+        result.incoherent.append(trial)
+        result.findings += trial.findings
+        progress("incoherent claim", done, claims)
     for done, challenge in enumerate(false_challenges(stage, runs[0], challenges, np.random.default_rng([seed, 1])), 1):
         result.challenges.append(challenge)
         result.findings += challenge.findings
@@ -238,6 +261,7 @@ def main() -> int:
     """Run the campaign and print its report. Returns 1 if there is any finding."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corruptions", type=int, default=200)
+    parser.add_argument("--incoherent", type=int, default=50)
     parser.add_argument("--false-challenges", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--chain", choices=CHAINS, default="auto")
@@ -245,9 +269,10 @@ def main() -> int:
     torch.set_num_threads(1)  # the model is small, and the chain needs a core as well
     start = time.monotonic()
     with world(options.chain) as stage:
-        result = campaign(stage, options.corruptions, options.false_challenges, options.seed)
+        result = campaign(stage, options.corruptions, options.incoherent, options.false_challenges, options.seed)
         print(report(result))
-        print(f"\n{time.monotonic() - start:.0f} s on {stage.name}, seed {options.seed}; {machine()}")
+        spent = f"{time.monotonic() - start:.0f} s, of which {time.process_time():.0f} s in this process"
+        print(f"\n{spent}, on {stage.name}, seed {options.seed}; {machine()}")
     return 1 if result.findings else 0
 
 

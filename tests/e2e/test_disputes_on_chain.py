@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks._execution import CHANGES, Execution, Forgery, Place, draw, places
+from benchmarks._execution import CHANGES, Execution, Forgery, Place, draw, incoherent, places
 from benchmarks._hostile import STYLES, HostileChallenger
 from benchmarks._world import PATHS, World, world
 from benchmarks.disputes import completed, digits_runs, try_forgery
@@ -107,6 +107,14 @@ def test_a_wrong_scattered_sum_is_convicted(stage: World, path: str) -> None:
     rng = np.random.default_rng(0)
     forgery = first_forgery(honest, places_of(program, "scatter_add"), rng, ["lowest bit"])
     assert try_forgery(stage, honest, forgery, path, rng).findings == ()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_claims_that_do_not_hang_together_are_convicted(stage: World, runs: tuple[Execution, Execution], seed: int) -> None:
+    """A trace and a state with several wrong elements, and a data service that tells the truth, nothing or lies."""
+    rng = np.random.default_rng(seed)
+    forgery = next(drawn for drawn in iter(lambda: incoherent(runs[0], rng), 0) if isinstance(drawn, Forgery))
+    assert try_forgery(stage, runs[0], forgery, None, rng).findings == ()
 
 
 def test_an_honest_trainer_outlasts_every_hostile_challenger(stage: World, runs: tuple[Execution, Execution]) -> None:

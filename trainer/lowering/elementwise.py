@@ -37,7 +37,7 @@ def _arithmetic(name: str, real_name: str, integer_name: str) -> Lowering:
 
 for _name, _real, _int, _overloads in [
     ("a + alpha·b", "fadd", "add", ("aten.add.Tensor", "aten.add.Scalar")),
-    ("a - alpha·b", "fsub", "sub", ("aten.sub.Tensor", "aten.sub.Scalar")),
+    ("a - alpha·b", "fsub", "sub", ("aten.sub.Tensor",)),
     ("a · b", "fmul", "mul", ("aten.mul.Tensor", "aten.mul.Scalar")),
 ]:
     lowers(*_overloads)(_arithmetic(_name, _real, _int))
@@ -251,7 +251,13 @@ def _to_copy(ctx: Context, a: Value, **_: Any) -> Value:
     return ctx.value(ctx.expand(a, ctx.dtype))
 
 
-@lowers("aten.alias.default", "aten.detach.default", "aten.clone.default", "aten.lift_fresh_copy.default")
+@lowers("aten.copy.default")
+def _copy(ctx: Context, a: Value, b: Value, *_: Any) -> Value:
+    """b in the shape and element type of a."""
+    return ctx.value(ctx.expand(b, ctx.dtype))
+
+
+@lowers("aten.alias.default", "aten.clone.default", "aten.lift_fresh_copy.default")
 def _same(ctx: Context, a: Value, **_: Any) -> Value:
     """a itself."""
     return a
@@ -269,19 +275,7 @@ def _scalar_tensor(ctx: Context, number: float, **_: Any) -> Value:
     return ctx.value(constant(number, ctx.dtype))
 
 
-@lowers(
-    "aten.zeros.default",
-    "aten.zeros_like.default",
-    "aten.new_zeros.default",
-    "aten.empty.memory_format",
-    "aten.empty_permuted.default",
-)
-def _zeros(ctx: Context, *_: Any, **__: Any) -> Value:
-    """Zeros (an empty tensor too)."""
+@lowers("aten.empty.memory_format", "aten.empty_permuted.default", "aten.new_empty_strided.default")
+def _empty(ctx: Context, *_: Any, **__: Any) -> Value:
+    """A tensor that is yet to be filled: zeros."""
     return ctx.value(constant(0, ctx.dtype))
-
-
-@lowers("aten.ones.default", "aten.ones_like.default", "aten.new_ones.default")
-def _ones(ctx: Context, *_: Any, **__: Any) -> Value:
-    """Ones."""
-    return ctx.value(constant(1, ctx.dtype))

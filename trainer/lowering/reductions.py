@@ -17,7 +17,20 @@ from trainer.lowering.builder import Builder, Value
 from trainer.lowering.expression import Affine, Const, Expr, apply
 from trainer.lowering.views import expand, narrow, pad, permute, reshape, unsqueeze
 
-__all__ = ["OPERAND_BITS", "amax", "fixed_sum", "integer_sum", "matmul", "merge_last", "ordered", "sum_", "unordered"]
+__all__ = [
+    "OPERAND_BITS",
+    "SUM_BITS",
+    "amax",
+    "fixed",
+    "fixed_sum",
+    "integer_sum",
+    "matmul",
+    "merge_last",
+    "ordered",
+    "scaled",
+    "sum_",
+    "unordered",
+]
 
 OPERAND_BITS = range(2, 25)
 SUM_BITS = 30  # magnitudes below 2^30 in a float sum; a binary32 significand has 24 bits
@@ -57,7 +70,7 @@ def _magnitudes(builder: Builder, value: Value) -> Value:
     return unsqueeze(_reduce(builder, "max", bits), len(value.shape) - 1)
 
 
-def _fixed(builder: Builder, value: Value, bits: int) -> tuple[Expr, Value]:
+def fixed(builder: Builder, value: Value, bits: int) -> tuple[Expr, Value]:
     """(integers, magnitudes): x·2^s rounded, with s of the row such that every |x|·2^s < 2^bits."""
     magnitudes = _magnitudes(builder, value)
     row = expand(builder, magnitudes, value.shape).expr
@@ -65,8 +78,8 @@ def _fixed(builder: Builder, value: Value, bits: int) -> tuple[Expr, Value]:
     return apply("round", apply("ldexp", value.expr, shift)), magnitudes
 
 
-def _scaled(total: Expr, bits: int, magnitudes: Sequence[Expr]) -> Expr:
-    """``total`` scaled back by each of the rows whose ``magnitudes`` are given, undoing ``_fixed``; NaN where one is not finite."""
+def scaled(total: Expr, bits: int, magnitudes: Sequence[Expr]) -> Expr:
+    """``total`` scaled back by each of the rows whose ``magnitudes`` are given, undoing ``fixed``; NaN where one is not finite."""
     exponent: Expr = apply("shr32", magnitudes[0], 23)
     for other in magnitudes[1:]:
         exponent = apply("add32", exponent, apply("shr32", other, 23))
@@ -83,7 +96,7 @@ def _scaled(total: Expr, bits: int, magnitudes: Sequence[Expr]) -> Expr:
 def _quantised(builder: Builder, value: Value, operand_bits: int) -> tuple[Value, Value]:
     """[…, M, K] f32 → ([…, chunks, M, size] integers of ``operand_bits``, […, M, 1] magnitudes)."""
     limit = (1 << (operand_bits - 1)) - 1
-    integers, magnitudes = _fixed(builder, value, operand_bits - 1)
+    integers, magnitudes = fixed(builder, value, operand_bits - 1)
     low = apply("select32", apply("lt32", integers, -limit), -limit, integers)
     clamped = apply("select32", apply("lt32", limit, low), limit, low)
     dtype = "i8" if operand_bits <= 8 else "i16" if operand_bits <= 16 else "i32"
@@ -115,7 +128,7 @@ def matmul(builder: Builder, a: Value, b: Value, operand_bits: int) -> Value:
         expand(builder, rows, shape).expr,
         expand(builder, permute(columns, [*range(at), at + 1, at]), shape).expr,
     ]
-    return Value(shape, "f32", _scaled(total, operand_bits - 1, magnitudes))
+    return Value(shape, "f32", scaled(total, operand_bits - 1, magnitudes))
 
 
 # Sums and maxima
@@ -137,10 +150,10 @@ def sum_(builder: Builder, value: Value) -> Value:
     if length == 1:
         return reshape(builder, value, tuple(kept))
     value = builder.keep(value)
-    integers, magnitudes = _fixed(builder, value, SUM_BITS)
+    integers, magnitudes = fixed(builder, value, SUM_BITS)
     total = _reduce(builder, "sum", Value(value.shape, "i32", integers))
     row = reshape(builder, magnitudes, total.shape).expr
-    return Value(total.shape, "f32", _scaled(total.expr, SUM_BITS, [row]))
+    return Value(total.shape, "f32", scaled(total.expr, SUM_BITS, [row]))
 
 
 def fixed_sum(builder: Builder, value: Value) -> Value:

@@ -8,7 +8,7 @@ from typing import Any
 from trainer.lowering.builder import Value
 from trainer.lowering.expression import Affine, Expr, apply
 from trainer.lowering.table import Context, constant, lowers
-from trainer.lowering.views import expand, narrow, pad, permute, position, reshape, unsqueeze
+from trainer.lowering.views import expand, narrow, pad, permute, position, reshape
 
 __all__ = ["VIEWS"]
 
@@ -16,19 +16,13 @@ VIEWS = frozenset(
     f"aten.{name}"
     for name in (
         "alias.default",
-        "detach.default",
         "expand.default",
         "permute.default",
         "select.int",
         "slice.Tensor",
-        "squeeze.default",
-        "squeeze.dim",
         "squeeze.dims",
-        "t.default",
-        "transpose.int",
         "unsqueeze.default",
         "view.default",
-        "_unsafe_view.default",
     )
 )
 """Operators whose result is another look at their operand, so that its users count as the operand's users."""
@@ -39,8 +33,7 @@ def dimension(dim: int, rank: int) -> int:
     return dim % rank if rank else 0
 
 
-@lowers("aten.view.default", "aten._unsafe_view.default", "aten.reshape.default")
-@lowers("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims", "aten.unsqueeze.default")
+@lowers("aten.view.default", "aten.squeeze.dims", "aten.unsqueeze.default")
 def _view(ctx: Context, a: Value, *_: Any) -> Value:
     """The same elements in C order in another shape."""
     return reshape(ctx.builder, a, ctx.shape)
@@ -56,21 +49,6 @@ def _expand(ctx: Context, a: Value, *_: Any, **__: Any) -> Value:
 def _permute(ctx: Context, a: Value, dims: Sequence[int]) -> Value:
     """Dimensions in another order."""
     return permute(a, [dimension(d, len(a.shape)) for d in dims])
-
-
-@lowers("aten.t.default")
-def _t(ctx: Context, a: Value) -> Value:
-    """The transpose of a matrix."""
-    return permute(a, range(len(a.shape))[::-1])
-
-
-@lowers("aten.transpose.int")
-def _transpose(ctx: Context, a: Value, first: int, second: int) -> Value:
-    """Two dimensions exchanged."""
-    dims = list(range(len(a.shape)))
-    i, j = dimension(first, len(dims)), dimension(second, len(dims))
-    dims[i], dims[j] = dims[j], dims[i]
-    return permute(a, dims)
 
 
 @lowers("aten.select.int")
@@ -161,17 +139,26 @@ def _slice_scatter(
     """a with start:end along a dimension replaced by source."""
     d = dimension(dim, len(a.shape))
     first, last, _ = slice(start, end, step).indices(a.shape[d])
-    if step != 1:
-        ctx.refuse("a step other than 1 has no lowering")
-    return _replaced(ctx, a, source, d, first, last)
+    if step == 1:
+        return _replaced(ctx, a, source, d, first, last)
+    part = _spread(ctx, source, d, a.shape[d], first, step)
+    index = apply("sub64", position(a.shape, d).expr, first)
+    held = apply("and32", apply("le64", 0, index), apply("lt64", index, step * source.shape[d]))
+    held = apply("and32", held, apply("eq64", apply("mod64", index, step), 0))
+    return ctx.value(apply("select64" if ctx.dtype == "i64" else "select32", held, part.expr, a.expr))
 
 
-@lowers("aten.select_scatter.default")
-def _select_scatter(ctx: Context, a: Value, source: Value, dim: int, index: int) -> Value:
-    """a with one index along a dimension replaced by source."""
-    d = dimension(dim, len(a.shape))
-    first = index % a.shape[d]
-    return _replaced(ctx, a, unsqueeze(source, d), d, first, first + 1)
+def _spread(ctx: Context, source: Value, d: int, size: int, first: int, step: int) -> Value:
+    """``source`` along dimension d at first, first + step, … of ``size``, 0 between: index n is (n div step, n mod step)."""
+    runs, phase = -(-size // step), first % step
+    shape = (*source.shape[:d], runs, step, *source.shape[d + 1 :])
+    rank = len(shape)
+    unit = [Affine(0, tuple(int(j == i) for j in range(rank))) for i in range(rank)]
+    run, within = Affine(-(first // step), unit[d].coefficients), Affine(-phase, unit[d + 1].coefficients)
+    maps = [*unit[:d], run, *unit[d + 2 :]]
+    placed = pad(ctx.builder.keep(source), shape, maps, [(run, source.shape[d]), (within, 1)])
+    joined = reshape(ctx.builder, placed, (*source.shape[:d], runs * step, *source.shape[d + 1 :]))
+    return narrow(joined, d, 0, size)
 
 
 def _replaced(ctx: Context, a: Value, source: Value, d: int, first: int, last: int) -> Value:
@@ -183,35 +170,11 @@ def _replaced(ctx: Context, a: Value, source: Value, d: int, first: int, last: i
     return ctx.value(apply("select64" if ctx.dtype == "i64" else "select32", held, part, a.expr))
 
 
-@lowers("aten.arange.start_step", "aten.arange.start", "aten.arange.default")
-def _arange(ctx: Context, *bounds: float, **_: Any) -> Value:
+@lowers("aten.arange.start_step")
+def _arange(ctx: Context, start: float, end: float, step: float = 1, **_: Any) -> Value:
     """Numbers at equal distances."""
-    start, step = (bounds[0] if len(bounds) > 1 else 0), (bounds[2] if len(bounds) > 2 else 1)
     index = position(ctx.shape, 0).expr
     if ctx.dtype == "f32":
         steps = apply("fmul", apply("scaled", index, 0), constant(step, "f32"))
         return ctx.value(apply("fadd", constant(start, "f32"), steps))
     return ctx.value(apply("add64", int(start), apply("mul64", index, int(step))))
-
-
-def row_index(ctx: Context, index: Value, table: Value, dim: int) -> Value:
-    """For ``torch.gather`` along ``dim``: the flat position in ``table`` of the element that ``index`` picks, -1 outside."""
-    flat: Expr = apply("and64", 0, 0)
-    for d, size in enumerate(table.shape):
-        at = index.expr if d == dim else position(index.shape, d).expr
-        flat = apply("add64", apply("mul64", flat, size), at)
-    inside = apply("and32", apply("le64", 0, index.expr), apply("lt64", index.expr, table.shape[dim]))
-    return Value(index.shape, "i64", apply("select64", inside, flat, -1))
-
-
-@lowers("aten.gather.default")
-def _gather(ctx: Context, a: Value, dim: int, index: Value, **_: Any) -> Value:
-    """Elements of a picked along one dimension; 0 outside."""
-    flat = row_index(ctx, index, a, dimension(dim, len(a.shape)))
-    return ctx.builder.gather(reshape(ctx.builder, a, (a.count,)), flat)
-
-
-@lowers("aten.embedding.default")
-def _embedding(ctx: Context, table: Value, index: Value, *_: Any) -> Value:
-    """Rows of a table; zeros outside."""
-    return ctx.builder.gather(table, index)

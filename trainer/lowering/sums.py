@@ -9,8 +9,9 @@ from typing import Any
 from trainer.lowering import functions
 from trainer.lowering.builder import Value
 from trainer.lowering.expression import Expr, apply, real
+from trainer.lowering.lookups import row_index
 from trainer.lowering.reductions import amax, fixed_sum, integer_sum, matmul, merge_last, sum_
-from trainer.lowering.shapes import dimension, row_index
+from trainer.lowering.shapes import dimension
 from trainer.lowering.table import Context, lowers
 from trainer.lowering.views import expand, permute, position, reshape, unsqueeze
 
@@ -39,32 +40,16 @@ def _mm(ctx: Context, a: Value, b: Value) -> Value:
     return _product(ctx, a, b)
 
 
-@lowers("aten.addmm.default", "aten.baddbmm.default")
+@lowers("aten.addmm.default")
 def _addmm(ctx: Context, bias: Value, a: Value, b: Value, *, beta: float = 1, alpha: float = 1) -> Value:
     """beta·bias + alpha·(a · b)."""
     return _plus(ctx, bias, _product(ctx, a, b).expr, beta, alpha)
 
 
-def _vector(ctx: Context, a: Value, b: Value) -> Value:
-    return reshape(ctx.builder, _product(ctx, a, unsqueeze(b, 1)), ctx.shape)
-
-
-@lowers("aten.mv.default")
-def _mv(ctx: Context, a: Value, b: Value) -> Value:
-    """Matrix times vector."""
-    return _vector(ctx, a, b)
-
-
 @lowers("aten.addmv.default")
 def _addmv(ctx: Context, bias: Value, a: Value, b: Value, *, beta: float = 1, alpha: float = 1) -> Value:
     """beta·bias + alpha·(a · b) for a vector b."""
-    return _plus(ctx, bias, _vector(ctx, a, b).expr, beta, alpha)
-
-
-@lowers("aten.dot.default")
-def _dot(ctx: Context, a: Value, b: Value) -> Value:
-    """The inner product of two vectors."""
-    return _vector(ctx, unsqueeze(a, 0), b)
+    return _plus(ctx, bias, reshape(ctx.builder, _product(ctx, a, unsqueeze(b, 1)), ctx.shape).expr, beta, alpha)
 
 
 # Sums
@@ -89,7 +74,7 @@ def _total(ctx: Context, a: Value, dims: Sequence[int] | int | None, dtype: str)
     return integer_sum(ctx.builder, merge_last(ctx.builder, a, over))
 
 
-@lowers("aten.sum.default", "aten.sum.dim_IntList")
+@lowers("aten.sum.dim_IntList")
 def _sum(ctx: Context, a: Value, dims: Sequence[int] | int | None = None, keepdim: bool = False, **_: Any) -> Value:
     """The sum over some dimensions."""
     return reshape(ctx.builder, _total(ctx, a, dims, ctx.dtype), ctx.shape)
@@ -101,6 +86,33 @@ def _mean(ctx: Context, a: Value, dims: Sequence[int] | int | None = None, keepd
     count = prod(a.shape[d] for d in _dims(a, dims))
     total = reshape(ctx.builder, _total(ctx, a, dims, "f32"), ctx.shape)
     return ctx.value(apply("fdiv", total.expr, real(count)))
+
+
+@lowers("aten.var.correction")
+def _var(
+    ctx: Context, a: Value, dims: Sequence[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> Value:
+    """The variance over some dimensions: Σ (a - mean)² over the count less the correction."""
+    over = _dims(a, dims)
+    value = ctx.builder.keep(a)
+    centred = apply("fsub", value.expr, expand(ctx.builder, _mean_of(ctx, value, over), a.shape).expr)
+    total = reshape(ctx.builder, _total(ctx, Value(a.shape, "f32", apply("fmul", centred, centred)), over, "f32"), ctx.shape)
+    count = prod(a.shape[d] for d in over) - (1 if correction is None else correction)
+    return ctx.value(apply("fdiv", total.expr, real(max(count, 0))))
+
+
+@lowers("aten.linalg_vector_norm.default")
+def _norm(ctx: Context, a: Value, order: float = 2, dims: Sequence[int] | None = None, keepdim: bool = False, **_: Any) -> Value:
+    """The 1-, 2- or infinity-norm over some dimensions."""
+    over = _dims(a, dims)
+    x = ctx.builder.keep(a)
+    size = Value(a.shape, "f32", apply("fmul", x.expr, x.expr) if order == 2 else functions.magnitude(x.expr))
+    if order in (1, 2):
+        total = reshape(ctx.builder, _total(ctx, size, over, "f32"), ctx.shape)
+        return ctx.value(apply("fsqrt", total.expr) if order == 2 else total.expr)
+    if order == float("inf"):
+        return reshape(ctx.builder, amax(ctx.builder, merge_last(ctx.builder, size, over)), ctx.shape)
+    ctx.refuse(f"the norm of order {order} has no lowering: orders 1, 2 and infinity have")
 
 
 @lowers("aten.amax.default")

@@ -32,6 +32,7 @@ _KEPT_WHOLE = (
     torch.ops.aten.nll_loss_backward.default,
     torch.ops.aten._log_softmax_backward_data.default,
     torch.ops.aten._softmax_backward_data.default,
+    torch.ops.aten.embedding_dense_backward.default,
     torch.ops.aten.gelu_backward.default,
     torch.ops.aten.silu.default,
 )

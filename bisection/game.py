@@ -373,6 +373,7 @@ def _(move: Conclude, game: Game) -> Game:
 @_play.register
 def _(move: PostTrace, game: Game) -> Game:
     _expect(game.owed == Owed.TRACE, "no trace owed")
+    _expect(move.root != EMPTY, "empty trace root")
     return replace(game, trace_root=move.root, owed=Owed.NOTHING)
 
 

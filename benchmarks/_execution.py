@@ -11,7 +11,8 @@ import numpy as np
 
 from bisection.boundary import Array, state_roots, state_tensors, tensor_bytes, tensor_roots
 from bisection.merkle import Tree
-from bisection.program import Input, Output, Program
+from bisection.nodes import Input, Output
+from bisection.program import Program
 from bisection.reference import Tamper
 from trainer.executor import Executor
 
@@ -143,8 +144,7 @@ def _any_bits(words: np.ndarray[Any, Any], dtype: str, rng: Rng) -> tuple[int, i
 
 
 def _sign_of_zero(words: np.ndarray[Any, Any], dtype: str, rng: Rng) -> tuple[int, int] | None:
-    zeros = np.flatnonzero(words << np.uint32(1) == 0) if dtype == "f32" else []
-    if len(zeros) == 0:
+    if dtype != "f32" or len(zeros := np.flatnonzero(words << np.uint32(1) == 0)) == 0:
         return None
     element = int(rng.choice(zeros))
     return element, int(words[element]) ^ 1 << 31

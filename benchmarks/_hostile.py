@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,7 +33,8 @@ from bisection.game import (
     TreeKind,
 )
 from bisection.merkle import LEAF_BYTES, blob_tree
-from bisection.program import DTYPES, Input, Output, Program
+from bisection.nodes import DTYPES, Input, Output
+from bisection.program import Program
 from bisection.trace import Trace
 from bisection.witness import (
     BoundaryWitness,
@@ -48,6 +51,7 @@ from tests.support.model_chain import HonestService
 
 __all__ = ["STYLES", "Erratic", "FalseChallenge", "Fibbing", "HostileChallenger", "honest_witness", "kinds", "nodes_of"]
 
+T = TypeVar("T")
 Rng = np.random.Generator
 
 
@@ -142,7 +146,7 @@ class HostileChallenger:
         opening = self._opening()
         for _ in range(self._forgeries // 4):
             false = mutated(opening, self._rng)
-            self._refused(record, f"the opening {false}", lambda false=false: self._chain.open(self._claim, false))
+            self._refused(record, f"the opening {false}", partial(self._chain.open, self._claim, false))
         game = self._chain.open(self._claim, None if blind else opening)
         record.moves += 1
         if self._chain.game(game).owed != Owed.NOTHING:
@@ -201,7 +205,7 @@ class HostileChallenger:
         for _ in range(self._forgeries):
             true = self._true(here, record.kind)
             forged = mutated(self._other_kind(true) if self._rng.random() < 0.1 else true, self._rng, donors)
-            if self._attempt(record, lambda forged=forged: self._chain.move(game, Conclude(forged))):
+            if self._attempt(record, partial(self._chain.move, game, Conclude(forged))):
                 record.harmless += 1
                 self._judged_alike(record, view, forged)
                 return
@@ -310,37 +314,29 @@ class Fibbing:
         self._chain.move(game, move)
 
 
-class Erratic(HonestService):
-    """A data service that tells the truth, nothing or a lie, each time anew."""
+class Erratic:
+    """A data service, as bisection.agent.Served, that tells the truth, nothing or a lie, each time anew."""
 
     def __init__(self, trace: Trace, rng: Rng) -> None:
-        super().__init__(trace)
-        self._rng = rng
+        self._honest, self._rng = HonestService(trace), rng
 
-    def _say(self, truth: Callable[[], Sequence[bytes]], lie: Callable[[], Sequence[bytes]]) -> Sequence[bytes] | None:
-        kind = int(self._rng.integers(3))
-        return None if kind == 2 else (truth, lie)[kind]()
+    def _say(self, true: T, lie: T) -> T | None:
+        return (true, lie, None)[int(self._rng.integers(3))]
 
     def history(self) -> Sequence[bytes] | None:
-        """See bisection.agent.Served."""
-        return self._say(super().history, lambda: [self._rng.bytes(32) for _ in range(5)])
+        """See Served."""
+        return self._say(self._honest.history(), [self._rng.bytes(32) for _ in range(5)])
 
     def trace(self, step: int) -> Sequence[bytes] | None:
-        """See bisection.agent.Served."""
-        return self._say(
-            lambda: HonestService.trace(self, step), lambda: [self._rng.bytes(32) for _ in self._trace.program.tensors]
-        )
+        """See Served."""
+        roots = self._honest.trace(step)
+        return self._say(roots, [self._rng.bytes(32) for _ in roots])
 
     def state(self, step: int) -> Sequence[bytes] | None:
-        """See bisection.agent.Served."""
-        return self._say(lambda: HonestService.state(self, step), list)
+        """See Served."""
+        return self._say(self._honest.state(step), [])
 
     def tensor(self, step: int, number: int) -> bytes | None:
-        """See bisection.agent.Served."""
-        true = super().tensor(step, number)
-        return (true, None, _damaged(true, self._rng))[int(self._rng.integers(3))]
-
-
-def _damaged(data: bytes, rng: Rng) -> bytes:
-    at = int(rng.integers(len(data)))
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        """See Served."""
+        data = self._honest.tensor(step, number)
+        return self._say(data, data[:-1] + bytes([data[-1] ^ 1]))

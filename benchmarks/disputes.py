@@ -40,8 +40,9 @@ from trainer.executor import Executor
 __all__ = ["Result", "Trial", "digits_runs", "false_challenges", "forgeries", "try_forgery"]
 
 STEPS = 32
-MOST_DRAWS = 500  # changes of one place before it counts as one that never reaches the state
 DIVERGED_EVERY = 8
+MOST_DRAWS = 200  # changes of one place before it counts as one that never reaches the state
+DIVERGED_DRAWS = 10  # a NaN swallows most of what happens before it
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,17 @@ def digits_runs(captured: Captured, steps: int = STEPS) -> tuple[Execution, Exec
 
 def forgeries(runs: tuple[Execution, Execution], count: int, rng: np.random.Generator) -> Iterator[tuple[Execution, Forgery]]:
     """``count`` forgeries, each with the honest run that it departs from: every place in turn, in random order, with every kind of
-    change in turn. A change that no committed state shows is no fraud, and another one is drawn."""
+    change in turn; in the run that diverged any place. A change that no committed state shows is no fraud, and another is drawn."""
     all_places = places(runs[0].program)
     changes = list(CHANGES)
     order: list[int] = []
     made = 0
     while made < count:
+        diverged = (made + 1) % DIVERGED_EVERY == 0
         order = order or [int(i) for i in rng.permutation(len(all_places))]
-        place, run = all_places[order.pop()], runs[(made + 1) % DIVERGED_EVERY == 0]
-        drawn = (draw(run, place, changes[(made + i) % len(changes)], rng) for i in range(MOST_DRAWS))
+        place = all_places[int(rng.integers(len(all_places))) if diverged else order.pop()]
+        run, draws = (runs[1], DIVERGED_DRAWS) if diverged else (runs[0], MOST_DRAWS)
+        drawn = (draw(run, place, changes[(made + i) % len(changes)], rng) for i in range(draws))
         forgery = next((forgery for forgery in drawn if forgery is not None), None)
         if forgery is not None:
             made += 1
@@ -120,6 +123,8 @@ def _wrong(forgery: Forgery, dispute: Dispute) -> Iterator[str]:
         yield f"the game ended {game.outcome.name}"
     if game.step != forgery.step:
         yield f"the disputed step was {game.step}"
+    found: tuple[object, ...]
+    expected: tuple[object, ...]
     if isinstance(verdict, Judged):
         found = (verdict.node, verdict.output, verdict.position, verdict.claimed, verdict.correct)
         expected = (forgery.node, forgery.output, forgery.element, forgery.claimed, forgery.correct)

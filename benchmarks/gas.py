@@ -23,7 +23,8 @@ from benchmarks._hostile import honest_witness, kinds, nodes_of
 from benchmarks._world import CHAINS, PATHS, TERMS, Dispute, World, machine, world
 from benchmarks.disputes import digits_runs, spread, table
 from bisection.merkle import depth_of
-from bisection.program import Output, Program
+from bisection.nodes import Output
+from bisection.program import Program
 from bisection.witness import BoundaryWitness, ElementWitness, Witness
 from contracts.bindings import DisputeGame, plain
 from contracts.build import artifact, names

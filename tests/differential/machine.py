@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from hashlib import sha256
+from typing import Any
 
 import torch
 
@@ -51,9 +52,8 @@ def eager_digest() -> str:
 def main(folder: str, steps: int, threads: int) -> None:
     """See above."""
     torch.set_num_threads(threads)
-    spec = json.load(sys.stdin)
-    roots = {name: bytes.fromhex(value) if isinstance(value, str) else value for name, value in spec.items()}
-    material = load(Store(folder), Commitments(**roots))
+    spec: dict[str, Any] = {name: bytes.fromhex(v) if isinstance(v, str) else v for name, v in json.load(sys.stdin).items()}
+    material = load(Store(folder), Commitments(**spec))
     root = history_root(material, steps)
     print(json.dumps({"root": root.hex(), "capability": torch.backends.cpu.get_cpu_capability(), "eager": eager_digest()}))
 

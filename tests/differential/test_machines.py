@@ -71,7 +71,8 @@ def run_on(variables: dict[str, str], threads: int, folder: Path, spec: Commitme
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -1,4 +1,4 @@
-"""Capture: an ordinary PyTorch model, loss and optimizer become a program (docs/capture.md).
+"""Capture: an ordinary PyTorch model, loss and optimizer become a program (docs/program.md).
 
 The program is the whole step: which examples, forward, loss, backward, update. Nothing of Python is left in it.
 """
@@ -83,7 +83,8 @@ def prepare(
     parameters = dict(model.named_parameters())
     groups = optimizers.groups_of(optimizer, {id(p): name for name, p in parameters.items()})
     trained = tuple(name for group in groups for name in group.parameters if parameters[name].requires_grad)
-    traced = trace(model, loss, {name: tensor[:batch_size] for name, tensor in examples.items()}, trained)
+    device = next(iter(parameters.values())).device
+    traced = trace(model, loss, {name: tensor[:batch_size].to(device) for name, tensor in examples.items()}, trained)
     stored |= _constants(model, traced)
     state = _first_state(parameters, groups, traced)
     notes = {

@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
 from torch import Tensor, nn
 
 from bisection import reference
+from bisection.boundary import next_state
 from bisection.program import Program
 from trainer.capture import Captured, capture, prepare
 from trainer.executor import Executor
@@ -111,6 +112,27 @@ class Tied(nn.Module):
         return torch.sigmoid(x @ self.weight.t()) @ self.weight
 
 
+class Attention(nn.Module):
+    """A causal attention block over embedded symbols."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.positions = nn.Embedding(11, 16), nn.Parameter(torch.randn(6, 16))
+        self.projections, self.last = nn.Linear(16, 48), nn.Linear(16, 7)
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        x = self.embedding(symbols) + self.positions
+        heads = (part.unflatten(-1, (2, 8)).transpose(1, 2) for part in self.projections(x).split(16, -1))
+        attended = F.scaled_dot_product_attention(*heads, is_causal=True)
+        return self.last(attended.transpose(1, 2).flatten(-2))
+
+
+def attention() -> Task:
+    torch.manual_seed(0)
+    data = {"x": torch.randint(0, 11, (50, 6)), "y": torch.randint(0, 7, (50, 6))}
+    return Task(Attention(), lambda m, b: F.cross_entropy(m(b["x"]).flatten(0, 1), b["y"].flatten()), data, 16)
+
+
 def vector(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """A Linear on one vector."""
     return (model(batch["x"][0]) - batch["t"][0]).square().sum() if "t" in batch else model(batch["x"][0]).square().sum()
@@ -134,6 +156,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "one dimension": lambda: task(lambda: nn.Linear(30, 7), vector),
     "residual, layer norm, buffer": lambda: task(Residual),
     "tied weights": lambda: task(Tied, lambda m, b: F.mse_loss(m(b["x"]), b["x"])),
+    "attention": attention,
     "bottleneck of one": lambda: task(mlp(nn.Tanh(), hidden=1)),
 }
 
@@ -221,11 +244,11 @@ def trajectory(given: Task, step_by_step: Callable[[Any], torch.optim.Optimizer]
     optimizer = step_by_step(exact.parameters())
     state = dict(step.state)
     for _ in range(steps):
-        examples = reference.trace(program, state, step.data)[program.metrics["examples"]]
+        tensors = reference.trace(program, state, step.data)
         optimizer.zero_grad()
-        given.loss(exact, batch_of(given.data, examples)).backward()
+        given.loss(exact, batch_of(given.data, tensors[program.metrics["examples"]])).backward()
         optimizer.step()
-        state, _ = reference.step(program, state, step.data)
+        state = next_state(program, tensors)
     return state, exact
 
 

@@ -70,7 +70,7 @@ def merged(roots: Sequence[Expr], shape: Sequence[int]) -> tuple[list[Expr], tup
             size *= shape[d]
         sizes.append(size)
         maps[group[-1]] = Affine(0, tuple(int(j == g) for j in range(len(groups))))
-    return [reindex(root, maps, sizes) for root in roots], tuple(sizes)
+    return reindex(roots, maps, sizes), tuple(sizes)
 
 
 class _Registers:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from bisection.nodes import MAX_INPUTS, Dot, Gather, Input, Map, Node, Output, Reduce, Ref, ScatterAdd
+from bisection.errors import UnsupportedOperator
+from bisection.nodes import MAX_INPUTS, MAX_RANK, Dot, Gather, Input, Map, Node, Output, Reduce, Ref, ScatterAdd
 from bisection.program import Program, TensorSpec
 from bisection.scalar import MAX_INSTRUCTIONS
 from trainer.lowering.assembly import Assembly, assemble
@@ -289,7 +290,9 @@ def _first_part(roots: Sequence[Expr], shape: tuple[int, ...]) -> list[Expr]:
     def fits(size: int) -> bool:
         return reads_before[size] <= MAX_INPUTS and len(part(size)) <= MAX_INPUTS and assemble(part(size), shape).fits
 
-    longest = next(size for size in range(min(len(instructions) - 1, MAX_INSTRUCTIONS), 0, -1) if fits(size))
+    longest = next((size for size in range(min(len(instructions) - 1, MAX_INSTRUCTIONS), 0, -1) if fits(size)), None)
+    if longest is None:
+        raise UnsupportedOperator(f"a view of {len(shape)} dimensions does not fit one map of {MAX_RANK}: use fewer dimensions")
     useful = sorted(range(longest, 3 * longest // 4, -1), key=lambda size: len(part(size)))
     return part(next(size for size in useful if fits(size)))
 

@@ -167,8 +167,10 @@ def rewrite(roots: Sequence[Expr], leaf: Callable[[Expr], Expr]) -> list[Expr]:
     return [new[id(root)] for root in roots]
 
 
-def reindex(root: Expr, maps: Sequence[Affine], shape: Sequence[int], inside: Sequence[tuple[Affine, int]] = ()) -> Expr:
-    """``root`` over new indices of ``shape``: old index d is ``maps[d]`` of the new. Reads give 0 where ``inside`` fails.
+def reindex(
+    roots: Sequence[Expr], maps: Sequence[Affine], shape: Sequence[int], inside: Sequence[tuple[Affine, int]] = ()
+) -> list[Expr]:
+    """``roots`` over new indices of ``shape``: old index d is ``maps[d]`` of the new. Reads give 0 where ``inside`` fails.
 
     ``inside`` (over the new indices) applies to reads only; a caller that needs zeros elsewhere arranges for them.
     """
@@ -187,7 +189,7 @@ def reindex(root: Expr, maps: Sequence[Affine], shape: Sequence[int], inside: Se
             return Position(node.value.after(maps, rank))
         return node
 
-    return rewrite([root], move)[0]
+    return rewrite(roots, move)
 
 
 def strides_of(shape: Sequence[int]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Elementary functions as scalar programs over the instruction table (docs/numerics.md, "Functions").
+"""Elementary functions as scalar programs over the instruction table (docs/operators.md, "Functions").
 
 Every function takes and gives expressions of binary32 values. Nothing is fused: a·b + c rounds twice. ``FUNCTIONS`` holds for each
 a bound on its error in units in the last place (ulp) of the exact result, 2^-149 where that is subnormal; a test measures it

@@ -9,14 +9,12 @@ from typing import Any
 import torch
 
 from bisection.errors import UnsupportedOperator
-from trainer.lowering import elementwise, lookups, shapes, sums
+from trainer.lowering import elementwise, lookups, shapes, sums  # noqa: F401  (importing them fills the table)
 from trainer.lowering.builder import Builder, Value
 from trainer.lowering.table import OPERATORS, Context
 from trainer.lowering.trace import Trace
 
 __all__ = ["SUPPORTED", "interpret"]
-
-assert elementwise and lookups and sums  # importing them fills the table
 
 SUPPORTED: tuple[str, ...] = tuple(sorted(OPERATORS))
 """The ATen operators that can be lowered, by the names PyTorch's tracer gives them."""

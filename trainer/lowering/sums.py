@@ -121,6 +121,13 @@ def _amax(ctx: Context, a: Value, dims: Sequence[int] | int | None = None, keepd
     return reshape(ctx.builder, amax(ctx.builder, merge_last(ctx.builder, ctx.builder.keep(a), _dims(a, dims))), ctx.shape)
 
 
+@lowers("aten.any.default", "aten.any.dim", "aten.any.dims")
+def _any(ctx: Context, a: Value, dims: Sequence[int] | int | None = None, keepdim: bool = False) -> Value:
+    """Whether any element over some dimensions is not 0."""
+    truth = Value(a.shape, "bool", ctx.expand(a, "bool", a.shape))
+    return reshape(ctx.builder, amax(ctx.builder, merge_last(ctx.builder, truth, _dims(a, dims))), ctx.shape)
+
+
 @lowers("aten.amin.default")
 def _amin(ctx: Context, a: Value, dims: Sequence[int] | int | None = None, keepdim: bool = False) -> Value:
     """The smallest element over some dimensions."""

@@ -31,6 +31,12 @@ def _unit(rank: int, d: int, factor: int = 1, offset: int = 0) -> Affine:
     return Affine(offset, tuple(factor * int(j == d) for j in range(rank)))
 
 
+def _moved(value: Value, shape: tuple[int, ...], maps: Sequence[Affine]) -> Value:
+    """``value`` over indices of ``shape``: old index d is ``maps[d]`` of the new."""
+    (expr,) = reindex([value.expr], maps, shape)
+    return Value(shape, value.dtype, expr)
+
+
 def position(shape: tuple[int, ...], dim: int) -> Value:
     """The index along ``dim`` of every element of ``shape``, i64."""
     return Value(shape, "i64", Position(_unit(len(shape), dim)))
@@ -41,7 +47,7 @@ def permute(value: Value, dims: Sequence[int]) -> Value:
     rank = len(dims)
     maps = [_unit(rank, list(dims).index(d)) for d in range(rank)]
     shape = tuple(value.shape[d] for d in dims)
-    return Value(shape, value.dtype, reindex(value.expr, maps, shape))
+    return _moved(value, shape, maps)
 
 
 def expand(builder: Builder, value: Value, shape: tuple[int, ...]) -> Value:
@@ -52,14 +58,14 @@ def expand(builder: Builder, value: Value, shape: tuple[int, ...]) -> Value:
         value = builder.keep(value)
     rank, missing = len(shape), len(shape) - len(value.shape)
     maps = [_unit(rank, d + missing, int(size == shape[d + missing])) for d, size in enumerate(value.shape)]
-    return Value(shape, value.dtype, reindex(value.expr, maps, shape))
+    return _moved(value, shape, maps)
 
 
 def unsqueeze(value: Value, dim: int) -> Value:
     """``value`` with a dimension of size 1 put in at ``dim``."""
     shape = (*value.shape[:dim], 1, *value.shape[dim:])
     maps = [_unit(len(shape), d + int(d >= dim)) for d in range(len(value.shape))]
-    return Value(shape, value.dtype, reindex(value.expr, maps, shape))
+    return _moved(value, shape, maps)
 
 
 def narrow(value: Value, dim: int, start: int, length: int, step: int = 1) -> Value:
@@ -67,7 +73,7 @@ def narrow(value: Value, dim: int, start: int, length: int, step: int = 1) -> Va
     rank = len(value.shape)
     shape = (*value.shape[:dim], length, *value.shape[dim + 1 :])
     maps = [_unit(rank, d, step, start) if d == dim else _unit(rank, d) for d in range(rank)]
-    return Value(shape, value.dtype, reindex(value.expr, maps, shape))
+    return _moved(value, shape, maps)
 
 
 def reshape(builder: Builder, value: Value, shape: tuple[int, ...]) -> Value:
@@ -82,7 +88,7 @@ def reshape(builder: Builder, value: Value, shape: tuple[int, ...]) -> Value:
         if old:  # the last dimension of the group takes the position within the group, the others follow from it
             strides = dict(zip(new, strides_of([shape[d] for d in new]), strict=True))
             maps[old[-1]] = Affine(0, tuple(strides.get(j, 0) for j in range(len(shape))))
-    return Value(shape, value.dtype, reindex(value.expr, maps, shape))
+    return _moved(value, shape, maps)
 
 
 def _affines(root: Expr) -> list[Affine]:
@@ -119,7 +125,7 @@ def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
 
 def pad(value: Value, shape: tuple[int, ...], maps: Sequence[Affine], inside: Sequence[tuple[Affine, int]], fill: int = 0) -> Value:
     """``value`` at the affine positions ``maps`` of ``shape`` where all of ``inside`` hold, the register ``fill`` elsewhere."""
-    moved = reindex(value.expr, maps, shape, inside)
+    (moved,) = reindex([value.expr], maps, shape, inside)
     (outside,) = rewrite([moved], lambda node: Const(0) if isinstance(node, Load) and node.conditions else node)
     if not (isinstance(outside, Const) and outside.value == fill):
         holds: Expr = Const(1)

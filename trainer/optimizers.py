@@ -18,7 +18,7 @@ from trainer.lowering.builder import Builder, Value
 from trainer.lowering.expression import Expr, apply, real
 from trainer.lowering.views import expand
 
-__all__ = ["OPTIMIZERS", "Group", "Tensors", "Update", "groups_of", "state_of", "update"]
+__all__ = ["OPTIMIZERS", "Group", "Tensors", "Update", "groups_of", "next_correction", "state_of", "update"]
 
 IMPLEMENTATION_OPTIONS = ("foreach", "fused", "capturable")  # how PyTorch computes the update, not what it is
 
@@ -142,7 +142,7 @@ def _adam(decoupled: bool) -> Callable[[Group, Update], None]:
         o = group.options
         beta1, beta2 = o["betas"]
         names = [group.scalar(f"bias_correction{i}") for i in (1, 2)]
-        corrections = [_corrected(at.state[name].expr, beta) for name, beta in zip(names, (beta1, beta2), strict=True)]
+        corrections = [next_correction(at.state[name].expr, beta) for name, beta in zip(names, (beta1, beta2), strict=True)]
         one, two = (apply("scaled", c, -32) for c in corrections)
         scalars = [
             *(Value((), "i64", c) for c in corrections),
@@ -171,8 +171,10 @@ def _adam(decoupled: bool) -> Callable[[Group, Update], None]:
     return lower
 
 
-def _corrected(c: Expr, beta: float) -> Expr:
+def next_correction(c: Expr, beta: float) -> Expr:
     """c·β + (1 - β) with c and β in fixed point (32 and 31 bits), rounded to nearest."""
+    if not 0 <= beta <= 1 - 2.0**-20:
+        raise UsageError(f"a beta of {beta} has no lowering: betas from 0 to 1 - 2^-20 have")
     fixed = round(beta * (1 << 31))
     product = apply("shr64", apply("add64", apply("mul64", c, fixed), 1 << 30), 31)
     return apply("add64", product, _ONE - 2 * fixed)

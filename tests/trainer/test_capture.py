@@ -17,12 +17,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
 from torch import Tensor, nn
 
-from bisection import reference
+from bisection import cut, reference
 from bisection.boundary import next_state
+from bisection.nodes import Input, Node, Output
 from bisection.program import Program
 from trainer.capture import Captured, capture, prepare
 from trainer.executor import Executor
-from trainer.optimizers import _corrected
+from trainer.lowering.expression import Const
+from trainer.optimizers import next_correction
 
 Loss = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
 
@@ -112,6 +114,24 @@ class Tied(nn.Module):
         return torch.sigmoid(x @ self.weight.t()) @ self.weight
 
 
+class Shared(nn.Module):
+    """An embedding and a projection that share their weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(7, 12), nn.Linear(12, 7, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.embedding(symbols)))
+
+
+def shared() -> Task:
+    torch.manual_seed(0)
+    data = {"x": torch.randint(0, 7, (50,)), "y": torch.randint(0, 7, (50,))}
+    return Task(Shared(), classify, data, 16)
+
+
 class Attention(nn.Module):
     """A causal attention block over embedded symbols."""
 
@@ -156,6 +176,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "one dimension": lambda: task(lambda: nn.Linear(30, 7), vector),
     "residual, layer norm, buffer": lambda: task(Residual),
     "tied weights": lambda: task(Tied, lambda m, b: F.mse_loss(m(b["x"]), b["x"])),
+    "modules that share a weight": shared,
     "attention": attention,
     "bottleneck of one": lambda: task(mlp(nn.Tanh(), hidden=1)),
 }
@@ -280,11 +301,9 @@ def test_parameter_groups_keep_their_own_settings() -> None:
 
 @pytest.mark.parametrize("beta", [0.5, 0.9, 0.99, 0.999, 0.9999])
 def test_bias_corrections_do_not_drift(beta: float) -> None:
-    from trainer.lowering.expression import Const
-
     c: Any = Const(0)
     for t in range(1, 5001):
-        c = _corrected(c, beta)
+        c = next_correction(c, beta)
         assert c.value / 2**32 == pytest.approx(1 - beta**t, rel=1e-5)
 
 
@@ -306,6 +325,24 @@ def test_the_executor_runs_it_with_the_references_bits() -> None:
         found, same_loss = executor.step(found)
         assert loss == same_loss
         assert all(expected[name].tobytes() == found[name].tobytes() for name in expected)
+
+
+def test_single_elements_of_the_trace_follow_from_the_cut() -> None:
+    """What the referee would recompute, at random places of every node."""
+    _, captured = small()
+    program = captured.program
+    trace = reference.trace(program, captured.state, captured.data)
+    rng = np.random.default_rng(0)
+
+    def fetch(node: Node) -> cut.Fetch:
+        flat = [trace[ref.tensor].reshape(-1) for ref in node.inputs]
+        return lambda i, first, count: cut.load(flat[i][first : first + count].tobytes(), node.inputs[i].dtype)
+
+    for node in program.nodes:
+        for output, ref in enumerate(() if isinstance(node, Input | Output) else node.outputs):
+            position = int(rng.integers(ref.count))
+            committed = trace[ref.tensor].reshape(-1)[position : position + 1]
+            assert cut.element(node, output, position, fetch(node)) == cut.load(committed.tobytes(), ref.dtype)[0]
 
 
 def test_training_learns_and_loads_back_into_the_model() -> None:

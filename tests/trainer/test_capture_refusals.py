@@ -176,6 +176,11 @@ def test_options_without_a_lowering_are_named(option: str) -> None:
         attempt(optimizer=lambda p: torch.optim.AdamW(p, **{option: True}))
 
 
+def test_a_beta_too_close_to_one() -> None:
+    with pytest.raises(UsageError, match="beta"):
+        attempt(optimizer=lambda p: torch.optim.Adam(p, betas=(0.9, 1 - 1e-9)))
+
+
 def test_an_optimizer_with_hooks() -> None:
     def hooked(parameters: Any) -> torch.optim.Optimizer:
         sgd = torch.optim.SGD(parameters, lr=0.1)

@@ -90,7 +90,7 @@ def test_the_error_is_below_the_figure_beside_the_function(name: str) -> None:
 @pytest.mark.deep
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_error_is_below_the_figure_on_millions_of_values(name: str) -> None:
-    assert max(worst(name, samples(1_000_000, seed)) for seed in range(1, 9)) <= FUNCTIONS[name].ulp
+    assert max(worst(name, samples(1_000_000, seed)) for seed in range(1, 4)) <= FUNCTIONS[name].ulp
 
 
 LIMITS = {  # function: values at 0, -0, infinity, -infinity, NaN

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from eth_abi.exceptions import DecodingError
 from web3 import Web3
 from web3.exceptions import Web3Exception
 
-from bisection.errors import ChainMismatch, TransactionFailed, UnavailableError, UsageError
+from bisection.errors import UnavailableError, UsageError
 from contracts.client import connect
 from contracts.deploy import AddressBook, Deployment, Parameters, attach, deploy
 from contracts.keys import create_key, load_key
@@ -46,7 +45,7 @@ def command(parent: Any, name: str, help_text: str, settings: type[S], run: Call
 def looking(chain: ChainSettings) -> Deployment:
     """The deployment that the settings name, to look at. Raises UsageError, UnavailableError, ChainMismatch."""
     book = _book(chain)
-    return _attached(_connected(chain, book), book)
+    return attach(_connected(chain, book), book)
 
 
 def acting(chain: ChainSettings, keys: KeySettings, confirmations: int = 1) -> tuple[Deployment, TransactionSender]:
@@ -57,7 +56,7 @@ def acting(chain: ChainSettings, keys: KeySettings, confirmations: int = 1) -> t
     book = _book(chain)
     account = load_key(keys.keystore, keys.password_file)
     sender = TransactionSender(_connected(chain, book), account, confirmations=confirmations)
-    return _attached(sender.web3, book, sender), sender
+    return attach(sender.web3, book, sender), sender
 
 
 def _book(chain: ChainSettings) -> AddressBook:
@@ -68,14 +67,11 @@ def _book(chain: ChainSettings) -> AddressBook:
 
 
 def _connected(chain: ChainSettings, book: AddressBook) -> Web3:
-    return connect(chain.rpc_url, book.chain_id if chain.chain_id is None else chain.chain_id)
-
-
-def _attached(web3: Web3, book: AddressBook, sender: TransactionSender | None = None) -> Deployment:
     try:
-        return attach(web3, book, sender)
-    except (TransactionFailed, DecodingError):
-        raise ChainMismatch("what lives at the address book's addresses are other contracts; use the book of this chain") from None
+        return connect(chain.rpc_url, book.chain_id if chain.chain_id is None else chain.chain_id)
+    except (AttributeError, TypeError, ValueError):
+        # web3 stumbles in many ways over answers that are JSON and nothing more.
+        raise UnavailableError("the server at rpc_url does not speak JSON-RPC as an Ethereum node does; check the URL") from None
 
 
 def _one_line(error: Exception) -> str:

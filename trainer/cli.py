@@ -30,7 +30,7 @@ ANY_HOST = ("0.0.0.0", "::")
 
 def _host_and_port(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise UsageError(f"listen must be HOST:PORT, such as 127.0.0.1:8700, not {text!r}")
     return host.strip("[]"), int(port)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from bisection.errors import UnavailableError
 from contracts.client import TEST_MNEMONIC
 
-__all__ = ["anvil_command", "running_anvil"]
+__all__ = ["anvil_command", "require_anvil", "running_anvil"]
 
 START_SECONDS = 20.0
 END_SECONDS = 5.0
@@ -26,9 +26,23 @@ LISTENING = re.compile(r"Listening on ([0-9.]+:[0-9]+)")
 
 
 def anvil_command() -> str | None:
-    """The anvil that ``make test`` installs into the virtual environment, else the one on the path, else None."""
+    """The anvil that REFSTEP_ANVIL names, else the one that ``make test`` installs into the virtual environment, else the one on
+    the path, else None."""
+    if named := os.environ.get("REFSTEP_ANVIL"):
+        return named
     installed = Path(sys.prefix) / "anvil" / "node_modules" / ".bin" / "anvil"
     return str(installed) if installed.exists() else shutil.which("anvil")
+
+
+def require_anvil() -> None:
+    """Skip the test where anvil cannot be had for want of npm; where it could have been installed, and in CI, fail it."""
+    import pytest
+
+    if anvil_command() is not None:
+        return
+    if shutil.which("npm") is None and os.environ.get("CI") != "true":
+        pytest.skip("anvil is not installed, and there is no npm that could install it")
+    pytest.fail("anvil is not installed: `make test` installs it, or REFSTEP_ANVIL says where it is")
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -23,6 +25,7 @@ from contracts.deploy import AddressBook
 from refstep import main
 from tests.support.market import Market
 from tests.support.rpc import chain_answers, http_server
+from trainer.cli import _captured
 from trainer.folder import node_folder
 
 NOWHERE = "http://127.0.0.1:1"
@@ -435,3 +438,36 @@ def test_a_deployment_that_cannot_be(
     assert words in refused(capsys, office, [*deploy, *flags], UsageError)
     assert (tmp_path / "there.json").read_text() == "precious"
     assert not (tmp_path / "new.json").exists()
+
+
+# The operator's guide ---------------------------------------------------------------------------------------------------
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_guide_lists_every_exit_code() -> None:
+    rows = dict(re.findall(r"^\| (\d+) \| `(\w+)` ", (DOCS / "operating.md").read_text(), re.MULTILINE))
+    errors = {RefstepError, *RefstepError.__subclasses__()}
+    assert rows == {str(error.exit_code): error.__name__ for error in errors}
+
+
+@pytest.mark.parametrize("role", ["trainer", "challenger"])
+def test_the_guides_examples_hold_settings_of_their_command(capsys: pytest.CaptureFixture[str], role: str) -> None:
+    main([role, "run", "--config", str(DOCS / "examples" / f"{role}.toml"), "--print-config"])
+    printed = capsys.readouterr().out
+    assert "must be set" not in printed
+    assert f'folder = "{role}-data"' in printed
+
+
+def test_every_command_in_the_guide_exists_with_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (DOCS / "operating.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"^    (refstep .*)$", text, re.MULTILINE)
+    assert len(commands) >= 5
+    for command in commands:
+        main([*shlex.split(command)[1:], *([] if "--config" not in command else ["--config", ""]), "--print-config"])
+    capsys.readouterr()
+
+
+def test_the_guides_job_is_one() -> None:
+    captured = _captured(DOCS / "examples" / "digits_job.py")
+    assert {spec.name: spec.shape for spec in captured.program.data} == {"images": (1500, 64), "labels": (1500,)}

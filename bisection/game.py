@@ -94,7 +94,7 @@ class Descent:
     """Where the descent into a tree of ``count`` leaves stands.
 
     ``node`` is the digest at ``height`` and ``position``. After a reveal the challenger may pick one of its descendants;
-    ``picked`` is that one's index until the trainer answers. In TENSOR, ``tensor`` is the number in the trace and ``nbytes`` the size.
+    ``picked`` is that one's index until the trainer answers. In TENSOR, ``tensor`` is its number in the trace, ``nbytes`` its size.
     """
 
     tree: TreeKind

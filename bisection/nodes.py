@@ -78,7 +78,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """An affine read: the element at base + Σ strides·index, or 0 where a condition fails or the address lies outside the tensor."""
+    """An affine read: the element at base + Σ strides·index, or 0 where a condition fails or the address lies outside."""
 
     base: int
     strides: tuple[int, ...]
@@ -214,7 +214,7 @@ class Output(Node):
 
 @dataclass(frozen=True, slots=True)
 class Map(Node):
-    """A scalar program for every index of ``iteration``; read i takes input i at an affine position. Every output has that shape."""
+    """A scalar program for every index of ``iteration``, which is every output's shape; read i takes input i at an affine position."""
 
     KIND = 2
     NAME = "map"

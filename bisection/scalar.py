@@ -106,7 +106,7 @@ def store(value: int, view: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One instruction of a scalar program: ``code`` from the table, operands ``a``, ``b``, ``c`` as register numbers (unused: 0)."""
+    """One instruction of a scalar program: ``code`` from the table; ``a``, ``b``, ``c`` are register numbers, 0 where unused."""
 
     code: int
     a: int

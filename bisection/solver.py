@@ -1,8 +1,8 @@
 """The solver: the honest next move, from the game, one's own trace, and what is known of the other side's claims.
 
 Pure: it performs nothing and fetches nothing. It returns a decision with the name of the rule that made it. Where the other
-side's digests are missing it answers ``Ask`` once for each tree, so that the agent can try the data service before the chain is made
-to force them out.
+side's digests are missing it answers ``Ask``, once for each tree, so that the agent can try the data service before the chain
+is made to force them out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Witnesses: the openings that let a stranger recompute one element, and the judgement over them (docs/protocol.md, "Verdict").
 
-``judge`` is what the referee contract does, in Python: a challenger calls it before it spends gas, and the contract is tested against it.
+``judge`` is what the referee contract does, in Python: a challenger can call it before it spends gas, and the contract is tested
+against it.
 """
 
 from __future__ import annotations
@@ -177,7 +178,8 @@ def witness(
 ) -> ElementWitness | RunWitness:
     """The witness for element ``position`` of trace tensor ``tensor``.
 
-    ``claim`` opens the leaf that holds it; ``read`` and ``prove`` give the bytes of a smaller-numbered tensor and its path to the trace root.
+    ``claim`` opens the leaf that holds it; ``read`` and ``prove`` give the bytes of a smaller-numbered tensor and its path to the
+    trace root.
     """
     number = program.producer[tensor]
     node = program.nodes[number]
@@ -227,7 +229,10 @@ def _checked_node(roots: StepRoots, proof: NodeProof) -> Node:
 
 
 def locate(roots: StepRoots, proof: NodeProof, output: int) -> tuple[int, int]:
-    """(number in the trace, size in bytes) of a node's output. Raises IllegalMove when the proof is bad or there is no such output."""
+    """(number in the trace, size in bytes) of a node's output.
+
+    Raises IllegalMove when the proof is bad or there is no such output.
+    """
     node = _checked_node(roots, proof)
     _expect(output < len(node.outputs), "no such output")
     return node.outputs[output].tensor, node.outputs[output].nbytes

@@ -214,7 +214,7 @@ class Output(Node):
 
 @dataclass(frozen=True, slots=True)
 class Map(Node):
-    """A scalar program for every index of ``iteration``, which is every output's shape; read i takes input i at an affine position."""
+    """A scalar program for every index of ``iteration``, the shape of every output; read i takes input i at an affine position."""
 
     KIND = 2
     NAME = "map"

@@ -36,6 +36,7 @@ BOUNTY = ETHER
 ROLES = ("requester", "trainer", "challenger")
 CHAINS = ("auto", "anvil", "tester")
 PATHS = ("fast", "slow")
+ANSWERS = ("post_trace", "reveal", "reveal_leaf")
 MOST_ROUNDS = 100
 
 
@@ -52,6 +53,11 @@ class Dispute:
     def gas(self) -> int:
         """What the dispute cost both sides together."""
         return sum(sent.gas_used for sent in self.transactions)
+
+    @property
+    def trainer_gas(self) -> int:
+        """What the trainer's answers cost."""
+        return sum(sent.gas_used for sent in self.transactions if sent.name in ANSWERS)
 
     @property
     def verdict_gas(self) -> int:

@@ -103,8 +103,11 @@ def by_move(stage: World) -> str:
 def by_dispute(rows: Sequence[tuple[str, str, Dispute]]) -> str:
     """Whole disputes."""
     return table(
-        ["path, node kind", "transactions", "gas", "gas of the verdict"],
-        [(f"{path}, {kind}", len(d.transactions), f"{d.gas:,}", f"{d.verdict_gas:,}") for path, kind, d in rows],
+        ["path, node kind", "transactions", "gas", "of it the trainer's", "of it the verdict"],
+        [
+            (f"{path}, {kind}", len(d.transactions), f"{d.gas:,}", f"{d.trainer_gas:,}", f"{d.verdict_gas:,}")
+            for path, kind, d in rows
+        ],
     )
 
 

@@ -110,7 +110,7 @@ class ChallengerNode:
         """Look at every job once. Returns whether there is more to do at once. Raises UnavailableError, ChainMismatch."""
         self._index.update()
         registry = self._deployment.registry
-        jobs = {number: registry.job(number) for number in range(1, registry.job_count() + 1) if number not in self._done}
+        jobs = {number: registry.job(number) for number in sorted(self._index.job_uris.keys() - self._done)}
         jobs = {number: job for number, job in jobs.items() if job.status != JobStatus.OPEN}
         # Games have clocks: they come before audits.
         moved = [self._attempt(number, job) for number, job in sorted(jobs.items(), key=lambda item: item[0] not in self._disputes)]
@@ -176,7 +176,7 @@ class ChallengerNode:
         if number not in self._work:
             if len(self._work) >= self._max_jobs:
                 return False
-            uris = [self._index.job_uris[number], self._index.service_uris[number]]
+            uris = [uris[number] for uris in (self._index.job_uris, self._index.service_uris) if number in uris]
             self._work[number] = Work(partial(fetch_material, self._store, job.spec, uris), partial(self._recorder, number))
         work = self._work[number]
         try:

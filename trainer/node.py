@@ -166,9 +166,7 @@ class TrainerNode:
         """(own jobs that are not over, open jobs) by number."""
         registry = self._deployment.registry
         own, offers = {}, {}
-        for number in range(1, registry.job_count() + 1):
-            if number in self._passed:
-                continue
+        for number in sorted(self._index.job_uris.keys() - self._passed):
             job = registry.job(number)
             if job.trainer == self._account and job.status in ACTIVE:
                 own[number] = job

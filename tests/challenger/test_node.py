@@ -167,6 +167,30 @@ def test_a_restarted_challenger_goes_on_with_its_open_game(market: Market, tmp_p
     assert market.balance("challenger") == before + REWARD
 
 
+class TensorsWithheld(ServedTrace):
+    """A trainer that shows digests, but no tensor."""
+
+    def tensor(self, step: int, number: int) -> None:
+        return None
+
+
+def test_a_service_that_falls_silent_during_a_restart_gains_nothing(market: Market, tmp_path: Path) -> None:
+    # By then the tensor is demanded on chain, while the digests that led to it were only ever served.
+    job = market.open_job(tmp_path / "material", steps=4)
+    with (
+        market.trainer(tmp_path / "trainer", executor_of=lying(2), served_of=TensorsWithheld) as trainer,
+        market.challenger(tmp_path / "challenger") as challenger,
+    ):
+        market.until(lambda: "demand_tensor" in market.sent("challenger"), trainer, challenger)
+    with (
+        market.trainer(tmp_path / "trainer", executor_of=lying(2), served_of=Withheld) as trainer,
+        market.challenger(tmp_path / "challenger") as challenger,
+    ):
+        market.finish(trainer, challenger)
+    assert market.job(job).status == JobStatus.SLASHED
+    assert "demand_trace" not in market.sent("challenger")
+
+
 def test_a_trainer_that_falls_silent_loses_by_its_clock(market: Market, tmp_path: Path) -> None:
     job = market.open_job(tmp_path / "material", steps=4)
     with market.trainer(tmp_path / "trainer", executor_of=lying(2), served_of=Withheld) as trainer:

@@ -74,7 +74,7 @@ class Challenger:
     """Plays the challenger's side about one claim. ``listener`` hears every decision, asks included."""
 
     def __init__(self, chain: Chain, own: Trace, claim: Claim, served: Served, listener: Listener = lambda decision: None) -> None:
-        self.knowledge = Knowledge(claim)
+        self.knowledge = Knowledge(claim, own.program)
         self._chain, self._own, self._served, self._listener = chain, own, served, listener
         self._heard = 0
 

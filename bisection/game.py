@@ -12,7 +12,7 @@ from enum import IntEnum
 from functools import singledispatch
 
 from bisection.errors import IllegalMove
-from bisection.merkle import EMPTY, LEAF_BYTES, Tree, depth_of, fold, leaf_digest
+from bisection.merkle import EMPTY, LEAF_BYTES, Tree, depth_of, fold, leaf_count, leaf_digest
 from bisection.witness import NodeProof, StepRoots, Verdict, Witness, judge, locate
 
 __all__ = [
@@ -360,7 +360,7 @@ def _(move: DemandTensor, game: Game) -> Game:
         len(move.trace_proof) == depth_of(count) and fold(move.tensor_root, tensor, move.trace_proof) == game.trace_root,
         "bad trace proof",
     )
-    leaves = -(-nbytes // LEAF_BYTES)
+    leaves = leaf_count(nbytes)
     return _demand(game, Descent(TreeKind.TENSOR, leaves, move.tensor_root, depth_of(leaves), tensor=tensor, nbytes=nbytes))
 
 

@@ -17,7 +17,19 @@ from hashlib import sha256
 
 from bisection.errors import VerificationError
 
-__all__ = ["EMPTY", "LEAF_BYTES", "Tree", "blob_root", "blob_tree", "depth_of", "fold", "fold_range", "leaf_digest", "parent"]
+__all__ = [
+    "EMPTY",
+    "LEAF_BYTES",
+    "Tree",
+    "blob_root",
+    "blob_tree",
+    "depth_of",
+    "fold",
+    "fold_range",
+    "leaf_count",
+    "leaf_digest",
+    "parent",
+]
 
 LEAF_BYTES = 256
 EMPTY = bytes(32)
@@ -26,6 +38,11 @@ EMPTY = bytes(32)
 def depth_of(count: int) -> int:
     """The depth of a tree of ``count`` leaves: the least d with 2^d >= count."""
     return max(count - 1, 0).bit_length()
+
+
+def leaf_count(nbytes: int) -> int:
+    """How many leaves a blob of ``nbytes`` bytes has."""
+    return max(1, -(-nbytes // LEAF_BYTES))
 
 
 def leaf_digest(data: bytes | memoryview) -> bytes:

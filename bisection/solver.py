@@ -32,9 +32,10 @@ from bisection.game import (
     Timeout,
     TreeKind,
 )
-from bisection.merkle import LEAF_BYTES, Tree, blob_tree
+from bisection.merkle import LEAF_BYTES, Tree, blob_tree, leaf_count
 from bisection.nodes import DTYPES, Input, Output
 from bisection.partial import Blocked, PartialTree
+from bisection.program import Program
 from bisection.trace import Trace
 from bisection.witness import Leaf, boundary_witness, node_proof, witness
 
@@ -66,12 +67,13 @@ class Decision:
 
 @dataclass
 class Knowledge:
-    """What a challenger knows of the trainer's claims about one segment: verified digests only.
+    """What a challenger knows of the trainer's claims about one segment of ``program``: verified digests only.
 
     ``asked`` holds what the data service has been asked for already, whether it answered or not.
     """
 
     claim: Claim
+    program: Program
     history: PartialTree = field(init=False)
     trace: PartialTree | None = None
     state: PartialTree | None = None
@@ -102,9 +104,13 @@ class Knowledge:
         """Take in what a reveal on chain has taught everybody."""
         if isinstance(revelation, LeafRevealed):
             self.leaves[revelation.tensor, revelation.leaf] = revelation.data
-        else:
-            tree = self.tree(revelation.tree, revelation.tensor)
-            tree.learn(revelation.height, revelation.position, revelation.children)
+            return
+        if revelation.tree == TreeKind.TENSOR and revelation.tensor not in self.tensors:
+            # The first digests revealed of a tensor hash to its root: the chain has seen to that.
+            count = leaf_count(self.program.tensors[revelation.tensor].nbytes)
+            self.tensors[revelation.tensor] = PartialTree(Tree(revelation.children).root, count)
+        tree = self.tree(revelation.tree, revelation.tensor)
+        tree.learn(revelation.height, revelation.position, revelation.children)
 
     def learn_tensor(self, number: int, data: bytes) -> None:
         """Take in all bytes of a tensor. Raises VerificationError when they do not hash to its root."""
@@ -166,6 +172,8 @@ def challenge(game: Game, own: Trace, knowledge: Knowledge, now: int) -> Decisio
         if not found:
             return Decision(None, "this segment has no first wrong step: it is right, or wrong from its start")
         return Decision(ShowStep(_opening(knowledge, own, found)), "show the first wrong state: the one before is agreed")
+    if (unfinished := _finish_tensor(game, own, knowledge)) is not None:
+        return unfinished
     assert knowledge.trace is not None
     first = knowledge.trace.first_difference(own.tensors(game.step))
     if first is None:
@@ -174,6 +182,18 @@ def challenge(game: Game, own: Trace, knowledge: Knowledge, now: int) -> Decisio
         return _descend(game, TreeKind.TRACE, first, Demand(TreeKind.TRACE), Ask(TreeKind.TRACE), knowledge)
     node = own.program.nodes[own.program.producer[first]]
     return _dispute_input(game, own, knowledge, first) if isinstance(node, Input) else _dispute_tensor(game, own, knowledge, first)
+
+
+def _finish_tensor(game: Game, own: Trace, knowledge: Knowledge) -> Decision | None:
+    """The next pick in a tensor that the game has descended into, if it has and its first wrong leaf is not known yet."""
+    d = game.descent
+    if d is None or d.tree != TreeKind.TENSOR or game.step is None:
+        return None
+    found = knowledge.tree(d.tree, d.tensor).first_difference(blob_tree(own.tensor(game.step, d.tensor)))
+    if found is None or (d.tensor, found) in knowledge.leaves:
+        return None
+    position = found.position if isinstance(found, Blocked) else found
+    return Decision(Pick(d.node, position - (d.position << d.levels)), "finish a descent: no tree can be demanded twice")
 
 
 def _dispute_state_after(game: Game, own: Trace, knowledge: Knowledge) -> Decision:
@@ -222,11 +242,9 @@ def _dispute_tensor(game: Game, own: Trace, knowledge: Knowledge, tensor: int) -
     ask = Ask(TreeKind.TENSOR, tensor)
     leaf = claimed.first_difference(own_tree)
     assert leaf is not None
-    if isinstance(leaf, Blocked):
-        return _descend(game, TreeKind.TENSOR, leaf, start, ask, knowledge)
-    theirs = knowledge.leaves.get((tensor, leaf))
-    if theirs is None:
-        return _descend(game, TreeKind.TENSOR, Blocked(0, leaf), start, ask, knowledge)
+    theirs = None if isinstance(leaf, Blocked) else knowledge.leaves.get((tensor, leaf))
+    if theirs is None or isinstance(leaf, Blocked):
+        return _obtain(knowledge, ask, start, "what is withheld is revealed on chain or lost by silence")
     size = DTYPES[ref.dtype].size
     ours = mine[leaf * LEAF_BYTES : (leaf + 1) * LEAF_BYTES]
     at = next(at for at in range(0, len(ours), size) if ours[at : at + size] != theirs[at : at + size])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bisection.cut import element, load
 from bisection.errors import IllegalMove, ProgramError, VerificationError
-from bisection.merkle import LEAF_BYTES, blob_tree, depth_of, fold, fold_range, leaf_digest
+from bisection.merkle import LEAF_BYTES, blob_tree, depth_of, fold, fold_range, leaf_count, leaf_digest
 from bisection.nodes import DTYPES, Gather, Input, Map, Node, Output, Ref
 from bisection.program import Program
 
@@ -142,10 +142,6 @@ def _span(ref: Ref, first: int, count: int) -> tuple[int, int]:
     return low, -(-high // LEAF_BYTES) - low
 
 
-def _leaf_count(nbytes: int) -> int:
-    return -(-nbytes // LEAF_BYTES)
-
-
 def _elements(ref: Ref, data: bytes, leaf: int, first: int, count: int) -> list[int]:
     """Elements first … first+count-1, out of the bytes of the leaves from ``leaf`` on."""
     size = DTYPES[ref.dtype].size
@@ -246,7 +242,7 @@ def _checked_bytes(roots: StepRoots, ref: Ref, opening: Leaf | Run, first: int, 
     digests = [leaf_digest(opening.data[at : at + LEAF_BYTES]) for at in range(0, expected, LEAF_BYTES)]
     siblings = opening.leaf_proof if isinstance(opening, Leaf) else opening.range_proof
     try:
-        root = fold_range(digests, first, depth_of(_leaf_count(ref.nbytes)), siblings)
+        root = fold_range(digests, first, depth_of(leaf_count(ref.nbytes)), siblings)
     except VerificationError as error:
         raise IllegalMove(f"referee: {error}") from None
     _expect(root == opening.root, "bad leaf proof")

@@ -15,12 +15,7 @@ from pathlib import Path
 
 from bisection.agent import Challenger
 from bisection.errors import UsageError
-from bisection.game import Revealed, TreeKind
-from bisection.merkle import LEAF_BYTES, Tree
-from bisection.partial import PartialTree
-from bisection.program import Program
 from bisection.solver import Ask, Decision
-from challenger.served import Remembered
 from contracts.bindings import Job, JobStatus, Phase
 from contracts.chain import GameChain
 from contracts.client import now
@@ -209,8 +204,7 @@ class ChallengerNode:
 
         claim = self._chain.claim(number, segment)
         service = HttpServed(self._index.service_uris[number], number, segment, work.material.program, claim.length)
-        served = Remembered(service, self._folder / f"job-{number}" / f"served-{segment}-{claim.history_root.hex()[:16]}")
-        return Challenger(self._chain, trace, claim, served, heard)
+        return Challenger(self._chain, trace, claim, service, heard)
 
     def _contest(self, number: int, job: Job) -> bool:
         """Open the game about a fraudulent segment, or make the next move in it."""
@@ -230,7 +224,6 @@ class ChallengerNode:
         own = {game: view(game) for game in self._index.games[number] if self._index.segments[game] == dispute.segment}
         phases = {game: seen.phase for game, seen in own.items() if seen.challenger == self._account}
         if live := [game for game, phase in phases.items() if phase.live]:
-            self._recall(dispute.agent, live[0], self._work[number].material.program)
             return live[0]
         registry = self._deployment.registry
         game = None
@@ -244,13 +237,6 @@ class ChallengerNode:
             self._log("too late", job=number, segment=dispute.segment, reason=reason)
             self._finish(number)
         return game
-
-    def _recall(self, agent: Challenger, game: int, program: Program) -> None:
-        """Tell a new agent the root of the tensor that its game has descended into: the first digests revealed hash to it."""
-        for told in self._chain.revelations(game):
-            if isinstance(told, Revealed) and told.tree == TreeKind.TENSOR and told.tensor not in agent.knowledge.tensors:
-                leaves = -(-program.tensors[told.tensor].nbytes // LEAF_BYTES)
-                agent.knowledge.tensors[told.tensor] = PartialTree(Tree(told.children).root, leaves)
 
     def _leave(self, number: int, job: Job) -> bool:
         """The job is over: take back the bonds that another game's verdict has freed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -153,12 +155,34 @@ def test_a_digest_in_the_padding_cannot_be_revealed() -> None:
     assert chain.game(game).outcome == Outcome.CONVICTED
 
 
-def test_a_new_agent_goes_on_where_a_crashed_one_stopped() -> None:
-    trainer = forged(11, 9, 2, bit=5)
+class Fickle(HonestService):
+    """Serves everything but tensors until ``silent``, then nothing."""
+
+    silent = False
+
+    def history(self) -> Sequence[bytes] | None:
+        return None if self.silent else super().history()
+
+    def trace(self, step: int) -> Sequence[bytes] | None:
+        return None if self.silent else super().trace(step)
+
+    def state(self, step: int) -> Sequence[bytes] | None:
+        return None if self.silent else super().state(step)
+
+    def tensor(self, step: int, number: int) -> None:
+        return None
+
+
+@pytest.mark.parametrize("silent_after", range(8))
+@pytest.mark.parametrize("tensor", range(len(PROGRAM.tensors)))
+def test_a_new_agent_at_every_move_goes_on_even_when_the_service_falls_silent(tensor: int, silent_after: int) -> None:
+    trainer = effective_forgery(tensor)
+    served = Fickle(trainer)
     chain = ModelChain()
     claim = claim_of(PROGRAM, trainer, STEPS)
-    game = Challenger(chain, HONEST, claim, Nothing()).open()
+    game = Challenger(chain, HONEST, claim, served).open()
     assert game is not None
-    while Challenger(chain, HONEST, claim, Nothing()).play(game) and Defender(chain, trainer).play(game):
+    while Challenger(chain, HONEST, claim, served).play(game) and Defender(chain, trainer).play(game):
+        served.silent = chain.moves >= silent_after
         assert chain.moves < 60
     assert chain.game(game).outcome == Outcome.CONVICTED

@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make test-deep | make bench-gas | make lock
+# make demo | make test | make lint | make test-deep | make bench-gas | make bench-disputes | make lock
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,10 @@ READY := $(VENV)/.ready
 ANVIL := $(VENV)/anvil/node_modules/.bin/anvil
 ANVIL_VERSION := 1.7.1
 
-.PHONY: demo test test-deep lint format lock clean
+# Idle torch threads wait asleep: two test processes share the cores.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: demo test test-deep bench-gas bench-disputes lint format lock clean
 
 demo: $(READY)
 	$(BIN)/refstep demo
@@ -16,6 +19,14 @@ test: lint $(ANVIL)
 
 test-deep: $(READY) $(ANVIL)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# The tables of docs/gas.md and docs/assurance.md.
+bench-gas: $(READY) $(ANVIL)
+	$(BIN)/python -m benchmarks.gas
+	$(BIN)/python -m benchmarks.referee_gas
+
+bench-disputes: $(READY) $(ANVIL)
+	$(BIN)/python -m benchmarks.disputes
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -75,6 +76,8 @@ def _parser() -> ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command. Expected failures end in one line on standard error and a numbered exit code (bisection/errors.py)."""
+    # Before torch is imported: on a busy machine its idle threads would spin, at many times the cost of the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = _parser().parse_args(argv)
     try:
         arguments.start(arguments)

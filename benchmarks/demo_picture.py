@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def main(path: Path) -> None:
     _, other = digits.job(options.seed, 1.5 * digits.LEARNING_RATE)
     for scenario in demo.SCENARIOS:
         demo.run(scenario, world, captured, other, options, show)
-    console.save_svg(str(path), title="make demo")
+    picture = console.export_svg(title="make demo")
+    path.write_text(re.sub(r"@font-face\s*\{.*?\}", "", picture, flags=re.DOTALL))  # no fonts from elsewhere
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar, Literal
@@ -86,7 +87,7 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class Node(ABC):
     """What all kinds share: the tensors read, and the number, element types and counts of the tensors written."""
 
     KIND: ClassVar[int]
@@ -96,22 +97,22 @@ class Node:
     outputs: tuple[Ref, ...]
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """The shape that every output has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write_body(self, out: Writer) -> None:
         """Append this kind's own fields."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def read_body(cls, body: Reader, inputs: tuple[Ref, ...], outputs: tuple[Ref, ...]) -> Node:
         """The node whose own fields come next in ``body``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self) -> None:
         """Raise ProgramError unless the node's fields fit each other."""
-        raise NotImplementedError
 
     def expect(self, condition: bool, reason: str) -> None:
         """Raise ProgramError with ``reason`` unless ``condition``."""

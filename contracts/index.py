@@ -13,13 +13,11 @@ from contracts.bindings import Tree
 from contracts.deploy import AddressBook
 from contracts.events import (
     BoundaryJudged,
-    Convicted,
     Event,
     EventReader,
     GameOpened,
     JobClaimed,
     JobOpened,
-    JobSlashed,
     Judged,
     LeafRevealed,
     Revealed,
@@ -45,7 +43,6 @@ class Index:
     segments      by game, the segment that it is about
     revelations   by game, everything revealed in it, in order
     verdicts      by game, what the referee found
-    slashed       by job, how its stake was split
     """
 
     def __init__(self, web3: Web3, book: AddressBook) -> None:
@@ -60,8 +57,6 @@ class Index:
         self.segments: dict[int, int] = {}
         self.revelations: defaultdict[int, list[Revelation]] = defaultdict(list)
         self.verdicts: dict[int, Judged | BoundaryJudged] = {}
-        self.slashed: dict[int, JobSlashed] = {}
-        self.by_timeout: dict[int, bool] = {}
 
     def update(self) -> None:
         """Take in all events up to the latest block."""
@@ -85,10 +80,6 @@ class Index:
         self.service_uris[event.job] = event.uri
 
     @_take.register
-    def _(self, event: JobSlashed) -> None:
-        self.slashed[event.job] = event
-
-    @_take.register
     def _(self, event: GameOpened) -> None:
         self.games[event.job].append(event.game)
         self.segments[event.game] = event.segment
@@ -106,7 +97,3 @@ class Index:
     @_take.register(BoundaryJudged)
     def _(self, event: Judged | BoundaryJudged) -> None:
         self.verdicts[event.game] = event
-
-    @_take.register
-    def _(self, event: Convicted) -> None:
-        self.by_timeout[event.game] = event.by_timeout

@@ -18,10 +18,10 @@ from web3.types import TxReceipt
 from bisection.boundary import state_tensors
 from bisection.cut import unravel
 from bisection.errors import RefstepError
-from bisection.program import NUMERICS_VERSION, Program
+from bisection.program import Program
 from bisection.scalar import read
 from challenger.node import ChallengerNode
-from contracts.bindings import JobSpec, JobStatus, Terms
+from contracts.bindings import JobStatus, Terms
 from contracts.client import LocalChain, local_chain
 from contracts.deploy import AddressBook, Parameters, attach, deploy
 from contracts.events import Judged
@@ -211,18 +211,7 @@ def _remembering(log: Log, losses: dict[str, float]) -> Log:
 def open_job(world: World, captured: Captured, steps: int, folder: Path) -> int:
     """The requester publishes the material and opens the job; its number."""
     roots = publish(Store(folder), captured.program, captured.state, captured.data)
-    spec = JobSpec(
-        program_root=roots.program_root,
-        node_count=roots.node_count,
-        tensor_count=roots.tensor_count,
-        initial_state=roots.initial_state,
-        state_count=roots.state_count,
-        data_root=roots.data_root,
-        data_count=roots.data_count,
-        steps=steps,
-        segment_length=steps,
-        numerics_version=NUMERICS_VERSION,
-    )
+    spec = roots.spec(steps, steps)
     return world.deployments["requester"].registry.open_job(spec, TERMS, str(folder), BOUNTY)
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisection.errors import RefstepError, UsageError
-from bisection.program import NUMERICS_VERSION
-from contracts.bindings import Job, JobSpec, Terms
+from contracts.bindings import Job, Terms
 from contracts.cli import acting, command, format_ether, looking
 from contracts.index import Index
 from contracts.settings import ETHER, ChainSettings, KeySettings, Wei, setting
@@ -101,18 +100,7 @@ def _open(settings: OpenSettings, arguments: Namespace) -> None:
     deployment, _ = acting(settings, settings)
     captured = _captured(arguments.file)
     roots = publish(Store(place), captured.program, captured.state, captured.data)
-    spec = JobSpec(
-        program_root=roots.program_root,
-        node_count=roots.node_count,
-        tensor_count=roots.tensor_count,
-        initial_state=roots.initial_state,
-        state_count=roots.state_count,
-        data_root=roots.data_root,
-        data_count=roots.data_count,
-        steps=settings.steps,
-        segment_length=segment_length,
-        numerics_version=NUMERICS_VERSION,
-    )
+    spec = roots.spec(settings.steps, segment_length)
     terms = Terms(settings.stake, settings.training_period, settings.challenge_window)
     job = deployment.registry.open_job(spec, terms, uri, settings.bounty)
     print(f"job {job} is open: {settings.steps} steps for {format_ether(settings.bounty)} ETH, job hash {spec.job_hash.hex()}")

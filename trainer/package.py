@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from bisection.errors import NumericsMismatch, VerificationError
 from bisection.merkle import Tree
 from bisection.nodes import DTYPES
 from bisection.program import NUMERICS_VERSION, Program, TensorSpec
+from contracts.bindings import JobSpec
 from trainer.store import Source, Store, byte_view, root_of
 
 __all__ = ["Commitments", "JobRoots", "Material", "commit", "load", "load_state", "publish", "publish_state"]
@@ -66,6 +67,10 @@ class Commitments:
     data_root: bytes
     data_count: int
     numerics_version: int = NUMERICS_VERSION
+
+    def spec(self, steps: int, segment_length: int) -> JobSpec:
+        """The specification of a job of so many steps on the material."""
+        return JobSpec(**asdict(self), steps=steps, segment_length=segment_length)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from web3.types import TxReceipt
 from bisection.boundary import Array, state_tensors
 from bisection.trace import MemoryTrace
 from challenger.node import ChallengerNode
-from contracts.bindings import Job, JobSpec, JobStatus, Terms
+from contracts.bindings import Job, JobStatus, Terms
 from contracts.deploy import Deployment, Parameters, attach, deploy
 from contracts.sender import Call
 from tests.contracts.revm import RevmChain, RevmProvider, RevmSender
@@ -155,18 +155,7 @@ class Market:
     def open_job(self, place: Path, steps: int = 6, segment_length: int | None = None, size: int = 200, **changes: Any) -> int:
         """A job on the counting program, whose material is published at ``place``; ``changes`` are to its spec or terms."""
         roots = publish(Store(place), *counting_program(size))
-        spec = JobSpec(
-            program_root=roots.program_root,
-            node_count=roots.node_count,
-            tensor_count=roots.tensor_count,
-            initial_state=roots.initial_state,
-            state_count=roots.state_count,
-            data_root=roots.data_root,
-            data_count=roots.data_count,
-            steps=steps,
-            segment_length=segment_length or steps,
-            numerics_version=roots.numerics_version,
-        )
+        spec = roots.spec(steps, segment_length or steps)
         terms = replace(TERMS, **{name: changes.pop(name) for name in list(changes) if hasattr(TERMS, name)})
         return self.acting["requester"].registry.open_job(replace(spec, **changes), terms, str(place), BOUNTY)
 

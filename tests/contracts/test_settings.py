@@ -107,7 +107,7 @@ def test_a_file_that_is_no_text_or_not_there(tmp_path: Path, content: bytes | No
         settings(REFSTEP_CONFIG=str(tmp_path / "it.toml"))
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: text != "--")  # argparse drops it
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
 @given(
@@ -115,10 +115,10 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lam
     place=st.none() | st.text("abc /.-", min_size=1).map(Path), price=st.integers(0, 2**256 - 1).map(Wei),
 )  # fmt: skip
 def test_what_is_printed_can_be_read_back(tmp_path_factory: pytest.TempPathFactory, **values: Any) -> None:
-    flags = [f"--{name}={KINDS_OF[name](value)}" for name, value in values.items() if value is not None]
+    environment = {f"REFSTEP_{name.upper()}": KINDS_OF[name](value) for name, value in values.items() if value is not None}
     parser = ArgumentParser()
     add_flags(parser, Settings)
-    given = gather(Settings, parser.parse_args(flags), {})
+    given = gather(Settings, parser.parse_args([]), environment)
     folder = tmp_path_factory.getbasetemp()
     assert settings(toml=printable(Settings, given), folder=folder) == Settings(**values)
 

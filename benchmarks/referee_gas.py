@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from bisection.witness import Leaf, NodeProof, Run, StepRoots
 from contracts.build import artifact
 from tests.differential.evm import Contract
 from tests.differential.operands import cases
+from trainer.lowering.verdicts import MOST_GAS, longest_run, map_gas
 
 TENSORS = 200  # a trace of depth 8
 NODES = 1000  # a program of depth 10
@@ -95,48 +97,78 @@ def map_node(inputs: int, instructions: int, outputs: int = 1, names: tuple[str,
 ADAMW = ("fmul", "fmul", "fadd", "fmul", "fsub", "fmul", "fadd", "fsqrt", "fadd", "fdiv")
 
 
-def verdicts(contract: Contract) -> Iterator[tuple[str, int]]:
-    """(what, gas) of whole verdict transactions."""
-    position = 123_456
-    for what, node in [
-        ("map, 1 input, 1 instruction", map_node(1, 1)),
-        ("map, 3 inputs, 37 instructions", map_node(3, 37)),
-        ("AdamW: map, 6 inputs, 40 instructions, 3 outputs", map_node(6, 40, 3, ADAMW)),
-        ("map, 8 inputs, 128 instructions", map_node(8, 128, 1, ADAMW)),
-    ]:
-        scene = Scene()
-        for ref in node.inputs:
-            scene.open(ref, position)
-        yield what, scene.verdict(contract, node, 0, position)
+def map_gas_of(contract: Contract, node: Map) -> int:
+    """The gas of a verdict about an element of a map that reads large tensors."""
+    position, scene = 123_456, Scene()
+    for ref in node.inputs:
+        scene.open(ref, position)
+    return scene.verdict(contract, node, 0, position)
 
+
+def gather_gas(contract: Contract) -> int:
+    """The gas of a verdict about an element of a gather."""
+    row, column = 482, 64
     table, index = refs(100, ("f32", LARGE), ("i32", 4096))
-    gather = Gather((table, index), refs(150, ("f32", 4096 * 256)), 256)
     scene = Scene()
-    scene.open(table, 3 * 256 + position % 256)
-    scene.open(index, position // 256, data=(3).to_bytes(4, "little"))
-    yield "gather", scene.verdict(contract, gather, 0, position)
+    scene.open(table, 3 * 256 + column)
+    scene.open(index, row, data=(3).to_bytes(4, "little"))
+    return scene.verdict(contract, Gather((table, index), refs(150, ("f32", 4096 * 256)), 256), 0, row * 256 + column)
 
+
+def reduce_gas(contract: Contract, op: Literal["sum", "max"], dtype: str, length: int) -> int:
+    """The gas of a verdict about a sum or maximum of ``length`` elements."""
+    x = Ref(100, dtype, length * 4096)
+    scene = Scene()
+    scene.open(x, 1234 * length, length)
+    return scene.verdict(contract, Reduce((x,), refs(150, ("i64" if op == "sum" else dtype, 4096)), op, length), 0, 1234)
+
+
+def dot_gas(contract: Contract, dtype: str, length: int) -> int:
+    """The gas of a verdict about a product of two runs of ``length`` elements."""
+    a, b = refs(100, (dtype, 1024 * length), (dtype, 1024 * length))
+    scene = Scene()
+    scene.open(a, 120 * length, length)
+    scene.open(b, 576 * length, length)
+    node = Dot((a, b), refs(150, ("i64", 1024 * 1024)), 1024, 1024, length)
+    return scene.verdict(contract, node, 0, 120 * 1024 + 576)
+
+
+def scatter_gas(contract: Contract, dtype: str, index_dtype: str, length: int) -> int:
+    """The gas of a verdict about a bin of a scatter_add of ``length`` elements."""
+    values, index = refs(100, (dtype, 1024 * length), (index_dtype, length))
+    scene = Scene()
+    scene.open(values, 70 * length, length)
+    scene.open(index, 0, length)
+    return scene.verdict(contract, ScatterAdd((values, index), refs(150, ("i64", 1024 * 64)), length, 64), 0, 70 * 64 + 3)
+
+
+def verdicts(contract: Contract) -> Iterator[tuple[str, int]]:
+    """(what, gas) of whole verdict transactions, at the limits of the format."""
+    yield "map, 1 input, 1 instruction", map_gas_of(contract, map_node(1, 1))
+    yield "map, 3 inputs, 37 instructions", map_gas_of(contract, map_node(3, 37))
+    yield "AdamW: map, 6 inputs, 40 instructions, 3 outputs", map_gas_of(contract, map_node(6, 40, 3, ADAMW))
+    yield "map, 8 inputs, 128 instructions", map_gas_of(contract, map_node(8, 128, 1, ADAMW))
+    yield "gather", gather_gas(contract)
     for op, dtype in (("sum", "i8"), ("sum", "i32"), ("max", "i32"), ("sum", "i64")):
-        x = Ref(100, dtype, 1024 * 4096)
-        node = Reduce((x,), refs(150, ("i64" if op == "sum" else dtype, 4096)), op, 1024)
-        scene = Scene()
-        scene.open(x, 1234 * 1024, 1024)
-        yield f"{op} of 1,024 {dtype}", scene.verdict(contract, node, 0, 1234)
-
+        yield f"{op} of 1,024 {dtype}", reduce_gas(contract, op, dtype, 1024)  # type: ignore[arg-type]
     for dtype in ("i8", "i16", "i32"):
-        a, b = refs(100, (dtype, 1024 * 1024), (dtype, 1024 * 1024))
-        dot = Dot((a, b), refs(150, ("i64", 1024 * 1024)), 1024, 1024, 1024)
-        scene = Scene()
-        scene.open(a, 120 * 1024, 1024)
-        scene.open(b, 576 * 1024, 1024)
-        yield f"dot of 1,024 {dtype} pairs", scene.verdict(contract, dot, 0, 120 * 1024 + 576)
+        yield f"dot of 1,024 {dtype} pairs", dot_gas(contract, dtype, 1024)
+    yield "scatter_add of 1,024 i64", scatter_gas(contract, "i64", "i32", 1024)
 
-    values, index = refs(100, ("i64", 1024 * 1024), ("i32", 1024))
-    scatter = ScatterAdd((values, index), refs(150, ("i64", 1024 * 64)), 1024, 64)
-    scene = Scene()
-    scene.open(values, 70 * 1024, 1024)
-    scene.open(index, 0, 1024)
-    yield "scatter_add of 1,024 i64", scene.verdict(contract, scatter, 0, 70 * 64 + 3)
+
+def captured_verdicts(contract: Contract) -> Iterator[tuple[str, int]]:
+    """(what, gas) of the dearest verdicts about nodes that capture makes (trainer/lowering/verdicts.py)."""
+    for inputs in (4, 8):
+        node = next(n for size in range(128, 0, -1) if map_gas((n := map_node(inputs, size, 1, ADAMW)).scalar) <= MOST_GAS)
+        yield f"map, {inputs} inputs, {len(node.scalar.ops)} float instructions", map_gas_of(contract, node)
+    for dtype in ("i32", "i64"):
+        length = longest_run(dtype)
+        yield f"sum of {length:,} {dtype}", reduce_gas(contract, "sum", dtype, length)
+    for dtype in ("i16", "i32"):
+        length = longest_run(dtype, dtype)
+        yield f"dot of {length:,} {dtype} pairs", dot_gas(contract, dtype, length)
+    length = longest_run("i32", "i64")
+    yield f"scatter_add of {length:,} i32 by i64", scatter_gas(contract, "i32", "i64", length)
 
 
 def instructions(contract: Contract, samples: int = 50) -> Iterator[tuple[str, int]]:
@@ -151,9 +183,11 @@ def main() -> None:
     for name in ("Referee", "scalar_mock"):
         print(f"{name}: {artifact(name).runtime_size:,} of 24,576 bytes")
     print()
-    for what, gas in verdicts(Contract("Referee")):
-        print(f"{what:<50}{gas:>9,}")
-    print()
+    for title, table in (("at the limits of the format", verdicts), ("that capture makes", captured_verdicts)):
+        print(f"Verdicts {title}")
+        for what, gas in table(Contract("Referee")):
+            print(f"{what:<50}{gas:>9,}")
+        print()
     for name, gas in instructions(Contract("scalar_mock")):
         print(f"{name:<50}{gas:>9,}")
 

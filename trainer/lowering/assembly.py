@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bisection.nodes import MAX_INPUTS, MAX_NODE_BYTES, MAX_RANK, Read
 from bisection.scalar import BY_NAME, MAX_INSTRUCTIONS, MAX_REGISTERS, Op, ScalarProgram
 from trainer.lowering.expression import Affine, Apply, Const, Expr, Load, Position, Slot, reindex, topological
+from trainer.lowering.verdicts import MOST_GAS, map_gas
 
 __all__ = ["Assembly", "assemble"]
 
@@ -33,7 +34,7 @@ class Assembly:
 
     @property
     def fits(self) -> bool:
-        """Whether the format allows this as one node."""
+        """Whether the format allows this as one node, and a verdict about it is not too dear."""
         s, rank = self.scalar, len(self.iteration)
         registers = s.reads + rank + len(s.constants) + len(s.ops)
         return (
@@ -42,6 +43,7 @@ class Assembly:
             and len(s.ops) <= MAX_INSTRUCTIONS
             and registers <= MAX_REGISTERS
             and self.encoded_bytes <= MAX_NODE_BYTES
+            and map_gas(s) <= MOST_GAS
         )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from bisection.nodes import MAX_LENGTH
 from trainer.lowering.builder import Value
 from trainer.lowering.expression import Const, Expr, apply
 from trainer.lowering.reductions import SUM_BITS, fixed, scaled, sum_
 from trainer.lowering.shapes import dimension
 from trainer.lowering.table import Context, lowers
+from trainer.lowering.verdicts import longest_run
 from trainer.lowering.views import expand, narrow, permute, position, reshape, unsqueeze
 
 __all__ = ["row_index"]
@@ -70,8 +70,9 @@ def _embedding_backward(ctx: Context, gradient: Value, index: Value, rows: int, 
     columns = permute(reshape(builder, builder.keep(gradient), (length, width)), [1, 0])
     integers, magnitudes = fixed(builder, columns, SUM_BITS)
     total: Expr = Const(0)
-    for start in range(0, length, MAX_LENGTH):
-        size = min(MAX_LENGTH, length - start)
+    most = longest_run("i32", places.storage)
+    for start in range(0, length, most):
+        size = min(most, length - start)
         part = narrow(Value((width, length), "i32", integers), 1, start, size)
         total = apply("add64", total, builder.scatter_add(part, narrow(places, 0, start, size), rows).expr)
     row = expand(builder, magnitudes, (width, rows)).expr

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from math import prod
 
 from bisection.errors import UsageError
-from bisection.nodes import MAX_LENGTH
 from bisection.numbers import INFINITY, NAN
 from trainer.lowering.builder import Builder, Value
 from trainer.lowering.expression import Affine, Const, Expr, apply
+from trainer.lowering.verdicts import longest_run
 from trainer.lowering.views import expand, narrow, pad, permute, reshape, unsqueeze
 
 __all__ = [
@@ -38,16 +38,16 @@ _INLINE_CHUNKS = 4  # partial dot products added while they are scaled, rather t
 LOWEST = -(1 << 31)
 
 
-def _chunks(length: int) -> tuple[int, int]:
-    """(number, size) of equal chunks of at most 1,024 that cover ``length``."""
-    number = -(-length // MAX_LENGTH)
+def _chunks(length: int, most: int) -> tuple[int, int]:
+    """(number, size) of equal chunks of at most ``most`` that cover ``length``."""
+    number = -(-length // most)
     return number, -(-length // number)
 
 
-def chunked(value: Value, fill: int = 0) -> Value:
-    """[…, L] as […, chunks, size], the last chunk filled up with the register ``fill``."""
+def chunked(value: Value, most: int, fill: int = 0) -> Value:
+    """[…, L] as […, chunks, size] with size at most ``most``, the last chunk filled up with the register ``fill``."""
     *kept, length = value.shape
-    number, size = _chunks(length)
+    number, size = _chunks(length, most)
     shape = (*kept, number, size)
     rank = len(shape)
     maps = [Affine(0, tuple(int(j == d) for j in range(rank))) for d in range(len(kept))]
@@ -58,8 +58,8 @@ def chunked(value: Value, fill: int = 0) -> Value:
 
 def _reduce(builder: Builder, op: str, value: Value, fill: int = 0) -> Value:
     """``op`` over the last dimension of integers, of any length."""
-    while value.shape[-1] > MAX_LENGTH:
-        value = builder.reduce(op, chunked(value, fill))
+    while value.shape[-1] > (most := longest_run(value.storage)):
+        value = builder.reduce(op, chunked(value, most, fill))
         fill = 0 if op == "sum" else fill
     return builder.reduce(op, value)
 
@@ -100,7 +100,7 @@ def _quantised(builder: Builder, value: Value, operand_bits: int) -> tuple[Value
     low = apply("select32", apply("lt32", integers, -limit), -limit, integers)
     clamped = apply("select32", apply("lt32", limit, low), limit, low)
     dtype = "i8" if operand_bits <= 8 else "i16" if operand_bits <= 16 else "i32"
-    parts = chunked(Value(value.shape, dtype, clamped))
+    parts = chunked(Value(value.shape, dtype, clamped), longest_run(dtype, dtype))
     rank = len(parts.shape)
     return permute(parts, [*range(rank - 3), rank - 2, rank - 3, rank - 1]), magnitudes
 

@@ -1,0 +1,73 @@
+"""Capture makes no node whose verdict would pass 600,000 gas, the game's own part included."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks.referee_gas import ADAMW, captured_verdicts, map_gas_of, map_node
+from bisection.nodes import DTYPES, Dot, Map, Reduce, ScatterAdd
+from bisection.program import Program
+from tests.differential.evm import Contract
+from trainer.capture import capture
+from trainer.lowering.verdicts import GAME, MOST_GAS, longest_run, map_gas
+
+
+@pytest.fixture(scope="module")
+def referee() -> Contract:
+    return Contract("Referee")
+
+
+def test_the_dearest_nodes_that_capture_makes_stay_below(referee: Contract) -> None:
+    for what, gas in captured_verdicts(referee):
+        assert gas + GAME < MOST_GAS, what
+
+
+@pytest.mark.parametrize(("inputs", "size"), [(1, 1), (1, 128), (3, 37), (6, 40), (8, 20), (8, 128)])
+def test_the_bound_for_maps_is_a_bound(referee: Contract, inputs: int, size: int) -> None:
+    node = map_node(inputs, size, 1, ADAMW)
+    measured = map_gas_of(referee, node) + GAME
+    assert measured < map_gas(node.scalar) < 1.35 * measured
+
+
+def checked(program: Program) -> None:
+    for node in program.nodes:
+        dtypes = [ref.dtype for ref in node.inputs]
+        if isinstance(node, Map):
+            assert map_gas(node.scalar) <= MOST_GAS
+        elif isinstance(node, Reduce | ScatterAdd):
+            assert node.length <= longest_run(*dtypes)
+        elif isinstance(node, Dot):
+            assert node.k <= longest_run(*dtypes)
+
+
+@pytest.mark.parametrize(("bits", "k"), [(15, 1500), (20, 900), (24, 3000)])
+def test_long_products_are_split_by_the_size_of_their_operands(bits: int, k: int) -> None:
+    model = torch.nn.Linear(k, 3)
+    data = {"x": torch.randn(8, k), "y": torch.randn(8, 3)}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    captured = capture(model, lambda m, b: ((m(b["x"]) - b["y"]) ** 2).mean(), optimizer, data, 4, operand_bits=bits)
+    checked(captured.program)
+
+
+def test_long_elementwise_chains_are_cut_by_their_gas() -> None:
+    class Chain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scales = torch.nn.ParameterList([torch.randn(6) for _ in range(7)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for scale in self.scales:
+                x = torch.tanh(x * scale) + torch.sigmoid(x - scale)
+            return x
+
+    model = Chain()
+    optimizer = torch.optim.AdamW(model.parameters())
+    captured = capture(model, lambda m, b: m(b["x"]).square().mean(), optimizer, {"x": torch.randn(8, 6)}, 4)
+    checked(captured.program)
+    assert any(isinstance(node, Map) and len(node.inputs) > 4 for node in captured.program.nodes)
+
+
+def test_runs_get_shorter_as_elements_get_larger() -> None:
+    assert [longest_run(dtype) for dtype in DTYPES] == [1024, 1024, 1024, 1024, 768]
+    assert longest_run("i16", "i16") == 1024 and longest_run("i32", "i32") == 768 and longest_run("i32", "i64") == 512

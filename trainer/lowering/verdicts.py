@@ -1,7 +1,7 @@
 """What a verdict about a node costs, so that capture makes no node whose verdict would pass 600,000 gas.
 
 The format allows more: runs of 1,024 elements of any type, and maps of 128 instructions with eight inputs. The figures bound what
-`python -m benchmarks.referee_gas` measures for the referee (in a trace of depth 8 and tensors of depth 14), and the game's own part;
+`python -m benchmarks.referee_gas` measures for the referee (in a trace of depth 8 and tensors of depth 14), and the game's part;
 tests hold them.
 """
 

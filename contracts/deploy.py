@@ -67,7 +67,9 @@ class AddressBook:
             document = json.loads(path.read_text(encoding="utf-8"))
             return cls(**(document | {"parameters": Parameters(**document["parameters"])}))
         except OSError as error:
-            raise UsageError(f"the address book {path} cannot be read: {error.strerror}") from None
+            raise UsageError(
+                f"the address book {path} cannot be read: {error.strerror}; `refstep chain deploy` writes one"
+            ) from None
         except (ValueError, TypeError, KeyError):
             raise UsageError(
                 f"{path} is no address book; its fields are {', '.join(field.name for field in fields(cls))}"

@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 
@@ -60,12 +60,20 @@ def _add_demo(commands: Any) -> None:
     parser.set_defaults(start=_demo)
 
 
+class OneLineParser(ArgumentParser):
+    """Says what is wrong with a command line in one line, and where the rest can be read."""
+
+    def error(self, message: str) -> NoReturn:
+        """See ArgumentParser."""
+        self.exit(UsageError.exit_code, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> ArgumentParser:
     from challenger import cli as challenger_cli
     from contracts import cli as contracts_cli
     from trainer import cli as trainer_cli
 
-    parser = ArgumentParser(prog="refstep", description="Train a model on a stranger's GPU and hold them to it.")
+    parser = OneLineParser(prog="refstep", description="Train a model on a stranger's GPU and hold them to it.")
     parser.add_argument("--version", action="version", version=f"refstep {version('refstep')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)

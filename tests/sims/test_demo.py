@@ -117,10 +117,11 @@ def test_the_terminal_shows_the_way_down_to_the_element() -> None:
 
 
 def test_json_is_one_object_and_bad_arguments_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["demo", "--steps", "1"])
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    for wrong in (["--steps", "1"], ["--steps", "x"], ["--cheat", "nothing"], ["--unknown"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(["demo", *wrong])
+        assert stopped.value.code == 2
+        assert capsys.readouterr().err.count("\n") == 1
     main(["demo", "--json", "--steps", "3", "--cheat", "skip-step"])
     result = json.loads(capsys.readouterr().out)
     assert [result[name]["status"] for name in ("honest", "fraud", "withheld")] == ["Completed", "Slashed", "Slashed"]

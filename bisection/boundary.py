@@ -17,6 +17,7 @@ __all__ = [
     "Array",
     "bind",
     "data_root",
+    "fitting",
     "metrics_of",
     "next_state",
     "state_root",
@@ -31,7 +32,8 @@ Array = NDArray[Any]
 LITTLE_ENDIAN = {"f32": "<f4", "i8": "<i1", "i16": "<i2", "i32": "<i4", "i64": "<i8"}
 
 
-def _fitting(specs: Sequence[TensorSpec], arrays: Mapping[str, Array], what: str) -> list[Array]:
+def fitting(specs: Sequence[TensorSpec], arrays: Mapping[str, Array], what: str) -> list[Array]:
+    """``arrays`` in the order of ``specs``, contiguous. Raises ProgramError for a missing, extra, or otherwise typed or shaped one."""
     if set(arrays) != {spec.name for spec in specs}:
         missing = sorted({spec.name for spec in specs} ^ set(arrays))
         raise ProgramError(
@@ -49,7 +51,7 @@ def _fitting(specs: Sequence[TensorSpec], arrays: Mapping[str, Array], what: str
 
 def bind(program: Program, state: Mapping[str, Array], data: Mapping[str, Array]) -> dict[str, list[Array]]:
     """State and data arrays in the program's order. Raises ProgramError when one is missing, extra, or of another type or shape."""
-    return {"state": _fitting(program.state, state, "state"), "data": _fitting(program.data, data, "data")}
+    return {"state": fitting(program.state, state, "state"), "data": fitting(program.data, data, "data")}
 
 
 def state_tensors(program: Program) -> list[int]:
@@ -90,7 +92,7 @@ def tensor_roots(arrays: Sequence[Array]) -> list[bytes]:
 
 def state_roots(program: Program, state: Mapping[str, Array]) -> list[bytes]:
     """The root of each state tensor, in the program's order: the leaves of the state tree."""
-    return tensor_roots(_fitting(program.state, state, "state"))
+    return tensor_roots(fitting(program.state, state, "state"))
 
 
 def state_root(program: Program, state: Mapping[str, Array]) -> bytes:
@@ -100,4 +102,4 @@ def state_root(program: Program, state: Mapping[str, Array]) -> bytes:
 
 def data_root(program: Program, data: Mapping[str, Array]) -> bytes:
     """The commitment to all data tensors, 32 bytes; EMPTY when there are none."""
-    return Tree(tensor_roots(_fitting(program.data, data, "data"))).root
+    return Tree(tensor_roots(fitting(program.data, data, "data"))).root

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from bisection.boundary import Array, bind, metrics_of, next_state
+from bisection.boundary import Array, fitting, metrics_of, next_state
 from bisection.errors import UsageError
 from bisection.nodes import Dot, Gather, Input, Map, Node, Output, Read, Reduce, ScatterAdd
 from bisection.program import Program
@@ -42,10 +41,7 @@ class Executor:
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
         torch.set_flush_denormal(False)  # subnormals count: flushing them would change bits
-        arrays = {name: np.asarray(value) for name, value in data.items()}
-        placeholder = {spec.name: np.zeros(spec.shape, np.dtype(_NUMPY[spec.dtype])) for spec in program.state}
-        self._data = [self._tensor(array) for array in bind(program, placeholder, arrays)["data"]]
-        self._no_data = arrays
+        self._data = [self._tensor(array) for array in fitting(program.data, data, "data")]
         self._runs = [None if isinstance(n, Input | Output) else _PREPARE[type(n)](n, self._device) for n in program.nodes]
 
     def _tensor(self, array: Array) -> Tensor:
@@ -53,8 +49,7 @@ class Executor:
         return torch.from_numpy(flat if flat.flags.writeable else flat.copy()).to(self._device)
 
     def _run(self, state: Mapping[str, Any], tamper: Tamper | None) -> list[Tensor]:
-        boundary = bind(self.program, {name: np.asarray(value) for name, value in state.items()}, self._no_data)
-        before = [self._tensor(array) for array in boundary["state"]]
+        before = [self._tensor(array) for array in fitting(self.program.state, state, "state")]
         tensors: list[Tensor] = []
         for number, (node, run) in enumerate(zip(self.program.nodes, self._runs, strict=True)):
             if isinstance(node, Output):
@@ -77,9 +72,6 @@ class Executor:
         """One step: (next state by name, metrics by name)."""
         tensors = self.trace(state, tamper)
         return next_state(self.program, tensors), metrics_of(self.program, tensors)
-
-
-_NUMPY = {"f32": np.float32, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64}
 
 
 # Map --------------------------------------------------------------------------------------------------------------------

@@ -29,3 +29,14 @@ def test_numpy_and_torch_have_the_bits_of_the_definition(row: Instruction) -> No
     assert len(expected) >= CASES
     assert by_numpy.tolist() == expected
     assert by_torch.tolist() == expected
+
+
+@pytest.mark.parametrize("row", [row for row in INSTRUCTIONS if "sh" in row.name], ids=lambda row: row.name)
+def test_shifts_by_a_constant_have_the_bits_of_the_definition(row: Instruction) -> None:
+    values = [case[0] for case in cases(row.name, 200, seed_of(row.name))]
+    column = torch.tensor([store(v, row.operands[0]) for v in values])
+    for amount in (*range(-2, 67), 1 << 31, 1 << 32, (1 << 32) + 1, -(1 << 63)):
+        program = ScalarProgram(1, 0, (amount,), (Op(row.code, 0, 1),), (2,))
+        expected = [program.run([v], [])[0] for v in column.tolist()]
+        found = faces.view(prepare_scalar(program, [], torch.device("cpu"))([column])[0], "L")
+        assert found.tolist() == expected, amount

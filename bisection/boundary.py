@@ -33,7 +33,7 @@ LITTLE_ENDIAN = {"f32": "<f4", "i8": "<i1", "i16": "<i2", "i32": "<i4", "i64": "
 
 
 def fitting(specs: Sequence[TensorSpec], arrays: Mapping[str, Array], what: str) -> list[Array]:
-    """``arrays`` in the order of ``specs``, contiguous. Raises ProgramError for a missing, extra, or otherwise typed or shaped one."""
+    """``arrays`` in the order of ``specs``, contiguous. Raises ProgramError for a missing, extra or unfitting one."""
     if set(arrays) != {spec.name for spec in specs}:
         missing = sorted({spec.name for spec in specs} ^ set(arrays))
         raise ProgramError(

@@ -1,0 +1,123 @@
+"""The C++ compiler of this machine and the shared libraries it made, cached on disk by their content.
+
+Three environment variables steer it: ``REFSTEP_CXX`` names the compiler (``none``: work without one), ``REFSTEP_ISA`` the
+instruction set that kernels may use (gcc's ``-march``; default ``native``), ``REFSTEP_KERNELS`` the folder of the cache. None of them
+can change a bit of a result: kernels are exact, and tests compare their bits across instruction sets.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bisection.errors import UnavailableError, UsageError
+
+__all__ = ["FLAGS", "KERNELS", "Toolchain", "toolchain"]
+
+KERNELS = Path(__file__).parent
+"""Where the C++ sources lie."""
+
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-pthread", "-w")
+"""Floats keep their IEEE meaning: nothing is contracted or reordered. errno and traps are not observed."""
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A compiler, what it says it is, the instruction set it targets, and the folder where libraries are kept."""
+
+    compiler: str
+    version: str
+    isa: str
+    folder: Path
+
+    def library(self, sources: Sequence[str | Path], flags: Sequence[str] | None = None) -> ctypes.CDLL:
+        """The shared library of ``sources`` (paths in trainer/kernels, or C++ text), compiled now unless the cache holds it.
+
+        ``flags`` replace ``-march``. Sources are compiled into one library, each as a unit of its own; headers beside the sources
+        count as part of the content. Raises UnavailableError when the compiler or the cache fails.
+        """
+        texts = {f"{i}.cpp": s.read_text() if isinstance(s, Path) else s for i, s in enumerate(sources)}
+        chosen = tuple(flags) if flags is not None else self.target
+        path = self.folder / f"{self._key(texts, chosen)}.so"
+        if not path.exists():
+            self._compile(texts, chosen, path)
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise UnavailableError(f"the compiled kernels {path} cannot be loaded ({error}): they were removed; start again") from None
+
+    @property
+    def target(self) -> tuple[str, ...]:
+        """The flags that choose the instruction set. Vectors are as wide as it has them."""
+        return (f"-march={self.isa}", "-mprefer-vector-width=512") if _is_x86() else (f"-mcpu={self.isa}",)
+
+    def _key(self, texts: Mapping[str, str], flags: Sequence[str]) -> str:
+        content = sha256()
+        headers = {path.name: path.read_text() for path in sorted(KERNELS.glob("*.hpp"))}
+        cpu = _cpu() if "native" in " ".join(flags) else ""
+        for part in [self.version, cpu, *FLAGS, *flags, *texts.values(), *headers, *headers.values()]:
+            content.update(f"{len(part)}:{part}".encode())
+        return content.hexdigest()[:32]
+
+    def _compile(self, texts: Mapping[str, str], flags: Sequence[str], path: Path) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self.folder.stat().st_uid != os.getuid():
+                raise UsageError(f"the kernel cache {self.folder} belongs to another user: set REFSTEP_KERNELS to a folder of yours")
+            with TemporaryDirectory(dir=self.folder) as work:
+                for name, text in texts.items():
+                    (Path(work) / name).write_text(text)
+                built = Path(work) / "kernels.so"
+                command = [self.compiler, *FLAGS, *flags, f"-I{KERNELS}", "-o", str(built), *(str(Path(work) / name) for name in texts)]
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    raise UnavailableError(f"{self.compiler} cannot compile a kernel: {done.stderr.strip()[:2000]}")
+                built.replace(path)  # at once, so that no other process sees half of it
+        except OSError as error:
+            raise UnavailableError(f"kernels cannot be compiled into {self.folder}: {error.strerror or error}") from None
+
+
+@cache
+def toolchain() -> Toolchain | str:
+    """This machine's toolchain, or the reason why it has none."""
+    wanted = os.environ.get("REFSTEP_CXX")
+    if wanted == "none":
+        return "REFSTEP_CXX is none"
+    names = [wanted] if wanted else ["g++", "clang++", "c++"]
+    compiler = next((found for name in names if (found := shutil.which(name))), None)
+    if compiler is None:
+        return f"no C++ compiler was found (looked for {', '.join(names)})"
+    said = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
+    if said.returncode or not said.stdout:
+        return f"{compiler} does not answer --version"
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.get("REFSTEP_KERNELS") or cache_home / "refstep" / "kernels").expanduser()
+    chain = Toolchain(compiler, said.stdout.splitlines()[0], os.environ.get("REFSTEP_ISA", "native"), folder)
+    try:
+        chain.library(['extern "C" int refstep_probe() { return 7; }'])
+    except (UnavailableError, UsageError) as error:
+        return str(error)
+    return chain
+
+
+@cache
+def _cpu() -> str:
+    """What ``native`` means here: the processor's model and features."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return " ".join(os.uname())
+    return "\n".join(next((line for line in lines if line.startswith(key)), "") for key in ("model name", "flags", "Features"))
+
+
+def _is_x86() -> bool:
+    return os.uname().machine in ("x86_64", "i686", "AMD64")

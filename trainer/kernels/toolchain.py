@@ -1,7 +1,7 @@
 """The C++ compiler of this machine and the shared libraries it made, cached on disk by their content.
 
-Three environment variables steer it: ``REFSTEP_CXX`` names the compiler (``none``: work without one), ``REFSTEP_ISA`` the
-instruction set that kernels may use (gcc's ``-march``; default ``native``), ``REFSTEP_KERNELS`` the folder of the cache. None of them
+Three environment variables steer it: ``REFSTEP_CXX`` names the compiler (``none``: work without one), ``REFSTEP_ISA`` the instruction
+set that kernels may use (gcc's ``-march``; default ``native``), ``REFSTEP_KERNELS`` the folder of the cache. None of them
 can change a bit of a result: kernels are exact, and tests compare their bits across instruction sets.
 """
 
@@ -53,7 +53,7 @@ class Toolchain:
             return ctypes.CDLL(str(path))
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise UnavailableError(f"the compiled kernels {path} cannot be loaded ({error}): they were removed; start again") from None
+            raise UnavailableError(f"the compiled kernels {path} cannot be loaded ({error}): start again") from None
 
     @property
     def target(self) -> tuple[str, ...]:
@@ -72,12 +72,13 @@ class Toolchain:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if self.folder.stat().st_uid != os.getuid():
-                raise UsageError(f"the kernel cache {self.folder} belongs to another user: set REFSTEP_KERNELS to a folder of yours")
+                raise UsageError(f"the kernel cache {self.folder} is not yours: set REFSTEP_KERNELS")
             with TemporaryDirectory(dir=self.folder) as work:
                 for name, text in texts.items():
                     (Path(work) / name).write_text(text)
                 built = Path(work) / "kernels.so"
-                command = [self.compiler, *FLAGS, *flags, f"-I{KERNELS}", "-o", str(built), *(str(Path(work) / name) for name in texts)]
+                inputs = [str(Path(work) / name) for name in texts]
+                command = [self.compiler, *FLAGS, *flags, f"-I{KERNELS}", "-o", str(built), *inputs]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
                     raise UnavailableError(f"{self.compiler} cannot compile a kernel: {done.stderr.strip()[:2000]}")

@@ -3,8 +3,8 @@
 // The blocking is the usual one (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008): B lies packed in
 // panels of a few vectors; a block of A's rows is packed into a buffer that the second-level cache holds; a tile of sums stays in
 // registers while it runs along k. Both packed forms are made of 32-bit words, each holding `Kernel::PER_WORD` neighbours along k:
-//   A  [unit][word][UNIT]          widened to 64 bits by the kernels of 32-bit operands
-//   B  [panel][word][PANEL]        and after each panel the largest magnitude in it
+//   A  [unit][segment][UNIT][SEGMENT]   words widened to 64 bits by the kernels of 32-bit operands
+//   B  [panel][word][PANEL]             and after each panel the largest magnitude in it
 #include "dot.hpp"
 
 #include <algorithm>
@@ -14,6 +14,7 @@
 namespace {
 
 constexpr int UNIT = 12;                // rows of A packed together; every tile's height divides it
+constexpr int SEGMENT = 16;             // words of a row that stay together
 constexpr int BLOCK = 8 * UNIT;         // rows of A packed at a time
 constexpr int64_t BUFFER_ROW = 2048;    // bytes of a packed row of A: longer ones are cut into chunks of k
 constexpr bool WIDE = LANES == 16;      // 32 vector registers, else 16
@@ -21,7 +22,7 @@ constexpr int64_t TRAILER = 64;         // bytes after a panel that hold its lar
 
 struct Buffer {
     alignas(64) char packed[BLOCK * BUFFER_ROW];
-    uint32_t accounts[BLOCK];
+    uint32_t accounts[BLOCK + LANES];
 };
 
 inline Buffer& buffer_of_thread() {
@@ -38,6 +39,7 @@ inline int64_t round_up(int64_t x, int64_t step) { return (x + step - 1) / step 
 // 8 bits, by the four-way product of signed A with unsigned B: B is packed as b + 128, and the sum starts at -128·Σa.
 struct Bytes {
     using Element = int8_t;
+    using Part = int8_t;
     using Word = int32_t;
     using Vector = U32;
     struct Sum {
@@ -45,10 +47,24 @@ struct Bytes {
     };
     static constexpr int PER_WORD = 4, GROUP = 1, ALIGN = 1, ROWS = WIDE ? 12 : 6, COLUMNS = LANES;
     static U32 packed(U32 b) { return b ^ 0x80808080; }
-    static U32 account(U32 sum, U32 a) { return multiply_bytes(sum, U32{} + 0x80808080, a); }  // 128·Σa
+    // 128·Σa of each row of a unit.
+    static void account(const int32_t* unit, int64_t words, uint32_t* accounts) {
+        for (int first = 0; first < UNIT; first += LANES) {
+            U32 sums[LANES]{}, total{};
+            for (int64_t segment = 0; segment < words; segment += SEGMENT) {
+                for (int r = 0; r < LANES && first + r < UNIT; r++) {
+                    const int32_t* a = unit + segment * UNIT + (first + r) * SEGMENT;
+                    for (int i = 0; i < SEGMENT; i += LANES) sums[r] = multiply_bytes(sums[r], U32{} + 0x80808080, load<U32>(a + i));
+                }
+            }
+            transpose(sums);
+            for (U32 part : sums) total += part;
+            store(accounts + first, total);
+        }
+    }
     static Sum start(uint32_t account, int64_t) { return {U32{} - account}; }
     static U32 read(const uint32_t* b) { return load<U32>(b); }
-    static U32 spread(const int32_t* a) { return U32{} + (uint32_t)*a; }
+    static U32 spread(const int32_t* a) { return U32{} + load<uint32_t>(a); }
     static void step(Sum& sum, U32 b, U32 a) { sum.low = multiply_bytes(sum.low, b, a); }
     static void settle(Sum&) {}
     template <class Out>
@@ -67,6 +83,7 @@ struct Bytes {
 template <class T, int CARRY>
 struct Halves {
     using Element = T;
+    using Part = int16_t;
     using Word = int32_t;
     using Vector = U32;
     struct Sum {
@@ -75,14 +92,14 @@ struct Halves {
     static constexpr uint32_t MINUS = 0xffff0000;
     static constexpr int PER_WORD = 2, GROUP = CARRY ? CARRY : 1, ALIGN = 4, ROWS = WIDE ? 6 : 3, COLUMNS = LANES;
     static U32 packed(U32 b) { return b; }
-    static U32 account(U32 sum, U32) { return sum; }
+    static void account(const Word*, int64_t, uint32_t*) {}
     static Sum start(uint32_t, int64_t words) {
         // Each carry leaves 1 too little in high, since what stays in low is negative: added here beforehand.
         if (CARRY) return {U32{} + MINUS, U32{} + (uint32_t)(words / GROUP + 1)};
         return Sum{};
     }
     static U32 read(const uint32_t* b) { return load<U32>(b); }
-    static U32 spread(const int32_t* a) { return U32{} + (uint32_t)*a; }
+    static U32 spread(const int32_t* a) { return U32{} + load<uint32_t>(a); }
     static void step(Sum& sum, U32 b, U32 a) { sum.low = multiply_halves(sum.low, b, a); }
     static void settle(Sum& sum) {
         if (!CARRY) return;
@@ -101,6 +118,7 @@ struct Halves {
 // 32 bits whose sums stay within 2^51, so that doubles hold every one of them exactly.
 struct Doubles {
     using Element = int32_t;
+    using Part = double;
     using Word = double;
     using Vector = F64;
     struct Sum {
@@ -109,7 +127,7 @@ struct Doubles {
     static constexpr int PER_WORD = 1, GROUP = 1, ALIGN = 1, ROWS = WIDE ? 12 : 6, COLUMNS = HALF;
     static constexpr double LIMIT = 0x1p51, MAGIC = 0x1.8p52;  // MAGIC + x holds the integer x in its low bits
     static U32 packed(U32 b) { return b; }
-    static U32 account(U32 sum, U32) { return sum; }
+    static void account(const Word*, int64_t, uint32_t*) {}
     static Sum start(uint32_t, int64_t) { return Sum{}; }
     static F64 read(const uint32_t* b) { return __builtin_convertvector(load<HalfI32>(b), F64); }
     static F64 spread(const double* a) { return F64{} + *a; }
@@ -124,6 +142,7 @@ struct Doubles {
 // 32 bits, any values.
 struct Longs {
     using Element = int32_t;
+    using Part = int64_t;
     using Word = int64_t;
     using Vector = I64;
     struct Sum {
@@ -131,7 +150,7 @@ struct Longs {
     };
     static constexpr int PER_WORD = 1, GROUP = 1, ALIGN = 1, ROWS = WIDE ? 12 : 6, COLUMNS = HALF;
     static U32 packed(U32 b) { return b; }
-    static U32 account(U32 sum, U32) { return sum; }
+    static void account(const Word*, int64_t, uint32_t*) {}
     static Sum start(uint32_t, int64_t) { return Sum{}; }
     static I64 read(const uint32_t* b) { return __builtin_convertvector(load<HalfI32>(b), I64); }
     static I64 spread(const int64_t* a) { return I64{} + *a; }
@@ -207,13 +226,14 @@ struct Target {
 };
 
 template <class K, class Out, int R, int V>
-void tile(const typename K::Word* a, const uint32_t* b, int64_t words, const uint32_t* accounts, const Target<Out>& target) {
+__attribute__((noinline)) void tile(const typename K::Word* a, const uint32_t* b, int64_t words, const uint32_t* accounts, const Target<Out>& target) {
     typename K::Sum sums[R][V];
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
         for (int v = 0; v < V; v++) sums[r][v] = K::start(accounts[r], words);
     for (int64_t word = 0; word < words; word += K::GROUP) {
+        if (word % SEGMENT == 0 && word > 0) a += (UNIT - 1) * SEGMENT;
 #pragma GCC unroll 4
         for (int step = 0; step < K::GROUP; step++) {
             typename K::Vector x[V];
@@ -221,11 +241,11 @@ void tile(const typename K::Word* a, const uint32_t* b, int64_t words, const uin
             for (int v = 0; v < V; v++) x[v] = K::read(b + v * K::COLUMNS);
 #pragma GCC unroll 12
             for (int r = 0; r < R; r++) {
-                typename K::Vector y = K::spread(a + r);
+                typename K::Vector y = K::spread(a + r * SEGMENT);
 #pragma GCC unroll 2
                 for (int v = 0; v < V; v++) K::step(sums[r][v], x[v], y);
             }
-            a += UNIT;
+            a++;
             b += 2 * K::COLUMNS;
         }
 #pragma GCC unroll 12
@@ -246,7 +266,7 @@ void tile(const typename K::Word* a, const uint32_t* b, int64_t words, const uin
 template <class K, class Out, int V, int R = K::ROWS>
 void unit(const typename K::Word* a, const uint32_t* b, int64_t words, const uint32_t* accounts, Target<Out> target,
           int64_t rows) {
-    for (; rows >= R; rows -= R, a += R, accounts += R, target.out += R * target.stride) tile<K, Out, R, V>(a, b, words, accounts, target);
+    for (; rows >= R; rows -= R, a += R * SEGMENT, accounts += R, target.out += R * target.stride) tile<K, Out, R, V>(a, b, words, accounts, target);
     if constexpr (R > 1) {
         if (rows > 0) unit<K, Out, V, (R > 3 ? R / 3 : 1)>(a, b, words, accounts, target, rows);
     }
@@ -272,60 +292,46 @@ uint32_t magnitude(const T* x, int64_t stride, int64_t rows, int64_t k) {
     return largest;
 }
 
-// LANES words of a row that has `left` elements left, 0 beyond.
-template <class K>
-U32 words_of(const typename K::Element* row, int64_t left) {
+// LANES words of a row, of which `left` elements are left; 0 beyond.
+template <class K, bool WHOLE>
+inline U32 words_of(const typename K::Element* row, int64_t left) {
     using T = typename K::Element;
     constexpr int COUNT = LANES * K::PER_WORD;
     typedef T Elements __attribute__((vector_size(COUNT * sizeof(T))));
     typedef int16_t Shorts __attribute__((vector_size(COUNT * 2)));
     Elements x{};
-    if (left >= COUNT)
-        x = load<Elements>(row);
-    else if (left > 0)
-        memcpy(&x, row, left * sizeof(T));
-    if constexpr (sizeof(T) * K::PER_WORD == 4)
+    memcpy(&x, row, WHOLE ? sizeof x : left * sizeof(T));
+    if constexpr (sizeof x == sizeof(U32))
         return (U32)x;
     else
         return (U32)__builtin_convertvector(x, Shorts);
 }
 
-// Columns of words, one for each of up to LANES rows, beginning at element k0 of the rows' k.
+// Columns of words, lane r from row r, of which `left` elements are left. Lanes beyond the rows repeat the last one.
 template <class K>
-void columns_of(const typename K::Element* x, int64_t stride, int64_t rows, int64_t k0, int64_t k, U32 (&columns)[LANES]) {
-    for (int r = 0; r < LANES; r++) columns[r] = r < rows ? words_of<K>(x + r * stride + k0, k - k0) : U32{};
+inline void columns_of(const typename K::Element* x, int64_t stride, int64_t rows, int64_t left, U32 (&columns)[LANES]) {
+    if (left >= LANES * K::PER_WORD) {
+#pragma GCC unroll 16
+        for (int64_t r = 0; r < LANES; r++) columns[r] = words_of<K, true>(x + std::min(r, rows - 1) * stride, left);
+    } else {
+        for (int64_t r = 0; r < LANES; r++) columns[r] = words_of<K, false>(x + std::min(r, rows - 1) * stride, left);
+    }
     transpose(columns);
 }
 
-template <int COUNT, class Word>
-inline void put_words(Word* to, U32 x) {
-    if constexpr (sizeof(Word) == 4) {
-        memcpy(to, &x, 4 * COUNT);
-    } else {
-        typedef Word Words __attribute__((vector_size(8 * HALF)));
-        Words low = __builtin_convertvector(widen<0>((I32)x), Words), high = __builtin_convertvector(widen<1>((I32)x), Words);
-        memcpy(to, &low, 8 * std::min(COUNT, HALF));
-        if (COUNT > HALF) memcpy(to + HALF, &high, 8 * (COUNT - HALF));
-    }
-}
-
-// The rows of a unit from PART on.
-template <class K, int PART = 0>
-void pack_unit(const typename K::Element* a, int64_t stride, int64_t rows, int64_t k0, int64_t k1, int64_t words,
-               typename K::Word* to, uint32_t* accounts) {
-    constexpr int COUNT = std::min(LANES, UNIT - PART);
-    U32 account{};
-    for (int64_t word = 0; word < words; word += LANES) {
-        U32 columns[LANES];
-        columns_of<K>(a + PART * stride, stride, rows - PART, k0 + word * K::PER_WORD, k1, columns);
-        int64_t count = std::min<int64_t>(LANES, words - word);
-        for (int i = 0; i < count; i++) {
-            put_words<COUNT>(to + (word + i) * UNIT + PART, columns[i]);
-            account = K::account(account, columns[i]);
+// `words` words of up to UNIT rows of A, of which `left` elements are left.
+template <class K>
+void pack_unit(const typename K::Element* a, int64_t stride, int64_t rows, int64_t left, int64_t words, typename K::Word* to) {
+    constexpr int COUNT = SEGMENT * K::PER_WORD;
+    for (; words > 0; words -= SEGMENT, a += COUNT, left -= COUNT, to += UNIT * SEGMENT) {
+        for (int64_t r = 0; r < rows; r++) {
+            typename K::Element last[COUNT] = {};
+            const typename K::Element* from = a + r * stride;
+            if (left < COUNT) from = (typename K::Element*)memcpy(last, from, left * sizeof *from);
+            auto* out = (typename K::Part*)(to + r * SEGMENT);
+            for (int i = 0; i < COUNT; i++) out[i] = from[i];
         }
     }
-    memcpy(accounts + PART, &account, 4 * COUNT);
-    if constexpr (PART + LANES < UNIT) pack_unit<K, PART + LANES>(a, stride, rows, k0, k1, words, to, accounts);
 }
 
 template <class K>
@@ -345,12 +351,15 @@ template <class K>
 void pack_panel(const typename K::Element* b, int64_t rows, int64_t k, char* panel) {
     int64_t words = all_words<K>(k);
     auto* out = (uint32_t*)panel;
-    for (int part = 0; part < PANEL<K>; part += LANES) {
+    for (int64_t part = 0; part < rows; part += LANES) {
         for (int64_t word = 0; word < words; word += LANES) {
             U32 columns[LANES];
-            columns_of<K>(b + part * k, k, rows - part, word * K::PER_WORD, k, columns);
-            int64_t count = std::min<int64_t>(LANES, words - word);
-            for (int i = 0; i < count; i++) store(out + (word + i) * PANEL<K> + part, K::packed(columns[i]));
+            columns_of<K>(b + part * k + word * K::PER_WORD, k, rows - part, k - word * K::PER_WORD, columns);
+#pragma GCC unroll 16
+            for (int i = 0; i < LANES; i++) {
+                if (word + i == words) break;
+                store(out + (word + i) * PANEL<K> + part, K::packed(columns[i]));
+            }
         }
     }
     uint32_t largest = magnitude(b, rows * k);
@@ -387,15 +396,17 @@ void block(const Problem& problem, const typename K::Element* a, int64_t rows, O
     int64_t words = all_words<K>(k), chunks = (words + CHUNK<K> - 1) / CHUNK<K>;
     int64_t chunk = round_up((words + chunks - 1) / chunks, K::ALIGN);
     for (int64_t word = 0; word < words; word += chunk) {
-        int64_t count = std::min(chunk, words - word);
-        for (int64_t r = 0; r < rows; r += UNIT)
-            pack_unit<K>(a + r * lda, lda, rows - r, word * K::PER_WORD, k, count, (typename K::Word*)buffer.packed + r * count,
-                         buffer.accounts + r);
+        int64_t count = std::min(chunk, words - word), size = round_up(count, SEGMENT);
+        for (int64_t r = 0; r < rows; r += UNIT) {
+            auto* unit = (typename K::Word*)buffer.packed + r * size;
+            pack_unit<K>(a + r * lda + word * K::PER_WORD, lda, std::min<int64_t>(UNIT, rows - r), k - word * K::PER_WORD, count, unit);
+            K::account(unit, count, buffer.accounts + r);
+        }
         const char* panel = packed;
         for (int64_t j = 0; j < n; j += PANEL<K>, panel += panel_bytes<K>(k)) {
             auto* b = (const uint32_t*)panel + word * PANEL<K>;
             for (int64_t r = 0; r < rows; r += UNIT) {
-                auto* from = (const typename K::Word*)buffer.packed + r * count;
+                auto* from = (const typename K::Word*)buffer.packed + r * size;
                 Target<Out> target{out + r * ldo + j, ldo, n - j, word > 0};
                 int64_t height = std::min<int64_t>(UNIT, rows - r);
                 if (n - j > K::COLUMNS)

@@ -1,4 +1,4 @@
-"""Exact integer products C[m,n] = Σ_k A[m,k]·B[n,k] by compiled kernels: the Python face of dot.cpp. dot.hpp gives its interface."""
+"""Exact integer products C[m,n] = Σ_k A[m,k]·B[n,k] by compiled kernels: the Python face of dot.cpp. See dot.hpp."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def product(made: ctypes.CDLL, a: np.ndarray, b: np.ndarray, out: type = np.int6
     (m, k), n, size = a.shape, len(b), dtype.itemsize
     packed = np.empty(made.dot_packed_bytes(size, n, k), np.uint8)
     made.dot_pack(size, b.ctypes.data, n, k, 0, n, packed.ctypes.data)
-    c = np.empty((m, n), out)
+    c: np.ndarray = np.empty((m, n), out)
     made.dot_rows(size, a.ctypes.data, k, m, packed.ctypes.data, n, k, c.ctypes.data, n, c.itemsize)
     return c
 

@@ -1,0 +1,58 @@
+"""One worker of a data-parallel run, as a process that torchrun starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import torch.distributed as dist
+
+from bisection.boundary import Array
+from bisection.errors import UnavailableError
+from bisection.merkle import Tree
+from bisection.program import Program
+from trainer.parallel.executor import ParallelExecutor
+from trainer.recorder import Progress, Recorder
+
+__all__ = ["run_worker"]
+
+
+def run_worker(
+    folder: str | Path,
+    program: Program,
+    state: Mapping[str, Array],
+    data: Mapping[str, Array],
+    until: int,
+    *,
+    device: str = "cpu",
+    checkpoint_every: int = 100,
+    timeout: float = 600,
+    progress: Progress = lambda step, metrics: None,
+) -> bytes | None:
+    """Run the steps up to ``until`` together with the other workers; worker 0 records them in ``folder``.
+
+    The environment says who this is, as torchrun sets it (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, LOCAL_RANK). ``device``
+    "cuda" means the accelerator number LOCAL_RANK, and nccl; anything else gloo. ``timeout``: the seconds that a worker waits for
+    the others before it gives up; longer than a checkpoint takes. Returns the root of the whole history on worker 0, else None.
+
+    Raises UnavailableError when the workers do not find each other or one is lost, and as ParallelExecutor and Recorder do.
+    """
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    try:
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(seconds=timeout))
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UnavailableError(f"the workers did not find each other: start all of them with torchrun ({reason})") from None
+    try:
+        with ParallelExecutor(program, data, device=device) as executor:
+            if executor.rank != 0:
+                executor.follow()
+                return None
+            with Recorder(folder, program, state, data, executor, checkpoint_every=checkpoint_every) as recorder:
+                recorder.run(until, progress)
+                return Tree(recorder.recording.leaves(recorder.start, recorder.recording.count)).root
+    finally:
+        dist.destroy_process_group()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,41 +12,71 @@ import torch
 from bisection.errors import UnsupportedOperator
 from trainer.lowering import elementwise, lookups, shapes, sums  # noqa: F401  (importing them fills the table)
 from trainer.lowering.builder import Builder, Value
+from trainer.lowering.randomness import RANDOM
 from trainer.lowering.table import OPERATORS, Context
 from trainer.lowering.trace import Trace
 
-__all__ = ["SUPPORTED", "interpret"]
+__all__ = ["SUPPORTED", "Results", "draws", "interpret"]
 
 SUPPORTED: tuple[str, ...] = tuple(sorted(OPERATORS))
 """The ATen operators that can be lowered, by the names PyTorch's tracer gives them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a traced step comes to: the loss and further metrics, the gradients that exist, and the buffers that it changes."""
+
+    loss: Value
+    metrics: Mapping[str, Value]
+    gradients: Mapping[str, Value]
+    buffers: Mapping[str, Value]
+
+
 def interpret(
-    builder: Builder, trace: Trace, inputs: Mapping[torch.fx.Node, Value], operand_bits: int
-) -> tuple[Value, dict[str, Value]]:
-    """(loss, gradient of each parameter that has one), given the values of ``trace.leaves()``.
+    builder: Builder, trace: Trace, inputs: Mapping[torch.fx.Node, Value], operand_bits: int, keys: Sequence[Value] = ()
+) -> Results:
+    """The results of ``trace``, given the values of ``trace.leaves()`` and a key for each of its ``draws``.
 
     Raises UnsupportedOperator, naming the first operator without a lowering.
     """
     _refuse_unknown(trace)
     known: dict[torch.fx.Node, Any] = dict(inputs)
+    key_of = dict(zip(draws(trace), keys, strict=True))
     result: tuple[Any, ...] = ()
     for node in trace.graph.nodes:
-        if node.op in ("placeholder", "get_attr"):
+        if node.op == "placeholder":
             continue
         if node.op == "output":
             result = tuple(known[x] if isinstance(x, torch.fx.Node) else None for x in node.args[0])
         elif node.target is operator.getitem:
             known[node] = known[node.args[0]][node.args[1]]
         else:
-            known[node] = _lowered(builder, trace, node, known, operand_bits)
-    loss, *gradients = result
-    return loss, {name: g for name, g in zip(trace.differentiated, gradients, strict=True) if g is not None}
+            known[node] = _lowered(builder, trace, node, known, operand_bits, key_of.get(node))
+    loss, *rest = result
+    named = iter(rest)
+    metrics, gradients, buffers = (
+        {n: next(named) for n in names} for names in (trace.metrics, trace.differentiated, trace.buffers)
+    )
+    return Results(loss, metrics, {name: g for name, g in gradients.items() if g is not None}, buffers)
 
 
-def _lowered(builder: Builder, trace: Trace, node: torch.fx.Node, known: Mapping[torch.fx.Node, Any], operand_bits: int) -> Any:
+def draws(trace: Trace) -> list[torch.fx.Node]:
+    """The random operators of ``trace``, in order.
+
+    Raises UnsupportedOperator for one in the backward pass: forward's draw is meant again, but another would be made.
+    """
+    found = [node for node in trace.graph.nodes if str(node.target) in RANDOM]
+    for node in found:
+        if not trace.in_forward(node):
+            raise UnsupportedOperator(f"{node.target} is drawn again in the backward pass: switch activation checkpointing off")
+    return found
+
+
+def _lowered(
+    builder: Builder, trace: Trace, node: torch.fx.Node, known: Mapping[torch.fx.Node, Any], operand_bits: int, key: Value | None
+) -> Any:
     args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lambda x: known[x])
-    ctx = Context(builder, operand_bits, str(node.target), trace.place(node), node.meta["val"])
+    ctx = Context(builder, operand_bits, str(node.target), trace.place(node), node.meta["val"], key)
     value = OPERATORS[str(node.target)](ctx, *args, **kwargs)
     if isinstance(value, Value) and uses(node) > 1:
         return builder.keep(value)

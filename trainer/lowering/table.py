@@ -47,13 +47,17 @@ def lowers(*names: str) -> Callable[[Lowering], Lowering]:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where a lowering stands: the program under construction, the operator's name and place, and what PyTorch says it returns."""
+    """Where a lowering stands: the program under construction, the operator's name and place, and what PyTorch says it returns.
+
+    ``key`` is the i64 scalar that a random operator draws from; it depends on seed, step, micro-batch and operator.
+    """
 
     builder: Builder
     operand_bits: int
     name: str
     place: str
     result: Any  # a fake tensor, or a tuple of them
+    key: Value | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

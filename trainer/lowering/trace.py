@@ -12,7 +12,8 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch._decomp import core_aten_decompositions
+from torch._decomp import core_aten_decompositions, get_decompositions
+from torch._decomp.decompositions import native_batch_norm_decomposition
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
@@ -25,7 +26,8 @@ from bisection.errors import UnsupportedOperator, UsageError
 
 __all__ = ["Loss", "Trace", "trace"]
 
-Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
+Loss = Callable[[nn.Module, dict[str, Tensor]], Any]
+"""loss(model, batch): a float32 scalar, or a pair of it and a dict of further scalars by name."""
 
 _KEPT_WHOLE = (
     torch.ops.aten.nll_loss_forward.default,
@@ -38,34 +40,56 @@ _KEPT_WHOLE = (
 )
 """Operators that PyTorch could take apart but that lower better as they are."""
 
+_STATISTICS = {torch.ops.aten.native_batch_norm.default: native_batch_norm_decomposition}
+"""Its schema hides that it changes the running statistics; the operators that it becomes say so."""
+
+_ALSO_APART = (
+    torch.ops.aten._native_batch_norm_legit_functional.default,
+    torch.ops.aten._native_batch_norm_legit_no_training.default,
+    torch.ops.aten._native_batch_norm_legit.default,
+    torch.ops.aten._native_batch_norm_legit.no_stats,
+)
+"""Operators that PyTorch counts as core and that are taken apart."""
+
+
+def _var_mean(x: Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    dims = list(range(x.dim())) if dim is None else dim
+    return torch.var(x, dims, correction=correction, keepdim=keepdim), torch.mean(x, dims, keepdim)
+
 
 @dataclass(frozen=True)
 class Trace:
     """A traced step without its optimizer.
 
-    ``graph`` takes the flat tensors ``inputs`` (parameters, buffers, batch: pairs of kind and name) and returns the loss and one
-    gradient, or None, for each of ``differentiated``. ``module`` holds tensors that the model or loss brought along.
+    ``graph`` takes the flat tensors ``inputs`` (parameters, buffers, batch, constants: pairs of kind and name) and returns the
+    loss, a scalar for each of ``metrics``, one gradient, or None, for each of ``differentiated``, and the next value of each of
+    ``buffers``, those that the step changes. ``constants`` are tensors that the model or the loss brought along.
     """
 
-    module: torch.fx.GraphModule
+    graph: torch.fx.Graph
     inputs: tuple[tuple[str, str], ...]
+    constants: Mapping[str, Tensor]
+    metrics: tuple[str, ...]
     differentiated: tuple[str, ...]
+    buffers: tuple[str, ...]
 
     @property
-    def graph(self) -> torch.fx.Graph:
-        """The operators in order."""
-        return self.module.graph
+    def gradients(self) -> tuple[torch.fx.Node | None, ...]:
+        """The gradient of each of ``differentiated``."""
+        results: Any = self.graph.output_node().args[0]
+        first = 1 + len(self.metrics)
+        return tuple(results[first : first + len(self.differentiated)])
 
     def leaves(self) -> Iterator[tuple[torch.fx.Node, str, str]]:
-        """The tensors that the graph reads, as (node, kind, name); "constant" is the kind of those in ``module``."""
-        names = iter(self.inputs)
-        for node in self.graph.nodes:
-            if node.op == "placeholder":
-                kind, name = next(names)
-                if node.users:
-                    yield node, kind, name
-            elif node.op == "get_attr":
-                yield node, "constant", str(node.target)
+        """The tensors that the graph reads, as (node, kind, name)."""
+        for node, (kind, name) in zip(self.graph.find_nodes(op="placeholder"), self.inputs, strict=True):
+            if node.users:
+                yield node, kind, name
+
+    @staticmethod
+    def in_forward(node: torch.fx.Node) -> bool:
+        """Whether the model or the loss called ``node``, not the backward pass."""
+        return _PLACE in node.meta.get("custom", {})
 
     @staticmethod
     def place(node: torch.fx.Node) -> str:
@@ -77,6 +101,8 @@ class Trace:
         origin = next((source for source in sources if source), None)
         return "in the backward pass" + (f" of what is used {origin}" if origin else "")
 
+
+RESERVED_METRICS = ("loss", "grad_norm")
 
 _PLACE = "refstep_place"
 _PYTORCH = str(Path(torch.__file__).parent)
@@ -137,6 +163,39 @@ def _caller() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
+class _OwnTensors:
+    """The tensors that modules keep as plain attributes. Leaving puts back those that tracing has replaced."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.modules = list(model.named_modules())
+
+    def _now(self) -> dict[tuple[str, str], Tensor]:
+        kept = ((path, name, value) for path, module in self.modules for name, value in vars(module).items())
+        return {(path, name): value for path, name, value in kept if isinstance(value, Tensor)}
+
+    def __enter__(self) -> Self:
+        self.before = self._now()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        modules = dict(self.modules)
+        for (path, name), value in self._now().items():
+            old = self.before.get((path, name))
+            if old is None:
+                delattr(modules[path], name)
+            elif old is not value:
+                setattr(modules[path], name, old)
+
+    def name(self, tensor: Tensor) -> str:
+        """What the model calls ``tensor``."""
+        return next((repr(name) for (_, name), old in self.before.items() if old is tensor), "a tensor of its own")
+
+    def replaced(self, tensor: Tensor) -> bool:
+        """Whether the model has put another tensor where ``tensor`` was."""
+        now = self._now()
+        return any(old is tensor and now.get(place) is not old for place, old in self.before.items())
+
+
 class _Step(nn.Module):
     """The loss as a module, so that the model's tensors can be swapped for traced ones."""
 
@@ -145,7 +204,7 @@ class _Step(nn.Module):
         self.model = model
         self.loss = loss
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def forward(self, batch: dict[str, Tensor]) -> Any:
         """loss(model, batch)."""
         return self.loss(self.model, batch)
 
@@ -153,12 +212,13 @@ class _Step(nn.Module):
 def trace(model: nn.Module, loss: Loss, batch: Mapping[str, Tensor], trained: tuple[str, ...]) -> Trace:
     """Trace ``loss(model, batch)`` and its gradients with respect to the parameters named ``trained``.
 
-    Raises UsageError when the loss is no float32 scalar, or the model changes a buffer or parameter itself.
+    Raises UsageError when the loss is no float32 scalar, or the model changes a parameter itself.
     """
     step = _Step(model, loss)
     tensors = {f"model.{name}": t for name, t in [*model.named_parameters(), *model.named_buffers()]}
     kinds = [("parameter", name) for name, _ in model.named_parameters()] + [("buffer", name) for name, _ in model.named_buffers()]
     names = [*kinds, *(("data", name) for name in batch)]
+    metrics: list[str] = []
 
     def flat(*values: Tensor) -> tuple[Tensor | None, ...]:
         given = dict(zip(names, values, strict=True))
@@ -167,44 +227,122 @@ def trace(model: nn.Module, loss: Loss, batch: Mapping[str, Tensor], trained: tu
         examples = {name: t for (kind, name), t in given.items() if kind == "data"}
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             with _Places(model):
-                value = torch.func.functional_call(step, swapped, (examples,))
-            _check_loss(value)
+                value, extra = _scalars(torch.func.functional_call(step, swapped, (examples,)))
             if not value.requires_grad:
                 raise UsageError("the loss does not depend on any parameter that the optimizer updates: there is nothing to train")
             gradients = torch.autograd.grad(value, leaves, allow_unused=True)
-        return (value.detach(), *gradients)
+        metrics[:] = extra
+        # After the call ``swapped`` holds what the model has put in the place of its tensors.
+        after = [_unlinked(swapped[f"model.{name}"]) for _, name in kinds]
+        return (value.detach(), *(x.detach() for x in extra.values()), *gradients, *after)
 
     values = [tensors[f"model.{name}"].detach().requires_grad_(name in trained) for _, name in kinds] + list(batch.values())
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _OwnTensors(model) as own:
         warnings.simplefilter("ignore")  # of the tracer's own
-        module = _functional(_tracer(flat, {})(*values), values)
-    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
-    for node in module.graph.nodes:
-        if node.target is torch.ops.aten.copy_.default and node.args[0] in inputs:
-            kind, name = names[inputs.index(node.args[0])]
-            raise UsageError(f"the model changes its {kind} {name!r} in the forward pass, which has no lowering: make it constant")
-    module.graph.eliminate_dead_code()
-    return Trace(module, tuple(names), trained)
+        recorded = _tracer(flat, _STATISTICS)(*values)
+        attributes = [str(node.target) for node in recorded.graph.find_nodes(op="get_attr")]
+        constants = {attribute: getattr(recorded, attribute) for attribute in attributes}
+        graph = _functional(recorded, values, constants)
+        numbered = {str(i): tensor for i, tensor in enumerate(constants.values())}
+        names += [("constant", number) for number in numbered]
+        changed = _changed(graph, names, len(kinds))
+        for number, tensor in numbered.items():
+            if ("constant", number) in changed or own.replaced(tensor):
+                raise UsageError(
+                    f"the model changes {own.name(tensor)}, which is no buffer of it: register it with register_buffer"
+                )
+    buffers = tuple(name for kind, name in changed if kind == "buffer")
+    return Trace(graph, tuple(names), numbered, tuple(metrics), trained, buffers)
+
+
+def _unlinked(tensor: Tensor) -> Tensor:
+    """``tensor`` without its history: a step's gradients end at the step's start."""
+    return tensor.detach() if tensor.grad_fn is not None else tensor
+
+
+def _changed(graph: torch.fx.Graph, names: list[tuple[str, str]], lasting: int) -> list[tuple[str, str]]:
+    """The inputs that the graph changes. Its outputs are reduced to those of them that are buffers among the first ``lasting``."""
+    inputs = graph.find_nodes(op="placeholder")
+    output = graph.output_node()
+    results: Any = output.args[0]
+    kept, after = list(results[:-lasting]), results[-lasting:]
+    changed = []
+    for (kind, name), before, now in zip(names, inputs, after, strict=False):
+        if now is before:
+            continue
+        if kind == "parameter":
+            raise UsageError(f"the model changes its parameter {name!r} in the forward pass, which has no lowering: use a buffer")
+        old, new = before.meta["val"], now.meta["val"]
+        if (old.dtype, old.shape) != (new.dtype, new.shape):
+            raise UsageError(
+                f"the model turns its buffer {name!r} from {old.dtype}{list(old.shape)} into {new.dtype}{list(new.shape)}: "
+                "keep its type and shape"
+            )
+        changed.append((kind, name))
+        kept.append(now)
+    output.args = (tuple(kept),)
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):  # functionalisation's writing back
+        place = names[inputs.index(node.args[0])]
+        if place[0] == "constant":
+            changed.append(place)
+        graph.erase_node(node)  # buffers are known above, and changes of a batch are seen by nobody
+    graph.eliminate_dead_code()
+    return changed
 
 
 def _tracer(function: Callable[..., Any], table: Mapping[Any, Callable[..., Any]]) -> Callable[..., torch.fx.GraphModule]:
     return make_fx(function, table, tracing_mode="fake", _allow_non_fake_inputs=True)
 
 
-def _functional(module: torch.fx.GraphModule, values: list[Tensor]) -> torch.fx.GraphModule:
-    """``module`` without mutations, in core ATen operators. A second pass, as autograd does not run under functionalisation."""
+class _Given(torch.fx.Interpreter):
+    """Runs a graph with some of its module's tensors given from outside."""
+
+    def __init__(self, module: torch.fx.GraphModule, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(module)
+        self.tensors = tensors
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Tensor:
+        """The tensor that is given for ``target``."""
+        return self.tensors[target]
+
+
+def _functional(module: torch.fx.GraphModule, values: list[Tensor], constants: Mapping[str, Tensor]) -> torch.fx.Graph:
+    """The graph of ``module`` without mutations, in core ATen operators, with ``constants`` as further inputs.
+
+    A second pass, as autograd does not run under functionalisation.
+    """
     table = dict(core_aten_decompositions())
+    table.update(get_decompositions(_ALSO_APART))
+    table[torch.ops.aten.var_mean.correction] = _var_mean
     for operator in _KEPT_WHOLE:
         table.pop(operator, None)
 
     def run(*inputs: Tensor) -> Any:
-        return torch.fx.Interpreter(module).run(*inputs)
+        return _Given(module, dict(zip(constants, inputs[len(values) :], strict=True))).run(*inputs[: len(values)])
 
     with preserve_node_meta():
-        return _tracer(torch.func.functionalize(run, remove="mutations"), table)(*(value.detach() for value in values))
+        functional = _tracer(torch.func.functionalize(run, remove="mutations"), table)
+        graph: torch.fx.Graph = functional(*(value.detach() for value in [*values, *constants.values()])).graph
+    assert not graph.find_nodes(op="get_attr"), "a decomposition brought a tensor along"
+    return graph
 
 
-def _check_loss(value: Any) -> None:
+def _scalars(value: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """(the loss, further metrics) of what loss(model, batch) gave."""
+    extra: Any = {}
+    if isinstance(value, tuple) and len(value) == 2:
+        value, extra = value
     if not isinstance(value, Tensor) or value.dim() != 0 or value.dtype != torch.float32:
         got = f"a {value.dtype} tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise UsageError(f"loss(model, batch) must give a scalar float32 tensor, not {got}: reduce it with mean() or sum()")
+        raise UsageError(
+            f"loss(model, batch) must give a scalar float32 tensor, or that and a dict of metrics, not {got}: "
+            "reduce it with mean() or sum()"
+        )
+    if not isinstance(extra, Mapping):
+        raise UsageError(f"the second thing that loss(model, batch) gives must be a dict of metrics, not {type(extra).__name__}")
+    for name, metric in extra.items():
+        if not isinstance(name, str) or not name or name in RESERVED_METRICS:
+            raise UsageError(f"a metric cannot have the name {name!r}: use a string other than {', '.join(RESERVED_METRICS)}")
+        if not isinstance(metric, Tensor) or metric.dim() != 0:
+            raise UsageError(f"the metric {name!r} must be a scalar tensor: reduce it with mean() or sum()")
+    return value, dict(extra)

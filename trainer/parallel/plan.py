@@ -22,7 +22,7 @@ from trainer.parallel.maps import split_map
 from trainer.parallel.mesh import Cuts, Held, Mesh, Option, Scribe
 from trainer.parallel.reductions import gather_some, split_dot, split_gather, split_reduce, split_scatter_add
 
-__all__ = ["Collect", "Combine", "Plan", "Round", "shard", "work"]
+__all__ = ["Collect", "Combine", "Plan", "Round", "options", "shard", "work"]
 
 BYTE = 16
 """How many multiply-adds cost as much as one byte sent: on the fast side for processors, on the slow side for accelerators."""
@@ -226,7 +226,7 @@ class _Planner:
             return None
         tensors = [ref.tensor for ref in node.inputs]
         best: tuple[Option | None, int] = None, self._collecting(tensors) + work(node)
-        for option in _options(node, held, self._mesh):
+        for option in options(node, held, self._mesh):
             wanted = [tensor for tensor, cuts in zip(tensors, option.wants, strict=True) if cuts is None]
             combining = 2 * BYTE * sum(self._sent(ref.tensor) for ref in node.outputs) if option.combine else 0
             cost = self._collecting(wanted) + combining + work(node) // self._mesh.world
@@ -254,7 +254,8 @@ class _Planner:
         return Plan(self._mesh, self._rank, tuple(self._boundary), rounds, held, state, metrics)
 
 
-def _options(node: Node, held: Sequence[Held], mesh: Mesh) -> list[Option]:
+def options(node: Node, held: Sequence[Held], mesh: Mesh) -> list[Option]:
+    """The ways to compute ``node`` in parts when its inputs are ``held`` so. What an option wants whole may be held cut."""
     match node:
         case Map():
             return list(split_map(node, held, mesh))

@@ -90,7 +90,7 @@ struct Halves {
         U32 low, high;
     };
     static constexpr uint32_t MINUS = 0xffff0000;
-    static constexpr int PER_WORD = 2, GROUP = CARRY ? CARRY : 1, ALIGN = 4, ROWS = WIDE ? 6 : 3, COLUMNS = LANES;
+    static constexpr int PER_WORD = 2, GROUP = CARRY ? CARRY : 1, ALIGN = 4, ROWS = (WIDE ? 6 : 3) * (CARRY ? 1 : 2), COLUMNS = LANES;
     static U32 packed(U32 b) { return b; }
     static void account(const Word*, int64_t, uint32_t*) {}
     static Sum start(uint32_t, int64_t words) {
@@ -394,7 +394,7 @@ void block(const Problem& problem, const typename K::Element* a, int64_t rows, O
     Buffer& buffer = buffer_of_thread();
     auto [lda, packed, n, k, ldo] = problem;
     int64_t words = all_words<K>(k), chunks = (words + CHUNK<K> - 1) / CHUNK<K>;
-    int64_t chunk = round_up((words + chunks - 1) / chunks, K::ALIGN);
+    int64_t chunk = round_up((words + chunks - 1) / chunks, SEGMENT);
     for (int64_t word = 0; word < words; word += chunk) {
         int64_t count = std::min(chunk, words - word), size = round_up(count, SEGMENT);
         for (int64_t r = 0; r < rows; r += UNIT) {

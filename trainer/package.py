@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
 
-from bisection.boundary import LITTLE_ENDIAN, Array, bind, state_roots
+from bisection.boundary import LITTLE_ENDIAN, Array, bind, fitting
 from bisection.errors import NumericsMismatch, VerificationError
-from bisection.merkle import Tree
 from bisection.nodes import DTYPES
 from bisection.program import NUMERICS_VERSION, Program, TensorSpec
 from contracts.bindings import JobSpec
-from trainer.store import Source, Store, byte_view, root_of
+from trainer.commit import tensor_tree
+from trainer.kernels.hashing import Bytes
+from trainer.store import Source, Store, byte_view
 
-__all__ = ["Commitments", "JobRoots", "Material", "commit", "load", "load_state", "publish", "publish_state"]
+__all__ = ["Commitments", "JobRoots", "Material", "commit", "load", "load_state", "mirror", "publish", "publish_state"]
+
+Fetch = Callable[[bytes, int | None], Bytes]
 
 
 class JobRoots(Protocol):
@@ -75,7 +78,10 @@ class Commitments:
 
 @dataclass(frozen=True)
 class Material:
-    """What a job's steps are a function of: the program, state 0 and the data, by name, in the declared types and shapes."""
+    """What a job's steps are a function of: the program, state 0 and the data, by name, in the declared types and shapes.
+
+    Data that comes from a folder is mapped and read-only: it may be larger than memory.
+    """
 
     program: Program
     state: Mapping[str, Array]
@@ -85,8 +91,7 @@ class Material:
 def commit(program: Program, state: Mapping[str, Array], data: Mapping[str, Array]) -> Commitments:
     """The roots and counts of a job on this material. Raises ProgramError when state or data do not fit the program."""
     boundary = bind(program, state, data)
-    state_root, data_root = (Tree([root_of(byte_view(array)) for array in boundary[kind]]).root for kind in ("state", "data"))
-    return _commitments(program, state_root, data_root)
+    return _commitments(program, tensor_tree(boundary["state"]).root, tensor_tree(boundary["data"]).root)
 
 
 def publish(store: Store, program: Program, state: Mapping[str, Array], data: Mapping[str, Array]) -> Commitments:
@@ -98,10 +103,7 @@ def publish(store: Store, program: Program, state: Mapping[str, Array], data: Ma
 
 def publish_state(store: Store, program: Program, state: Mapping[str, Array]) -> bytes:
     """Put one state into ``store``, such as the trained model; returns its root. Raises ProgramError when it does not fit."""
-    leaves = state_roots(program, state)
-    for spec in program.state:
-        store.put_blob(byte_view(np.asarray(state[spec.name])))
-    return store.put_digests(leaves)
+    return _publish_tensors(store, fitting(program.state, state, "state"))
 
 
 def load(source: Source, spec: JobRoots) -> Material:
@@ -110,6 +112,24 @@ def load(source: Source, spec: JobRoots) -> Material:
     Raises NumericsMismatch for a version that this build does not speak, VerificationError when a byte or a count is wrong,
     UnavailableError when something cannot be had.
     """
+    program = _load_program(source, spec)
+    state = _load_tensors(source, spec.initial_state, program.state)
+    fetch = source.map_blob if isinstance(source, Store) else source.get_blob
+    return Material(program, state, _load_tensors(source, spec.data_root, program.data, fetch))
+
+
+def mirror(source: Source, store: Store, spec: JobRoots) -> None:
+    """Fetch a job's material into ``store``, verified, with one tensor at a time in memory. Raises as ``load``."""
+    program = _load_program(source, spec)
+    for root, specs in ((spec.initial_state, program.state), (spec.data_root, program.data)):
+        roots = source.get_digests(root, len(specs))
+        for digest, tensor in zip(roots, specs, strict=True):
+            store.put_blob(source.get_blob(digest, _size(tensor)))
+        store.put_digests(roots)
+    store.put_program(program)
+
+
+def _load_program(source: Source, spec: JobRoots) -> Program:
     if spec.numerics_version != NUMERICS_VERSION:
         raise NumericsMismatch(f"the job speaks numerics version {spec.numerics_version}; this build speaks {NUMERICS_VERSION}")
     program = source.get_program(spec.program_root)
@@ -122,8 +142,7 @@ def load(source: Source, spec: JobRoots) -> Material:
     for what, (stated, found) in counts.items():
         if stated != found:
             raise VerificationError(f"the job states {stated} {what}, but its program has {found}; nobody could dispute such a job")
-    state = _load_tensors(source, spec.initial_state, program.state)
-    return Material(program, state, _load_tensors(source, spec.data_root, program.data))
+    return program
 
 
 def load_state(source: Source, program: Program, root: bytes) -> dict[str, Array]:
@@ -141,11 +160,14 @@ def _publish_tensors(store: Store, arrays: Sequence[Array]) -> bytes:
     return store.put_digests([store.put_blob(byte_view(array)) for array in arrays])
 
 
-def _load_tensors(source: Source, root: bytes, specs: Sequence[TensorSpec]) -> dict[str, Array]:
-    roots = source.get_digests(root, len(specs))
-    return {spec.name: _tensor(source, digest, spec) for spec, digest in zip(specs, roots, strict=True)}
+def _load_tensors(source: Source, root: bytes, specs: Sequence[TensorSpec], fetch: Fetch | None = None) -> dict[str, Array]:
+    roots, fetch = source.get_digests(root, len(specs)), fetch or source.get_blob
+    return {spec.name: _tensor(fetch(digest, _size(spec)), spec) for spec, digest in zip(specs, roots, strict=True)}
 
 
-def _tensor(source: Source, root: bytes, spec: TensorSpec) -> Array:
-    data = source.get_blob(root, spec.count * DTYPES[spec.dtype].size)
+def _tensor(data: Bytes, spec: TensorSpec) -> Array:
     return np.frombuffer(data, LITTLE_ENDIAN[spec.dtype]).reshape(spec.shape)
+
+
+def _size(spec: TensorSpec) -> int:
+    return spec.count * DTYPES[spec.dtype].size

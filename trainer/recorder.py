@@ -1,5 +1,7 @@
 """Recording: running a job's steps, committing to every state, and answering for any step of it afterwards.
 
+While a step is executed, the state before it is hashed, entered into the history, and saved where a checkpoint is due.
+
 A recorder can be killed at any moment. A new one on the same folder goes on from the last checkpoint that verifies, and as a
 step is a pure function, it ends with the identical history. Trainers and challengers record alike: a challenger's own replay is
 a recording too.
@@ -8,26 +10,29 @@ a recording too.
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
-import safetensors.numpy
 from safetensors import SafetensorError
 
-from bisection.boundary import Array, bind, state_tensors
+from bisection.boundary import Array, bind
 from bisection.errors import ProgramError, RefstepError, UsageError, VerificationError
 from bisection.merkle import Tree
-from bisection.nodes import Input
 from bisection.program import Program
 from bisection.reference import Tamper
+from trainer.commit import Beside, StateTrees, tensor_tree
+from trainer.files import KnownRoots
 from trainer.recording import Identity, Recording
-from trainer.store import byte_view, root_of
+from trainer.store import byte_view
+from trainer.tensorfile import file_parts
 
 __all__ = ["Executes", "RecordedTrace", "Recorder", "Tampered"]
 
@@ -41,13 +46,13 @@ TRACES_KEPT = 2
 
 
 class Executes(Protocol):
-    """What runs steps: trainer.Executor, or something that deviates from it."""
+    """What runs steps: trainer.Executor, or something that deviates from it. One thread calls it at a time."""
 
     def step(self, state: State) -> tuple[State, Mapping[str, float]]:
-        """(next state, metrics)."""
+        """(next state, metrics). The arrays stay as they are until two more steps have been run; nobody writes to them."""
 
     def trace(self, state: State) -> Sequence[Array]:
-        """Every tensor of the step, flat, in the trace's order."""
+        """Every tensor of the step, flat, in the trace's order. The arrays are the caller's."""
 
 
 class TakesTamper(Protocol):
@@ -79,7 +84,9 @@ class Tampered:
 class Recorder:
     """Runs and records the steps of a job in ``folder``. Steps are absolute; ``state`` is the state before step ``start``.
 
-    ``checkpoint_every``: steps between safetensors checkpoints. ``swap`` maps a step to what executes it instead of ``executor``.
+    ``checkpoint_every``: steps between safetensors checkpoints. ``keep_checkpoints``: how many of them stay, besides the newest two
+    (trainer.recording.kept): so looking back in a recording of n steps runs about 2 · n / ``keep_checkpoints`` steps at most, or
+    ``checkpoint_every``. ``swap`` maps a step to what executes it instead of ``executor``.
     One process records in a folder at a time. Other threads may read traces while one thread runs steps.
 
     Raises UsageError when the folder is in use or belongs to another job, ProgramError when state or data do not fit the program,
@@ -96,20 +103,27 @@ class Recorder:
         *,
         start: int = 0,
         checkpoint_every: int = 100,
+        keep_checkpoints: int = 32,
         swap: Mapping[int, Executes] | None = None,
     ) -> None:
-        if checkpoint_every < 1:
-            raise UsageError(f"checkpoints are made every 1 or more steps, not every {checkpoint_every}")
+        if checkpoint_every < 1 or keep_checkpoints < 1:
+            found = f"{checkpoint_every} and {keep_checkpoints}"
+            raise UsageError(f"checkpoints are made every 1 or more steps, and 1 or more of them are kept, not {found}")
         self.program, self.start = program, start
-        self._executor, self._swap, self._every = executor, dict(swap or {}), checkpoint_every
+        self._executor, self._swap = executor, dict(swap or {})
+        self._every, self._most = checkpoint_every, keep_checkpoints
         self._executing = RLock()
         self._states: OrderedDict[int, tuple[State, Tree]] = OrderedDict()
-        self._carried = _carried_over(program)
+        self._trees = StateTrees(program)
+        self._beside: Beside | None = None
+        self.not_finite: dict[str, int] = {}
+        """The metrics that have become infinite or NaN since the recorder was made, each with the first step in which it was."""
         boundary = bind(program, state, data)
-        self.data = Tree([root_of(byte_view(array)) for array in boundary["data"]])
         first: State = {spec.name: array for spec, array in zip(program.state, boundary["state"], strict=True)}
-        self._first = (first, self._tree(first))
-        self._last = self._first
+        self._first = (first, self._trees.of(first))
+        self._last: tuple[State, Tree] | None = self._first  # what is recorded last
+        self._newest, self._lent = first, False  # what is executed last, and whether its arrays are the executor's own
+        self.data = Tree(KnownRoots(Path(folder) / "data.json").roots_of([byte_view(array) for array in boundary["data"]]))
         initial = self._first[1].root
         self.recording = Recording(folder, Identity(program.root.hex(), initial.hex(), self.data.root.hex(), start))
         try:
@@ -138,31 +152,48 @@ class Recorder:
     @property
     def state(self) -> State:
         """The state before ``step``."""
-        return self._last[0]
+        with self._executing:
+            self._shelter()
+            return self._standing()[0]
 
     @property
     def root(self) -> bytes:
         """The root of ``state``."""
-        return self._last[1].root
+        return self.recording.leaves(self.step, 1)[0]
 
     def run(self, until: int, progress: Progress = lambda step, metrics: None, stop: Callable[[], bool] = lambda: False) -> None:
         """Run steps until ``step`` is ``until``, or ``stop()``; then a checkpoint stands there.
 
-        ``progress(step, metrics)`` is called after each step with the next step's number and the metrics of the one just done.
-        Raises UnavailableError when the disk refuses; what was recorded stays good.
+        ``progress(step, metrics)`` is called when a step is recorded, with the next step's number and the metrics of the one done;
+        by then the step after it may have been executed. Raises UnavailableError when the disk refuses: what is recorded stays.
         """
-        while self.step < until and not stop():
-            step = self.step
+        heard: Callable[[], None] | None = None
+        with self._executing:
+            step, self._newest = self.step, self._standing()[0]
+        try:
+            with Beside() as self._beside:
+                try:
+                    while step < until and not stop():
+                        with self._executing:
+                            state, metrics = self._executes(step).step(self._newest)
+                            self._beside.do(partial(self._commit, step, state))
+                            self._newest, self._lent = state, True
+                        tell, heard = heard, None
+                        if tell is not None:
+                            tell()
+                        heard = partial(self._hear, progress, step, metrics)
+                        step += 1
+                finally:
+                    self._beside.finish()
+                    if heard is not None:
+                        heard()
             with self._executing:
-                state, metrics = self._executes(step).step(self.state)
-            tree = self._next_tree(step, state)
-            self.recording.append(tree.root)
-            self._last = (state, tree)
-            if (step + 1 - self.start) % self._every == 0:
-                self._checkpoint()
-            progress(step + 1, metrics)
-        if self.step > self.start and self.step not in self.recording.checkpoints:
-            self._checkpoint()
+                if self.step > self.start and self.step not in self.recording.checkpoints:
+                    self._checkpoint(self._standing()[0])
+        except BaseException:
+            if self._lent:
+                self._last, self._lent = None, False  # the executor may have written over it
+            raise
 
     def segment(self, start: int, length: int) -> RecordedTrace:
         """The trace of the steps start … start+length-1. Raises UnavailableError where they are not recorded yet."""
@@ -171,17 +202,39 @@ class Recorder:
     def _executes(self, step: int) -> Executes:
         return self._swap.get(step, self._executor)
 
-    def _checkpoint(self) -> None:
-        self.recording.save(safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in self.state.items()}))
+    def _commit(self, step: int, state: State) -> None:
+        """Record the state after ``step``."""
+        before = self._standing()[1]
+        tree = self._trees.of(state) if step in self._swap else self._trees.after(before, state)
+        self.recording.append(tree.root)
+        self._last = (state, tree)
+        if (step + 1 - self.start) % self._every == 0:
+            self._checkpoint(state)
 
-    def _tree(self, state: State) -> Tree:
-        return Tree([root_of(byte_view(state[spec.name])) for spec in self.program.state])
+    def _checkpoint(self, state: State) -> None:
+        self.recording.save(file_parts(state), self._every, self._most)
 
-    def _next_tree(self, step: int, state: State) -> Tree:
-        """The state tree after ``step``: a tensor that the program only carries over keeps its root, the others are hashed."""
-        carried = {} if step in self._swap else self._carried
-        before, rows = self._last[1].levels[0], enumerate(self.program.state)
-        return Tree([before[carried[i]] if i in carried else root_of(byte_view(state[spec.name])) for i, spec in rows])
+    def _hear(self, progress: Progress, step: int, metrics: Mapping[str, float]) -> None:
+        for name in [name for name, value in metrics.items() if not math.isfinite(value) and name not in self.not_finite]:
+            self.not_finite[name] = step
+            message = "%s of step %d is %s, in the recording in %s: the steps go on, with the bits that the program defines"
+            log.warning(message, name, step, metrics[name], self.recording.folder)
+        progress(step + 1, metrics)
+
+    def _standing(self) -> tuple[State, Tree]:
+        """The state before ``step`` and its tree, recomputed where a run that failed has left none."""
+        if self._last is None:
+            self._last, self._lent = self.state_at(self.step), False
+        return self._last
+
+    def _shelter(self) -> None:
+        """Copy the run's newest state, which the executor may write over in steps that are not the run's. For who has the lock."""
+        if self._beside is not None:
+            self._beside.wait()
+        if self._lent:
+            newest, self._newest, self._lent = self._newest, _copied(self._newest), False
+            if self._last is not None and self._last[0] is newest:
+                self._last = (self._newest, self._last[1])
 
     # Resuming
 
@@ -205,16 +258,16 @@ class Recorder:
         try:
             if self.recording.history_digest(step) != checkpoint.history:
                 raise VerificationError("the history before it is not the one that it was made with")
-            state = safetensors.numpy.load(self.recording.store.get_blob(checkpoint.blob))
+            state = self.recording.load(step)
             if set(state) != {spec.name for spec in self.program.state}:
                 raise VerificationError("it does not hold the program's tensors")
             return state, self._checked(step, state)
-        except (RefstepError, SafetensorError) as error:
+        except (RefstepError, SafetensorError, OSError) as error:
             log.warning("the checkpoint at step %d is not usable: %s", step, error)
             return None
 
     def _checked(self, step: int, state: State) -> Tree:
-        tree = self._tree(state)
+        tree = self._trees.of(state)
         if tree.root != self.recording.leaves(step, 1)[0]:
             raise VerificationError(f"the state before step {step} does not have the root that was recorded")
         return tree
@@ -242,10 +295,11 @@ class Recorder:
                 break
         if at == step:
             return state, tree
+        self._shelter()
         for number in range(at, step):
             state, _ = self._executes(number).step(state)
         try:
-            return state, self._checked(step, state)
+            return _copied(state), self._checked(step, state)
         except VerificationError as error:
             raise VerificationError(f"{error}: this machine did not repeat its own steps") from None
 
@@ -253,6 +307,7 @@ class Recorder:
         """Every tensor of ``step``. Raises as ``state_at``, and UnavailableError for a step that has not run."""
         self.recording.leaves(step, 2)
         with self._executing:
+            self._shelter()
             return self._executes(step).trace(self.state_at(step)[0])
 
     @staticmethod
@@ -262,14 +317,8 @@ class Recorder:
             cache.popitem(last=False)
 
 
-def _carried_over(program: Program) -> dict[int, int]:
-    """The state tensors whose next value is, by the program, a state tensor as it was: {next: before}."""
-    carried = {}
-    for after, tensor in enumerate(state_tensors(program)):
-        node = program.nodes[program.producer[tensor]]
-        if isinstance(node, Input) and node.source == "state":
-            carried[after] = node.index
-    return carried
+def _copied(state: State) -> State:
+    return {name: np.array(array) for name, array in state.items()}
 
 
 class RecordedTrace:
@@ -315,8 +364,7 @@ class RecordedTrace:
         with self._lock:
             if step not in self._traces:
                 arrays = self._recorder.trace_at(self._start + step)
-                tree = Tree([root_of(byte_view(array)) for array in arrays])
-                Recorder._keep(self._traces, step, (arrays, tree), TRACES_KEPT)
+                Recorder._keep(self._traces, step, (arrays, tensor_tree(arrays)), TRACES_KEPT)
             self._traces.move_to_end(step)
             return self._traces[step]
 

@@ -5,9 +5,11 @@
     history            C_start, C_start+1, …: 32 bytes each, appended
     checkpoints.json   step → blob root of the safetensors file, digest of the history up to there: replaced atomically
     store/             the checkpoints themselves, content-addressed
+    data.json          roots of data that lie in files, by the identity of the file (trainer.files.KnownRoots)
 
-A checkpoint enters the index only after the history before it and its bytes are on the disk. So after a kill at any moment the
-files hold a whole number of checkpoints, and beyond them at worst some leaves that will be computed again.
+A checkpoint enters the index only after the history before it and its bytes are on the disk, and its bytes are removed only after
+it has left the index. So after a kill at any moment the files hold a whole number of checkpoints, and beyond them at worst
+some leaves that will be computed again and a file that the next checkpoint sweeps away.
 """
 
 from __future__ import annotations
@@ -16,18 +18,38 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from bisection.boundary import Array
 from bisection.errors import UnavailableError, UsageError
-from trainer.store import DIGEST_BYTES, Store, unwritable, write_atomically
+from trainer.files import unwritable, write_atomically
+from trainer.kernels.hashing import Bytes
+from trainer.store import DIGEST_BYTES, Store
+from trainer.tensorfile import read_tensors
 
-__all__ = ["Checkpoint", "Identity", "Recording"]
+__all__ = ["Checkpoint", "Identity", "Recording", "kept"]
 
 log = logging.getLogger(__name__)
+
+NEWEST = 2  # checkpoints that are never thinned out: the last one, and the one before in case that it is damaged
+
+
+def kept(steps: Iterable[int], start: int, every: int, most: int) -> list[int]:
+    """Which of the checkpoints at ``steps`` to keep: at most ``most``, evenly spread, and the newest two.
+
+    The recording is cut into spans of ``every`` · 2^k steps, with the least k that makes at most ``most`` of them; the first
+    checkpoint of each span is kept. Spans only ever merge, so what is kept later was kept before, and from any step it is at most
+    two spans back to a checkpoint.
+    """
+    ordered, span = sorted(steps), every
+    while ordered and (ordered[-1] - start) // span >= most:
+        span *= 2
+    firsts = {(step - start) // span: step for step in reversed(ordered)}
+    return sorted({*firsts.values(), *ordered[-NEWEST:]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +177,26 @@ class Recording:
         """The checkpoints by step."""
         return self._checkpoints
 
-    def save(self, data: bytes) -> None:
-        """Make ``data`` the checkpoint of the last state. Raises UnavailableError when the disk refuses; the older ones stay."""
+    def save(self, parts: Sequence[Bytes], every: int, most: int) -> None:
+        """Make ``parts``, one behind the other, the checkpoint of the last state, and thin out the older ones (``kept``).
+
+        Raises UnavailableError when the disk refuses; the older ones stay.
+        """
         try:
             os.fsync(self._history)
         except OSError as error:
             raise unwritable(self.folder, error) from None
-        blob = self.store.put_blob(data)
+        blob = self.store.put_parts(parts)
         rows = {**self._checkpoints, self.start + self._count - 1: Checkpoint(blob, self._digest.digest())}
+        rows = {step: rows[step] for step in kept(rows, self.start, every, most)}
         document: dict[str, Any] = {str(step): {"blob": row.blob.hex(), "history": row.history.hex()} for step, row in rows.items()}
         write_atomically(self.folder / "checkpoints.json", json.dumps(document, indent=0).encode())
         self._checkpoints = rows
+        self.store.keep_only([row.blob for row in rows.values()])
+
+    def load(self, step: int) -> dict[str, Array]:
+        """The tensors of the checkpoint at ``step``. Raises UnavailableError, VerificationError, SafetensorError, OSError."""
+        return read_tensors(self.store.local_blob(self._checkpoints[step].blob))
 
     def _read_index(self) -> dict[int, Checkpoint]:
         path = self.folder / "checkpoints.json"

@@ -2,18 +2,17 @@
 
 A blob's address is its Merkle root (``bisection.merkle.blob_root``), so a tensor's address is its tensor root. A digest list's
 address is the root of its tree together with its count, because only the count tells how deep that tree is. A program's address
-is its program root. Nothing read here is believed: every ``get`` hashes what it read before returning it. The functions that do so
-serve every other source too.
+is its program root. Nothing read here is believed: every ``get`` hashes what it read before returning it (a mapped blob is hashed
+once for as long as its file stays the same). The functions that do so serve every other source too.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import uuid4
 
 import fsspec
@@ -22,15 +21,26 @@ from fsspec.implementations.local import LocalFileSystem
 
 from bisection.boundary import Array
 from bisection.errors import ProgramError, UnavailableError, UsageError, VerificationError
-from bisection.merkle import EMPTY, LEAF_BYTES, Tree, blob_tree, depth_of, parent
+from bisection.merkle import Tree
 from bisection.program import Program
+from trainer.files import (
+    TEMPORARY,
+    KnownRoots,
+    map_file,
+    move_file,
+    threads_here,
+    unwritable,
+    write_atomically,
+    write_file,
+)
+from trainer.kernels.hashing import Bytes, root_of
 
 __all__ = [
     "DIGEST_BYTES",
     "Source",
     "Store",
     "byte_view",
-    "root_of",
+    "unwritable",
     "verified_blob",
     "verified_digests",
     "verified_program",
@@ -38,10 +48,8 @@ __all__ = [
 ]
 
 DIGEST_BYTES = 32
-CHUNK = 1 << 20  # bytes hashed at a time, so that a big tensor's tree never stands in memory as a whole
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
-Bytes = bytes | bytearray | memoryview
+log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -66,24 +74,9 @@ def byte_view(array: Array) -> memoryview:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data
 
 
-def root_of(data: Bytes) -> bytes:
-    """The blob root of ``data``, in memory that does not grow with it (``blob_root`` keeps the whole tree)."""
-    view = memoryview(data).cast("B")
-    if len(view) <= CHUNK:
-        return blob_tree(view).root
-    roots = []
-    for at in range(0, len(view), CHUNK):
-        tree = blob_tree(view[at : at + CHUNK])
-        root = tree.root
-        for _ in range(tree.depth, depth_of(CHUNK // LEAF_BYTES)):
-            root = parent(root, EMPTY)
-        roots.append(root)
-    return Tree(roots).root
-
-
 def verified_blob(data: Bytes, root: bytes) -> Bytes:
     """``data``, when it hashes to ``root``. Raises VerificationError otherwise."""
-    if root_of(data) != root:
+    if root_of(data, threads_here()) != root:
         raise VerificationError(f"{len(data)} bytes were given for blob {root.hex()}, but they do not hash to it")
     return data
 
@@ -115,39 +108,6 @@ def verified_program(data: Bytes, root: bytes) -> Program:
 # Files ------------------------------------------------------------------------------------------------------------------
 
 
-def write_atomically(path: Path, data: Bytes) -> None:
-    """Write a local file so that it is either wholly there, and on the disk, or not at all.
-
-    Raises UnavailableError when the disk is full or refuses.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb", buffering=0) as file:
-            rest = memoryview(data).cast("B")
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise unwritable(path.parent, error) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def unwritable(where: Any, error: OSError) -> UnavailableError:
-    """The error of a place that cannot be written to, as one sentence."""
-    if error.errno in FULL:
-        return UnavailableError(f"there is no room left at {where}: free some space and start again; nothing is half-written")
-    return UnavailableError(f"{where} cannot be written to: {error.strerror or error}")
-
-
 class Store:
     """Content-addressed storage at ``location``: a local folder, or any fsspec URL (``memory://…``, ``s3://…``).
 
@@ -163,14 +123,44 @@ class Store:
             raise UsageError(f"no store can be opened at {self.location!r}: {error}") from None
         self._base = str(base).rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
+        self._known = KnownRoots(Path(self._base) / "verified.json")
 
     # Writing
 
     def put_blob(self, data: Bytes) -> bytes:
         """Keep ``data``; returns its blob root."""
-        root = root_of(data)
-        self._put(self._path("blobs", root), data)
+        root = root_of(data, threads_here())
+        if not self._holds(root, len(data)):
+            self._write(self._path("blobs", root), data)
         return root
+
+    def put_parts(self, parts: Sequence[Bytes]) -> bytes:
+        """Keep ``parts``, one behind the other, as one blob; returns its root. For a folder they are not joined in memory."""
+        if not self._local:
+            return self.put_blob(b"".join(parts))
+        temporary = Path(self._base) / "blobs" / f".{uuid4().hex}{TEMPORARY}"
+        try:
+            write_file(temporary, parts)
+            data = map_file(temporary)
+            root = root_of(data, threads_here())
+            if not self._holds(root, len(data)):
+                move_file(temporary, Path(self._path("blobs", root)))
+        except OSError as error:
+            raise unwritable(self.location, error) from None
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        return root
+
+    def keep_only(self, roots: Collection[bytes]) -> None:
+        """Remove all blobs but these, and what was left half-written. Nobody else may be writing. What cannot be removed stays."""
+        kept = {self._path("blobs", root) for root in roots}
+        try:
+            for path in self._fs.find(f"{self._base}/blobs"):
+                if str(path) not in kept:
+                    self._fs.rm_file(path)
+        except OSError as error:
+            log.warning("old blobs in %s cannot be removed: %s", self.location, error.strerror or error)
 
     def put_digests(self, leaves: Sequence[bytes]) -> bytes:
         """Keep the leaves of a digest tree; returns its root."""
@@ -193,6 +183,21 @@ class Store:
         data = self._read(path)
         verified_blob(data, root)
         return data
+
+    def map_blob(self, root: bytes, size: int | None = None) -> Bytes:
+        """As ``get_blob``, but a folder's blob is mapped, read-only, and need not fit into memory (trainer.files.map_file)."""
+        if not self._local:
+            return self.get_blob(root, size)
+        data = self._mapped(Path(self._path("blobs", root)))
+        if len(data) != (len(data) if size is None else size) or self._known.roots_of([data]) != [root]:
+            raise VerificationError(f"blob {root.hex()} in the store at {self.location} is damaged")
+        return data
+
+    def local_blob(self, root: bytes) -> Path:
+        """The file of a folder's blob, hashed now. Raises as ``get_blob``."""
+        path = Path(self._path("blobs", root))
+        verified_blob(self._mapped(path), root)
+        return path
 
     def get_digests(self, root: bytes, count: int) -> list[bytes]:
         """The ``count`` leaves of the digest tree under ``root``. Raises UnavailableError or VerificationError."""
@@ -222,13 +227,24 @@ class Store:
         kind, _, name = path.removeprefix(f"{self._base}/").split("/")
         return UnavailableError(f"the store at {self.location} holds nothing under {kind}/{name}")
 
+    def _mapped(self, path: Path) -> memoryview:
+        try:
+            return map_file(path)
+        except FileNotFoundError:
+            raise self._absent(str(path)) from None
+        except OSError as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: OSError) -> UnavailableError:
+        return UnavailableError(f"the store at {self.location} cannot be read: {error.strerror or error}")
+
     def _size(self, path: str) -> int:
         try:
             return int(self._fs.info(path)["size"])
         except FileNotFoundError:
             raise self._absent(path) from None
         except OSError as error:
-            raise UnavailableError(f"the store at {self.location} cannot be read: {error.strerror or error}") from None
+            raise self._unreadable(error) from None
 
     def _read(self, path: str, start: int | None = None, stop: int | None = None) -> bytes:
         try:
@@ -236,15 +252,27 @@ class Store:
         except FileNotFoundError:
             raise self._absent(path) from None
         except OSError as error:
-            raise UnavailableError(f"the store at {self.location} cannot be read: {error.strerror or error}") from None
+            raise self._unreadable(error) from None
+
+    def _holds(self, root: bytes, size: int) -> bool:
+        """Whether a blob is there, undamaged."""
+        try:
+            self.map_blob(root, size)
+        except (UnavailableError, VerificationError):
+            return False
+        return True
 
     def _put(self, path: str, data: Bytes) -> None:
-        """Write unless the same bytes are there. An object store shows an object whole or not at all; a file needs the rename."""
+        """Write unless the same bytes are there."""
         try:
-            if self._size(path) == len(data) and self._read(path) == data:
+            if self._read(path) == data:
                 return
         except UnavailableError:
             pass
+        self._write(path, data)
+
+    def _write(self, path: str, data: Bytes) -> None:
+        """An object store shows an object whole or not at all; a file needs the rename."""
         if self._local:
             write_atomically(Path(path), data)
             return

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from bisection.errors import RefstepError, UnavailableError, UsageError, VerificationError
 from contracts.bindings import JobSpec
 from trainer.fetch import open_source
-from trainer.package import Material, load, publish
+from trainer.package import Material, load, mirror
 from trainer.recorder import Progress, RecordedTrace, Recorder
 from trainer.store import Store
 
@@ -40,12 +40,10 @@ def fetch_material(store: Store, spec: JobSpec, uris: Sequence[str]) -> Material
     failures: list[RefstepError] = []
     for uri in uris:
         try:
-            material = load(open_source(uri), spec)
+            mirror(open_source(uri), store, spec)
+            return load(store, spec)
         except (UnavailableError, VerificationError, UsageError) as error:
             failures.append(error)
-            continue
-        publish(store, material.program, material.state, material.data)
-        return material
     kinds = {type(failure) for failure in failures}
     kind = kinds.pop() if len(kinds) == 1 else UnavailableError
     raise kind("; ".join(f"{uri}: {failure}" for uri, failure in zip(uris, failures, strict=True)))

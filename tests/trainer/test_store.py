@@ -16,8 +16,7 @@ from bisection.errors import NumericsMismatch, UnavailableError, UsageError, Ver
 from bisection.merkle import EMPTY, Tree, blob_root
 from bisection.program import Program
 from tests.support.programs import counting_program
-from trainer import store as module
-from trainer.store import Store, byte_view, root_of, verified_program
+from trainer.store import Store, byte_view, verified_program
 
 PROGRAM, STATE, DATA = counting_program()
 
@@ -64,19 +63,6 @@ def test_lists_of_different_depth_under_one_root_are_kept_apart(store: Store) ->
 def test_an_empty_list_has_the_empty_root(store: Store) -> None:
     assert store.put_digests([]) == EMPTY
     assert store.get_digests(EMPTY, 0) == []
-
-
-@given(st.integers(0, 5000), st.integers(0, 255))
-def test_hashing_in_chunks_gives_the_root_of_the_whole_tree(size: int, fill: int) -> None:
-    data = bytes((fill + i) % 251 for i in range(size))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK", 1024)
-        assert root_of(data) == blob_root(data)
-
-
-def test_hashing_in_real_chunks_too() -> None:
-    data = np.arange(module.CHUNK // 4 * 2 + 100, dtype=np.int32)
-    assert root_of(byte_view(data)) == blob_root(tensor_bytes(data))
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<i8", ">i2", "<i1"])

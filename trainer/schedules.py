@@ -86,6 +86,8 @@ def _run(schedule: LRScheduler, steps: int | None, optimizer: torch.optim.Optimi
         raise UnsupportedOperator(f"the scheduler {name} depends on the loss, which has no lowering: use one of the steps alone")
     if schedule.optimizer is not optimizer:
         raise UsageError(f"the scheduler {name} drives another optimizer: build it on the one that is captured")
+    if any(getattr(part, "last_epoch", 0) > 0 for part in (schedule, *getattr(schedule, "_schedulers", ()))):
+        raise UsageError(f"the scheduler {name} has already taken steps: capture it before its first step")
     if type(steps) is not int or steps < 1:
         raise UsageError(f"steps must be a whole number from 1, the steps of the run, for the scheduler {name}, not {steps!r}")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -18,47 +18,11 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
 from torch import Tensor, nn
 
 from bisection import cut, reference
-from bisection.boundary import next_state
 from bisection.nodes import Input, Node, Output
 from bisection.program import Program
+from tests.support.training import Loss, Task, batch_of, classify, mlp, regress, relative_error, task
 from trainer.capture import Captured, capture, prepare
 from trainer.executor import Executor
-from trainer.lowering.expression import Const
-from trainer.optimizers import next_correction
-
-Loss = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
-
-
-@dataclass(frozen=True)
-class Task:
-    """A model, its loss and its data."""
-
-    model: nn.Module
-    loss: Loss
-    data: dict[str, Tensor]
-    batch_size: int = 32
-
-
-def classify(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    return F.cross_entropy(model(batch["x"]), batch["y"])
-
-
-def regress(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    return F.mse_loss(model(batch["x"]), batch["t"])
-
-
-def task(
-    model: Callable[[], nn.Module], loss: Loss = classify, inputs: tuple[int, ...] = (30,), outputs: int = 7, batch: int = 32
-) -> Task:
-    torch.manual_seed(0)
-    x = torch.randn(150, *inputs)
-    data = {"x": x, "y": torch.randint(0, outputs, (150,)), "t": torch.randn(150, *inputs[:-1], outputs)}
-    used = {name: data[name] for name in (("x", "t") if loss is regress else ("x", "y"))}
-    return Task(model(), loss, used, batch)
-
-
-def mlp(activation: nn.Module, hidden: int = 40, bias: bool = True) -> Callable[[], nn.Module]:
-    return lambda: nn.Sequential(nn.Linear(30, hidden, bias=bias), activation, nn.Linear(hidden, 7, bias=bias))
 
 
 @dataclass(frozen=True)
@@ -77,16 +41,6 @@ def shown(given: Task, operand_bits: int = 15) -> Shown:
     step = prepare(given.model, given.loss, sgd, given.data, given.batch_size, operand_bits, 3)
     program = step.lower(["examples", *(f"gradient.{name}" for name, _ in given.model.named_parameters())])
     return Shown(program, reference.trace(program, step.state, step.data))
-
-
-def batch_of(data: Mapping[str, Tensor], examples: np.ndarray, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-    picked = {name: tensor[torch.from_numpy(examples)] for name, tensor in data.items()}
-    return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in picked.items()}
-
-
-def relative_error(found: Any, exact: Tensor) -> float:
-    difference = torch.as_tensor(np.asarray(found)).double().reshape(exact.shape) - exact.double()
-    return float(difference.norm() / exact.double().norm())
 
 
 class Residual(nn.Module):
@@ -240,71 +194,6 @@ def test_losses(name: str) -> None:
     for parameter, p in exact.named_parameters():
         assert p.grad is not None
         assert relative_error(found[f"gradient.{parameter}"], p.grad) <= 1e-3
-
-
-# Optimizers
-
-OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
-    "sgd, momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
-    "sgd, dampening and decay": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.4, weight_decay=0.01),
-    "sgd, nesterov": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.8, nesterov=True, weight_decay=0.02),
-    "sgd, maximize": lambda p: torch.optim.SGD(p, lr=0.01, maximize=True),
-    "adam": lambda p: torch.optim.Adam(p, lr=3e-3),
-    "adam, decay": lambda p: torch.optim.Adam(p, lr=3e-3, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.05),
-    "adamw": lambda p: torch.optim.AdamW(p, lr=3e-3, weight_decay=0.1),
-    "adamw, foreach": lambda p: torch.optim.AdamW(p, lr=3e-3, foreach=True),
-}
-
-
-def trajectory(given: Task, step_by_step: Callable[[Any], torch.optim.Optimizer], steps: int) -> tuple[dict, nn.Module]:
-    """(the program's state, the binary64 model) after ``steps`` on the same batches."""
-    step = prepare(given.model, given.loss, step_by_step(given.model.parameters()), given.data, given.batch_size, 24, 1)
-    program = step.lower(["examples"])
-    exact = copy.deepcopy(given.model).double()
-    optimizer = step_by_step(exact.parameters())
-    state = dict(step.state)
-    for _ in range(steps):
-        tensors = reference.trace(program, state, step.data)
-        optimizer.zero_grad()
-        given.loss(exact, batch_of(given.data, tensors[program.metrics["examples"]])).backward()
-        optimizer.step()
-        state = next_state(program, tensors)
-    return state, exact
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizers_follow_pytorchs_for_many_steps(name: str) -> None:
-    """Across epochs, at 24 operand bits: the distance to binary64 is below a thousandth of the way travelled."""
-    given = task(mlp(nn.Tanh(), hidden=10))
-    first = {parameter: p.detach().clone() for parameter, p in given.model.named_parameters()}
-    state, exact = trajectory(given, OPTIMIZERS[name], 12)
-    assert state["step"] == 12
-    for parameter, p in exact.named_parameters():
-        travelled = (p.detach() - first[parameter].double()).norm()
-        assert float((torch.from_numpy(state[parameter]).double() - p.detach()).norm() / travelled) < 1e-3
-
-
-def test_parameter_groups_keep_their_own_settings() -> None:
-    def grouped(parameters: Any) -> torch.optim.Optimizer:
-        first, *rest = parameters
-        return torch.optim.AdamW(
-            [{"params": [first], "lr": 1e-2, "betas": (0.7, 0.9)}, {"params": rest, "weight_decay": 0.3}], lr=1e-3
-        )
-
-    given = task(mlp(nn.Tanh(), hidden=10))
-    state, exact = trajectory(given, grouped, 8)
-    for parameter, p in exact.named_parameters():
-        assert relative_error(state[parameter], p.detach()) < 1e-5
-    assert {"bias_correction1", "bias_correction2.1"} <= set(state)
-
-
-@pytest.mark.parametrize("beta", [0.5, 0.9, 0.99, 0.999, 0.9999])
-def test_bias_corrections_do_not_drift(beta: float) -> None:
-    c: Any = Const(0)
-    for t in range(1, 5001):
-        c = next_correction(c, beta)
-        assert c.value / 2**32 == pytest.approx(1 - beta**t, rel=1e-5)
 
 
 # What a captured step is

@@ -257,7 +257,7 @@ def _copy(ctx: Context, a: Value, b: Value, *_: Any) -> Value:
     return ctx.value(ctx.expand(b, ctx.dtype))
 
 
-@lowers("aten.alias.default", "aten.clone.default", "aten.lift_fresh_copy.default")
+@lowers("aten.alias.default", "aten.clone.default")
 def _same(ctx: Context, a: Value, **_: Any) -> Value:
     """a itself."""
     return a

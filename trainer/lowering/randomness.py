@@ -41,7 +41,7 @@ RANDOM = frozenset(
 )
 """The operators that draw random numbers, each of which needs a key."""
 
-_DRAWS = -7640891576956012809  # 2^64 / golden ratio, rounded to odd: separates the draws from the data order, which has one key too
+_DRAWS = 0x6A09E667F3BCC909  # the fraction of √2: separates the draws from the data order, which comes from the same seed
 
 
 def keys(builder: Builder, step: Value, seed: int, draws: int) -> Value:

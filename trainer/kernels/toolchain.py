@@ -20,13 +20,23 @@ from tempfile import TemporaryDirectory
 
 from bisection.errors import UnavailableError, UsageError
 
-__all__ = ["FLAGS", "KERNELS", "Toolchain", "toolchain"]
+__all__ = ["FLAGS", "KERNELS", "KERNEL_FLAGS", "Toolchain", "toolchain"]
 
 KERNELS = Path(__file__).parent
 """Where the C++ sources lie."""
 
-FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-pthread", "-w")
-"""Floats keep their IEEE meaning: nothing is contracted or reordered. errno and traps are not observed."""
+_IEEE = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")  # nothing contracted or reordered; errno and traps unseen
+_STRAIGHT = (
+    "-fno-thread-jumps",
+    "-fno-tree-sink",
+    "-fno-split-paths",
+    "-fno-tree-pre",
+    "-fno-code-hoisting",
+    "-fno-unswitch-loops",
+)
+FLAGS = ("-std=c++17", "-O3", *_IEEE, "-fPIC", "-shared", "-pthread", "-w")
+KERNEL_FLAGS = _STRAIGHT
+"""For generated loops: choices stay choices, as a branch keeps a loop from becoming vectors."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +48,14 @@ class Toolchain:
     isa: str
     folder: Path
 
-    def library(self, sources: Sequence[str | Path], flags: Sequence[str] | None = None) -> ctypes.CDLL:
+    def library(self, sources: Sequence[str | Path], flags: Sequence[str] | None = None, extra: Sequence[str] = ()) -> ctypes.CDLL:
         """The shared library of ``sources`` (paths in trainer/kernels, or C++ text), compiled now unless the cache holds it.
 
-        ``flags`` replace ``-march``. Sources are compiled into one library, each as a unit of its own; headers beside the sources
+        ``flags`` replace ``-march``, ``extra`` ones are added. Sources are compiled into one library, each as a unit of its own; headers beside the sources
         count as part of the content. Raises UnavailableError when the compiler or the cache fails.
         """
         texts = {f"{i}.cpp": s.read_text() if isinstance(s, Path) else s for i, s in enumerate(sources)}
-        chosen = tuple(flags) if flags is not None else self.target
+        chosen = (*(self.target if flags is None else flags), *extra)
         path = self.folder / f"{self._key(texts, chosen)}.so"
         if not path.exists():
             self._compile(texts, chosen, path)

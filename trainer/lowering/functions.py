@@ -233,18 +233,11 @@ _TAIL = (
 
 
 def _tail_ratio(u: Expr) -> Expr:
-    """Φ(-u) / e^(-u²/2) for u ≥ 0, where Φ is the normal distribution: p(q) / (u + 4) with q = (u - 4) / (u + 4).
-
-    In fixed point, because p loses two bits to rounding in binary32: u has 27 binary places, q and p have 30, the ratio 34.
-    """
+    """Φ(-u) / e^(-u²/2) for u ≥ 0, where Φ is the normal distribution: p(q) / (u + 4) with q = (u - 4) / (u + 4)."""
     held = _choose(apply("flt", real(15.0), u), real(15.0), u)
-    fixed = apply("round", apply("ldexp", held, 27))
-    above = apply("add64", fixed, 4 << 27)
-    q = apply("div64", apply("shl64", apply("sub64", fixed, 4 << 27), 30), above)
-    p: Expr = Const(round(_TAIL[-1] * 2**30))
-    for c in reversed(_TAIL[:-1]):
-        p = apply("add64", apply("shr64", apply("mul64", p, q), 30), round(c * 2**30))
-    return apply("scaled", apply("div64", apply("shl64", p, 31), above), -34)
+    above = _add(held, real(4.0))
+    q = _div(_sub(held, real(4.0)), above)
+    return _div(_polynomial(q, _TAIL), above)
 
 
 def erf(x: Expr) -> Expr:

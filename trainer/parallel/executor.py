@@ -33,7 +33,8 @@ class ParallelExecutor:
     """Runs a program's steps on all workers of a process group; on worker 0 it is a trainer.recorder.Executes.
 
     ``data``: as for trainer.Executor, the same on every worker. ``group``: an initialised torch.distributed group, by default all
-    processes. ``device``: this worker's torch device. ``make`` builds what executes the stretches between exchanges.
+    processes. ``device``: this worker's torch device. ``root``: the data root, if it is known; else it is computed. ``make`` builds
+    what executes the stretches between exchanges.
 
     Worker 0 calls ``step`` as often as it likes, then ``close``, or uses this in a ``with``. The others call ``follow``.
 
@@ -48,6 +49,7 @@ class ParallelExecutor:
         group: dist.ProcessGroup | None = None,
         *,
         device: str = "cpu",
+        root: bytes | None = None,
         make: MakeExecutor | None = None,
     ) -> None:
         if not dist.is_initialized():
@@ -55,7 +57,7 @@ class ParallelExecutor:
         self.program, self._data, self._device = program, data, device
         self._exchange = Exchange(group, torch.device(device))
         self.rank, self.world = self._exchange.rank, self._exchange.world
-        if not self._exchange.agree(program.root + data_root(program, data)):
+        if not self._exchange.agree(program.root + (root or data_root(program, data))):
             raise UsageError("the workers were given different programs or data: give all of them the same")
         self.plan = shard(program, self.world, self.rank)
         arrays = fitting(program.data, data, "data")

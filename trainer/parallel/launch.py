@@ -9,12 +9,14 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from bisection.boundary import Array
+from bisection.boundary import Array, fitting
 from bisection.errors import UnavailableError
 from bisection.merkle import Tree
 from bisection.program import Program
+from trainer.files import KnownRoots
 from trainer.parallel.executor import ParallelExecutor
 from trainer.recorder import Progress, Recorder
+from trainer.store import byte_view
 
 __all__ = ["run_worker"]
 
@@ -47,7 +49,9 @@ def run_worker(
         reason = str(error).splitlines()[0]
         raise UnavailableError(f"the workers did not find each other: start all of them with torchrun ({reason})") from None
     try:
-        with ParallelExecutor(program, data, device=device) as executor:
+        known = KnownRoots(Path(folder) / f"data-{dist.get_rank()}.json")
+        root = Tree(known.roots_of([byte_view(array) for array in fitting(program.data, data, "data")])).root
+        with ParallelExecutor(program, data, device=device, root=root) as executor:
             if executor.rank != 0:
                 executor.follow()
                 return None

@@ -13,7 +13,7 @@ from bisection.scalar import ScalarProgram
 from trainer.parallel.mesh import Cuts, Held, Mesh, Option, Scribe, Write
 from trainer.parallel.tape import Register, Tape
 
-__all__ = ["split_map"]
+__all__ = ["part_of_map", "split_map"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class _Part:
 
 def split_map(node: Map, held: Sequence[Held], mesh: Mesh) -> Iterator[Option]:
     """The ways to run ``node`` over a part of its iteration on each worker."""
-    suffix = [prod(node.iteration[d + 1 :]) for d in range(len(node.iteration))]
+    suffix = _suffixes(node.iteration)
     for places in _places(node, held, mesh):
         parts = _parts(node.iteration, places, mesh)
         if parts is None:
@@ -38,9 +38,31 @@ def split_map(node: Map, held: Sequence[Held], mesh: Mesh) -> Iterator[Option]:
             for read, ref, cuts in zip(node.reads, node.inputs, held, strict=True)
         ]
         wants = tuple(cuts if address else None for cuts, address in zip(held, local, strict=True))
-        option = Option(wants, tuple(run * suffix[d] for d, run in places), _writer(node, parts, local))
+        gives = tuple(run * suffix[d] for d, run in places)
+        could = tuple(_possible_cuts(read, parts, ref.count, mesh) for read, ref in zip(node.reads, node.inputs, strict=True))
+        option = Option(wants, gives, _writer(node, parts, local), could=could)
         if any(wants) and _fits(option, node, mesh):
             yield option
+
+
+def part_of_map(node: Map, cuts: Cuts, mesh: Mesh) -> Option | None:
+    """The way to compute the part of the outputs that ``cuts`` give each worker from whole inputs; None if there is none."""
+    places = []
+    for ways, block in zip(mesh.sizes, cuts, strict=True):
+        runs = [(d, block // suffix) for d, suffix in enumerate(_suffixes(node.iteration)) if block % suffix == 0]
+        fitting = [(d, run) for d, run in runs if run and node.iteration[d] % (ways * run) == 0]
+        if not fitting:
+            return None
+        places.append(fitting[0])
+    parts = _parts(node.iteration, places, mesh)
+    if parts is None:
+        return None
+    option = Option((None,) * len(node.inputs), cuts, _writer(node, parts, [None] * len(node.inputs)))
+    return option if _fits(option, node, mesh) else None
+
+
+def _suffixes(shape: Sequence[int]) -> list[int]:
+    return [prod(shape[d + 1 :]) for d in range(len(shape))]
 
 
 def _writer(node: Map, parts: Sequence[_Part], local: Sequence[_Address | None]) -> Write:
@@ -124,6 +146,13 @@ def _cut_address(read: Read, parts: Sequence[_Part], cuts: Cuts, mesh: Mesh) -> 
     if left + reach[-1][0] < 0 or left + reach[-1][1] >= bounds[-1]:
         return None
     return _Address(base + left, tuple(stride // closing[level] for stride, level in zip(strides, levels, strict=True)))
+
+
+def _possible_cuts(read: Read, parts: Sequence[_Part], count: int, mesh: Mesh) -> Held:
+    """The cuts of a tensor of ``count`` elements under which each worker would read only its own; None if there are none."""
+    moved = {part.axis: read.strides[part.dimension] * part.weight for part in parts if part.axis is not None}
+    cuts = tuple(moved[axis] for axis in range(len(mesh.sizes)))
+    return cuts if mesh.fits(count, cuts) and _cut_address(read, parts, cuts, mesh) else None
 
 
 def _reach(

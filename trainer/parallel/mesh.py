@@ -76,6 +76,14 @@ class Mesh:
         """The axes that ``cuts`` cuts (a block of 0 does not), by falling block."""
         return sorted((axis for axis, block in enumerate(cuts) if block), key=lambda axis: -cuts[axis])
 
+    def fits(self, count: int, cuts: Cuts) -> bool:
+        """Whether ``cuts`` cut a tensor of ``count`` elements into equal parts, each inside the one before."""
+        for axis in self.order(cuts):
+            if cuts[axis] < 0 or count % (self.sizes[axis] * cuts[axis]):
+                return False
+            count = cuts[axis]
+        return all(cuts)
+
     def layout(self, count: int, cuts: Sequence[int]) -> list[Dimension]:
         """The dimensions that view a tensor of ``count`` elements along its cuts, outermost first."""
         sizes: list[tuple[int, int, int | None]] = []
@@ -150,10 +158,12 @@ class Option:
     """One way to compute a node in parts.
 
     ``wants``: how each input must be held. ``gives``: how the outputs are held. ``write`` writes one worker's nodes. With a
-    ``combine`` its outputs have the size of the whole and are to be combined over all workers; then they are whole.
+    ``combine`` its outputs have the size of the whole and are to be combined over all workers; then they are whole. ``could``, where
+    it is given: for inputs that are wanted whole, cuts in which they would do too.
     """
 
     wants: tuple[Held, ...]
     gives: Held
     write: Write
     combine: Literal["sum", "max"] | None = None
+    could: tuple[Held, ...] = ()

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from bisection.errors import UsageError
 from bisection.nodes import DTYPES, Dot, Gather, Input, Map, Node, Output, Reduce, Ref, ScatterAdd
 from bisection.program import Program
-from trainer.parallel.maps import split_map
+from trainer.parallel.maps import part_of_map, split_map
 from trainer.parallel.mesh import Cuts, Held, Mesh, Option, Scribe
 from trainer.parallel.reductions import gather_some, split_dot, split_gather, split_reduce, split_scatter_add
 
@@ -130,6 +130,7 @@ class _Planner:
         self._boundary: list[tuple[Ref, Literal["state", "data"], int]] = []
         self._parts: dict[int, tuple[Ref, Cuts]] = {}
         self._wholes: dict[int, Ref] = {}
+        self._pending: dict[int, Map] = {}  # tensors not computed yet, as the first use decides whether whole or cut
         self._varies: set[int] = set()  # tensors that follow from the state
         self._batched = False
 
@@ -164,6 +165,8 @@ class _Planner:
 
     def _whole(self, tensor: int) -> Ref:
         """A tensor of the program, whole; collected from the workers once."""
+        if tensor in self._pending:
+            self._write(self._pending[tensor], None)
         if tensor not in self._wholes:
             source, cuts = self._parts[tensor]
             level = self._level[source.tensor]
@@ -186,11 +189,24 @@ class _Planner:
             return
         if any(ref.tensor in self._varies for ref in node.inputs):
             self._varies.update(ref.tensor for ref in node.outputs)
-        option = self._first_split(node) or self._cheapest(node)
+        if isinstance(node, Map) and self._generates(node):
+            self._pending.update((ref.tensor, node) for ref in node.outputs)
+        else:
+            self._write(node, self._first_split(node) or self._cheapest(node))
+
+    def _generates(self, node: Map) -> bool:
+        """Whether ``node`` makes much of little that every worker has, such as random numbers of a key."""
+        inputs = {ref.tensor: ref.count for ref in node.inputs}
+        return inputs.keys() <= self._wholes.keys() | self._pending.keys() and sum(inputs.values()) < node.outputs[0].count
+
+    def _write(self, node: Node, option: Option | None) -> None:
+        """Write the worker's nodes for ``node``, in the way of ``option`` or whole."""
+        for ref in node.outputs:
+            self._pending.pop(ref.tensor, None)
         if option is None:
             types = [(ref.dtype, ref.count) for ref in node.outputs]
-            own_fields = [getattr(node, field.name) for field in fields(node)[2:]]
-            outputs = self._put(type(node), tuple(self._whole(ref.tensor) for ref in node.inputs), types, *own_fields)
+            own = [getattr(node, field.name) for field in fields(node)[2:]]
+            outputs = self._put(type(node), tuple(self._whole(ref.tensor) for ref in node.inputs), types, *own)
             self._wholes.update(zip((ref.tensor for ref in node.outputs), outputs, strict=True))
             return
         inputs = [
@@ -205,11 +221,11 @@ class _Planner:
 
     def _first_split(self, node: Node) -> Option | None:
         """The look-up of the batch's examples: rows of a data tensor, whole, by indices that follow from the state."""
-        if not isinstance(node, Gather) or any(ref.tensor not in self._wholes for ref in node.inputs):
+        if not isinstance(node, Gather) or any(ref.tensor in self._parts for ref in node.inputs):
             return None
         table, index = node.inputs
         producer = self._program.nodes[self._program.producer[table.tensor]]
-        if not (isinstance(producer, Input) and producer.source == "data" and index.tensor in self._varies):
+        if not (isinstance(producer, Input) and producer.source == "data" and index.tensor in self._varies and index.count > 1):
             return None
         world = self._mesh.world
         if index.count % world:
@@ -232,10 +248,19 @@ class _Planner:
             cost = self._collecting(wanted) + combining + work(node) // self._mesh.world
             if cost < best[1]:
                 best = option, cost
-        return best[0]
+        return self._cheapest(node) if best[0] and self._cut_pending(node, best[0]) else best[0]
+
+    def _cut_pending(self, node: Node, option: Option) -> bool:
+        """Compute pending inputs of ``node`` cut as ``option`` could use them. Whether there are any."""
+        found = False
+        for ref, cuts in zip(node.inputs, option.could, strict=bool(option.could)):
+            if cuts and (pending := self._pending.get(ref.tensor)) and (part := part_of_map(pending, cuts, self._mesh)):
+                self._write(pending, part)
+                found = True
+        return found
 
     def _collecting(self, tensors: Sequence[int]) -> int:
-        missing = sorted(set(tensors) - self._wholes.keys())
+        missing = sorted(set(tensors) - self._wholes.keys() - self._pending.keys())
         return BYTE * sum(self._sent(tensor) for tensor in missing)
 
     def _sent(self, tensor: int) -> int:
@@ -249,6 +274,8 @@ class _Planner:
         written = sorted((node.index, node.inputs[0].tensor) for node in program.nodes if isinstance(node, Output))
         state = tuple(self._whole(tensor) for _, tensor in written)
         metrics = {name: self._whole(tensor) for name, tensor in program.metrics.items()}
+        for tensor in sorted(self._pending):
+            self._whole(tensor)
         held = tuple(self._parts[i] if i in self._parts else (self._wholes[i], None) for i in range(len(program.tensors)))
         rounds = tuple(Round(tuple(nodes), tuple(collects), tuple(combines)) for nodes, collects, combines in self._rounds)
         return Plan(self._mesh, self._rank, tuple(self._boundary), rounds, held, state, metrics)

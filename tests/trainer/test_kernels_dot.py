@@ -17,7 +17,14 @@ from trainer.kernels.toolchain import Toolchain, toolchain
 
 CHAIN = toolchain()
 TYPES = (np.int8, np.int16, np.int32)
-ISAS = {"x86-64": "sse2", "x86-64-v2": "sse4_2", "haswell": "avx2", "x86-64-v4": "avx512bw", "native": "fpu"}
+ISAS = {
+    "plain": ("sse2", "-march=x86-64 -U__SSE2__"),
+    "x86-64": ("sse2", "-march=x86-64"),
+    "x86-64-v2": ("sse4_2", "-march=x86-64-v2"),
+    "haswell": ("avx2", "-march=haswell"),
+    "x86-64-v4": ("avx512bw", "-march=x86-64-v4 -mprefer-vector-width=512"),
+}
+"""Name → the feature that a processor needs to run it, and the compiler's flags. ``plain`` is what other architectures get."""
 GUARD = 77
 
 pytestmark = pytest.mark.skipif(isinstance(CHAIN, str), reason=str(CHAIN))
@@ -29,14 +36,15 @@ def features() -> set[str]:
     return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
-@pytest.fixture(scope="module", params=ISAS)
+@pytest.fixture(scope="module", params=["native", *ISAS])
 def made(request: pytest.FixtureRequest) -> ctypes.CDLL:
     assert isinstance(CHAIN, Toolchain)
     if request.param == "native":
         return library(CHAIN)
-    if ISAS[request.param] not in features():
-        pytest.skip(f"this processor has no {ISAS[request.param]}")
-    return library(CHAIN, (f"-march={request.param}", "-mprefer-vector-width=512"))
+    feature, flags = ISAS[request.param]
+    if feature not in features():
+        pytest.skip(f"this processor has no {feature}")
+    return library(CHAIN, tuple(flags.split()))
 
 
 def operand(rng: np.random.Generator, dtype: type, rows: int, k: int, bits: int) -> np.ndarray:

@@ -13,12 +13,12 @@
 
 namespace {
 
-constexpr int UNIT = 12;                // rows of A packed together; every tile's height divides it
-constexpr int SEGMENT = 16;             // words of a row that stay together
-constexpr int BLOCK = 8 * UNIT;         // rows of A packed at a time
-constexpr int64_t BUFFER_ROW = 2048;    // bytes of a packed row of A: longer ones are cut into chunks of k
-constexpr bool WIDE = LANES == 16;      // 32 vector registers, else 16
-constexpr int64_t TRAILER = 64;         // bytes after a panel that hold its largest magnitude
+constexpr int UNIT = 12;              // rows of A packed together; every tile's height divides it
+constexpr int SEGMENT = 16;           // words of a row that stay together
+constexpr int BLOCK = 8 * UNIT;       // rows of A packed at a time
+constexpr int64_t BUFFER_ROW = 2048;  // bytes of a packed row of A: longer ones are cut into chunks of k
+constexpr bool WIDE = LANES == 16;    // 32 vector registers, else 16
+constexpr int64_t TRAILER = 64;       // bytes after a panel that hold its largest magnitude
 
 struct Buffer {
     alignas(64) char packed[BLOCK * BUFFER_ROW];
@@ -34,18 +34,29 @@ inline int64_t round_up(int64_t x, int64_t step) { return (x + step - 1) / step 
 
 // ---------------------------------------------------------------------------------------------------------------------------------
 // Kernels: how one vector of sums is kept. A kernel adds GROUP steps (a word of A times a vector of words of B) and then settles.
+// A word of B, or of A before it is widened, holds PER_WORD elements; words are padded to a multiple of ALIGN.
+
+template <class SumVector>
+struct Kernel {
+    struct Sum {
+        SumVector low;
+    };
+    static constexpr int GROUP = 1, ALIGN = 1, ROWS = WIDE ? 12 : 6, COLUMNS = LANES;
+    static U32 packed(U32 b) { return b; }
+    static void account(const void*, int64_t, uint32_t*) {}
+    static Sum start(uint32_t, int64_t) { return Sum{}; }
+    static void settle(Sum&) {}
+};
 
 #if DOT_BYTES
-// 8 bits, by the four-way product of signed A with unsigned B: B is packed as b + 128, and the sum starts at -128·Σa.
-struct Bytes {
+// 8 bits, by the four-way product of signed A with unsigned B: B is packed as b + 128, and the sum starts at -128·Σa. A chunk of
+// k is too short for 255·128 times its length to leave 32 bits.
+struct Bytes : Kernel<U32> {
     using Element = int8_t;
     using Part = int8_t;
     using Word = int32_t;
     using Vector = U32;
-    struct Sum {
-        U32 low;
-    };
-    static constexpr int PER_WORD = 4, GROUP = 1, ALIGN = 1, ROWS = WIDE ? 12 : 6, COLUMNS = LANES;
+    static constexpr int PER_WORD = 4;
     static U32 packed(U32 b) { return b ^ 0x80808080; }
     // 128·Σa of each row of a unit.
     static void account(const int32_t* unit, int64_t words, uint32_t* accounts) {
@@ -54,7 +65,8 @@ struct Bytes {
             for (int64_t segment = 0; segment < words; segment += SEGMENT) {
                 for (int r = 0; r < LANES && first + r < UNIT; r++) {
                     const int32_t* a = unit + segment * UNIT + (first + r) * SEGMENT;
-                    for (int i = 0; i < SEGMENT; i += LANES) sums[r] = multiply_bytes(sums[r], U32{} + 0x80808080, load<U32>(a + i));
+                    for (int i = 0; i < SEGMENT; i += LANES)
+                        sums[r] = multiply_bytes(sums[r], U32{} + 0x80808080, load<U32>(a + i));
                 }
             }
             transpose(sums);
@@ -66,7 +78,6 @@ struct Bytes {
     static U32 read(const uint32_t* b) { return load<U32>(b); }
     static U32 spread(const int32_t* a) { return U32{} + load<uint32_t>(a); }
     static void step(Sum& sum, U32 b, U32 a) { sum.low = multiply_bytes(sum.low, b, a); }
-    static void settle(Sum&) {}
     template <class Out>
     static void finish(const Sum& sum, Out out) {
         out.narrow((I32)sum.low);
@@ -74,14 +85,14 @@ struct Bytes {
 };
 #endif
 
-// 16 bits, by the two-way product. The sum is high·2^16 + low with low kept in [-2^16, -1] by carrying into high after every GROUP
+// 16 bits, by the two-way product. The sum is high·2^16 + low with low kept in [-2^16, -1] by a carry into high after every GROUP
 // steps; with low there, 2·GROUP products cannot leave 32 bits if
 //     2·GROUP·max|a|·max|b| <= 2^31 - 2^16.
 // GROUP = 4 serves operands up to 16383 (15 bits). GROUP = 1 serves all: two products lie in [-2^31 + 2^16, 2^31], as only
-// (-2^15)² reaches 2^30, and low's place below zero makes room for just that. high stays within 32 bits as long as k < 2^19.
-// GROUP = 0 never carries: for sums that fit 32 bits as they are.
+// (-2^15)² reaches 2^30, and low's place below zero makes room for just that. A carry is at most 2^15, so that high cannot leave
+// 32 bits within a chunk of k. CARRY = 0 never carries: for sums that fit 32 bits as they are.
 template <class T, int CARRY>
-struct Halves {
+struct Halves : Kernel<U32> {
     using Element = T;
     using Part = int16_t;
     using Word = int32_t;
@@ -90,9 +101,7 @@ struct Halves {
         U32 low, high;
     };
     static constexpr uint32_t MINUS = 0xffff0000;
-    static constexpr int PER_WORD = 2, GROUP = CARRY ? CARRY : 1, ALIGN = 4, ROWS = (WIDE ? 6 : 3) * (CARRY ? 1 : 2), COLUMNS = LANES;
-    static U32 packed(U32 b) { return b; }
-    static void account(const Word*, int64_t, uint32_t*) {}
+    static constexpr int PER_WORD = 2, GROUP = CARRY ? CARRY : 1, ALIGN = 4, ROWS = (WIDE ? 12 : 6) / (CARRY ? 2 : 1);
     static Sum start(uint32_t, int64_t words) {
         // Each carry leaves 1 too little in high, since what stays in low is negative: added here beforehand.
         if (CARRY) return {U32{} + MINUS, U32{} + (uint32_t)(words / GROUP + 1)};
@@ -116,23 +125,16 @@ struct Halves {
 };
 
 // 32 bits whose sums stay within 2^51, so that doubles hold every one of them exactly.
-struct Doubles {
+struct Doubles : Kernel<F64> {
     using Element = int32_t;
     using Part = double;
     using Word = double;
     using Vector = F64;
-    struct Sum {
-        F64 low;
-    };
-    static constexpr int PER_WORD = 1, GROUP = 1, ALIGN = 1, ROWS = WIDE ? 12 : 6, COLUMNS = HALF;
+    static constexpr int PER_WORD = 1, COLUMNS = HALF;
     static constexpr double LIMIT = 0x1p51, MAGIC = 0x1.8p52;  // MAGIC + x holds the integer x in its low bits
-    static U32 packed(U32 b) { return b; }
-    static void account(const Word*, int64_t, uint32_t*) {}
-    static Sum start(uint32_t, int64_t) { return Sum{}; }
     static F64 read(const uint32_t* b) { return __builtin_convertvector(load<HalfI32>(b), F64); }
     static F64 spread(const double* a) { return F64{} + *a; }
     static void step(Sum& sum, F64 b, F64 a) { sum.low = multiply_double(sum.low, b, a); }
-    static void settle(Sum&) {}
     template <class Out>
     static void finish(const Sum& sum, Out out) {
         out.wide((I64)(sum.low + MAGIC) - (I64)(F64{} + MAGIC));
@@ -140,22 +142,15 @@ struct Doubles {
 };
 
 // 32 bits, any values.
-struct Longs {
+struct Longs : Kernel<U64> {
     using Element = int32_t;
     using Part = int64_t;
     using Word = int64_t;
     using Vector = I64;
-    struct Sum {
-        U64 low;
-    };
-    static constexpr int PER_WORD = 1, GROUP = 1, ALIGN = 1, ROWS = WIDE ? 12 : 6, COLUMNS = HALF;
-    static U32 packed(U32 b) { return b; }
-    static void account(const Word*, int64_t, uint32_t*) {}
-    static Sum start(uint32_t, int64_t) { return Sum{}; }
+    static constexpr int PER_WORD = 1, COLUMNS = HALF;
     static I64 read(const uint32_t* b) { return __builtin_convertvector(load<HalfI32>(b), I64); }
     static I64 spread(const int64_t* a) { return I64{} + *a; }
     static void step(Sum& sum, I64 b, I64 a) { sum.low = multiply_int32(sum.low, b, a); }
-    static void settle(Sum&) {}
     template <class Out>
     static void finish(const Sum& sum, Out out) {
         out.wide((I64)sum.low);
@@ -226,7 +221,8 @@ struct Target {
 };
 
 template <class K, class Out, int R, int V>
-__attribute__((noinline)) void tile(const typename K::Word* a, const uint32_t* b, int64_t words, const uint32_t* accounts, const Target<Out>& target) {
+__attribute__((noinline)) void tile(const typename K::Word* a, const uint32_t* b, int64_t words, const uint32_t* accounts,
+                                    const Target<Out>& target) {
     typename K::Sum sums[R][V];
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++)
@@ -264,11 +260,11 @@ __attribute__((noinline)) void tile(const typename K::Word* a, const uint32_t* b
 
 // The rows of one unit, in tiles of R rows, then of fewer.
 template <class K, class Out, int V, int R = K::ROWS>
-void unit(const typename K::Word* a, const uint32_t* b, int64_t words, const uint32_t* accounts, Target<Out> target,
-          int64_t rows) {
-    for (; rows >= R; rows -= R, a += R * SEGMENT, accounts += R, target.out += R * target.stride) tile<K, Out, R, V>(a, b, words, accounts, target);
+void tiles(const typename K::Word* a, const uint32_t* b, int64_t words, const uint32_t* accounts, Target<Out> target, int64_t rows) {
+    for (; rows >= R; rows -= R, a += R * SEGMENT, accounts += R, target.out += R * target.stride)
+        tile<K, Out, R, V>(a, b, words, accounts, target);
     if constexpr (R > 1) {
-        if (rows > 0) unit<K, Out, V, (R > 3 ? R / 3 : 1)>(a, b, words, accounts, target, rows);
+        if (rows > 0) tiles<K, Out, V, (R > 3 ? R / 3 : 1)>(a, b, words, accounts, target, rows);
     }
 }
 
@@ -386,8 +382,9 @@ struct Problem {
     int64_t ldo;
 };
 
+// At most so many words of a row of A are packed at a time.
 template <class K>
-constexpr int64_t CHUNK = BUFFER_ROW / sizeof(typename K::Word);  // words of a row of A packed at a time
+constexpr int64_t CHUNK = BUFFER_ROW / sizeof(typename K::Word);
 
 template <class K, class Out>
 void block(const Problem& problem, const typename K::Element* a, int64_t rows, Out* out) {
@@ -396,24 +393,19 @@ void block(const Problem& problem, const typename K::Element* a, int64_t rows, O
     int64_t words = all_words<K>(k), chunks = (words + CHUNK<K> - 1) / CHUNK<K>;
     int64_t chunk = round_up((words + chunks - 1) / chunks, SEGMENT);
     for (int64_t word = 0; word < words; word += chunk) {
-        int64_t count = std::min(chunk, words - word), size = round_up(count, SEGMENT);
+        int64_t count = std::min(chunk, words - word), first = word * K::PER_WORD;
+        auto unit = [&](int64_t r) { return (typename K::Word*)buffer.packed + r * chunk; };
+        auto height = [&](int64_t r) { return std::min<int64_t>(UNIT, rows - r); };
         for (int64_t r = 0; r < rows; r += UNIT) {
-            auto* unit = (typename K::Word*)buffer.packed + r * size;
-            pack_unit<K>(a + r * lda + word * K::PER_WORD, lda, std::min<int64_t>(UNIT, rows - r), k - word * K::PER_WORD, count, unit);
-            K::account(unit, count, buffer.accounts + r);
+            pack_unit<K>(a + r * lda + first, lda, height(r), k - first, count, unit(r));
+            K::account(unit(r), count, buffer.accounts + r);
         }
         const char* panel = packed;
         for (int64_t j = 0; j < n; j += PANEL<K>, panel += panel_bytes<K>(k)) {
             auto* b = (const uint32_t*)panel + word * PANEL<K>;
-            for (int64_t r = 0; r < rows; r += UNIT) {
-                auto* from = (const typename K::Word*)buffer.packed + r * size;
-                Target<Out> target{out + r * ldo + j, ldo, n - j, word > 0};
-                int64_t height = std::min<int64_t>(UNIT, rows - r);
-                if (n - j > K::COLUMNS)
-                    unit<K, Out, 2>(from, b, count, buffer.accounts + r, target, height);
-                else
-                    unit<K, Out, 1>(from, b, count, buffer.accounts + r, target, height);
-            }
+            auto chosen = n - j > K::COLUMNS ? tiles<K, Out, 2> : tiles<K, Out, 1>;
+            for (int64_t r = 0; r < rows; r += UNIT)
+                chosen(unit(r), b, count, buffer.accounts + r, {out + r * ldo + j, ldo, n - j, word > 0}, height(r));
         }
     }
 }

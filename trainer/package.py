@@ -114,8 +114,7 @@ def load(source: Source, spec: JobRoots) -> Material:
     """
     program = _load_program(source, spec)
     state = _load_tensors(source, spec.initial_state, program.state)
-    fetch = source.map_blob if isinstance(source, Store) else source.get_blob
-    return Material(program, state, _load_tensors(source, spec.data_root, program.data, fetch))
+    return Material(program, state, _load_tensors(source, spec.data_root, program.data, _unread(source)))
 
 
 def mirror(source: Source, store: Store, spec: JobRoots) -> None:
@@ -124,9 +123,14 @@ def mirror(source: Source, store: Store, spec: JobRoots) -> None:
     for root, specs in ((spec.initial_state, program.state), (spec.data_root, program.data)):
         roots = source.get_digests(root, len(specs))
         for digest, tensor in zip(roots, specs, strict=True):
-            store.put_blob(source.get_blob(digest, _size(tensor)))
+            store.put_blob(_unread(source)(digest, _size(tensor)))
         store.put_digests(roots)
     store.put_program(program)
+
+
+def _unread(source: Source) -> Fetch:
+    """How to get a blob from ``source`` without reading it into memory, if there is a way."""
+    return source.map_blob if isinstance(source, Store) else source.get_blob
 
 
 def _load_program(source: Source, spec: JobRoots) -> Program:

@@ -248,6 +248,7 @@ class Recorder:
             if (saved := self._saved(step)) is not None:
                 self.recording.truncate(step - self.start + 1)
                 self._last = saved
+                self.recording.sweep()
                 log.info("recording goes on from the checkpoint at step %d", step)
                 return
         self.recording.truncate(1)

@@ -8,8 +8,8 @@
     data.json          roots of data that lie in files, by the identity of the file (trainer.files.KnownRoots)
 
 A checkpoint enters the index only after the history before it and its bytes are on the disk, and its bytes are removed only after
-it has left the index. So after a kill at any moment the files hold a whole number of checkpoints, and beyond them at worst
-some leaves that will be computed again and a file that the next checkpoint sweeps away.
+it has left the index. So after a kill at any moment the files hold a whole number of checkpoints, and beyond them at worst some
+leaves that will be computed again and a file that the next recorder sweeps away.
 """
 
 from __future__ import annotations
@@ -192,7 +192,11 @@ class Recording:
         document: dict[str, Any] = {str(step): {"blob": row.blob.hex(), "history": row.history.hex()} for step, row in rows.items()}
         write_atomically(self.folder / "checkpoints.json", json.dumps(document, indent=0).encode())
         self._checkpoints = rows
-        self.store.keep_only([row.blob for row in rows.values()])
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove from the store whatever the index does not name."""
+        self.store.keep_only([row.blob for row in self._checkpoints.values()])
 
     def load(self, step: int) -> dict[str, Array]:
         """The tensors of the checkpoint at ``step``. Raises UnavailableError, VerificationError, SafetensorError, OSError."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bisection import reference
-from bisection.boundary import Array
-from bisection.nodes import DTYPES, Condition, Dot, Gather, Input, Map, Node, Read, Reduce, Ref, ScatterAdd
-from tests.support.programs import hostile, random_scalar
-from tests.support.workers import assembled, places
+from bisection.boundary import Array, next_state
+from bisection.errors import UsageError
+from bisection.nodes import DTYPES, Condition, Dot, Gather, Input, Map, Node, Output, Read, Reduce, Ref, ScatterAdd
+from bisection.program import Program, TensorSpec
+from bisection.scalar import BY_NAME, Op, ScalarProgram
+from tests.support.jobs import JOBS
+from tests.support.programs import Builder, counting_program, hostile, random_scalar
+from tests.support.workers import assembled, places, simulate
 from trainer.parallel.mesh import Cuts, Held, Mesh, Option, Scribe
-from trainer.parallel.plan import options
+from trainer.parallel.plan import options, shard, work
 
 
 def all_cuts(count: int, mesh: Mesh) -> list[Cuts]:
@@ -140,11 +143,97 @@ def random_reduction(rng: np.random.Generator, kind: type[Node]) -> Node:
 @pytest.mark.parametrize("world", [2, 3, 4, 6])
 def test_every_way_to_split_a_map_is_exact(world: int) -> None:
     rng, mesh = np.random.default_rng(world), Mesh.of(world)
-    assert sum(exact_options(rng, dense_map(rng), mesh) for _ in range(500)) > 100
+    assert sum(exact_options(rng, dense_map(rng), mesh) for _ in range(250)) > 100
 
 
 @pytest.mark.parametrize("world", [2, 3, 4, 6])
 @pytest.mark.parametrize("kind", [Reduce, Dot, Gather, ScatterAdd])
 def test_every_way_to_split_a_reduction_is_exact(world: int, kind: type[Node]) -> None:
     rng, mesh = np.random.default_rng(world), Mesh.of(world)
-    assert sum(exact_options(rng, random_reduction(rng, kind), mesh) for _ in range(150)) > 100
+    assert sum(exact_options(rng, random_reduction(rng, kind), mesh) for _ in range(60)) > 50
+
+
+# Whole plans
+
+
+@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("job", JOBS)
+def test_a_whole_plan_has_every_tensor_of_the_reference_and_splits_the_work(job: str, world: int) -> None:
+    captured = JOBS[job]()
+    program, state = captured.program, captured.state
+    plans = [shard(program, world, rank) for rank in range(world)]
+    for _ in range(2):
+        expected = reference.trace(program, state, captured.data)
+        for number, (a, b) in enumerate(zip(expected, simulate(plans, program, state, captured.data), strict=True)):
+            assert a.dtype == b.dtype and a.tobytes() == b.tobytes(), program.nodes[program.producer[number]]
+        state = next_state(program, expected)
+    dots = sum(work(node) for node in program.nodes if isinstance(node, Dot))
+    assert plans[0].work(Dot) <= dots * (1 / world + 0.1)
+    assert plans[0].work() <= sum(map(work, program.nodes)) * (1 / world + 0.1)
+
+
+def test_what_follows_from_a_key_is_made_in_parts() -> None:
+    """Random numbers follow from a key that all workers have: only the parts that are used are made."""
+    b = Builder()
+    (step,) = b.add(Input, (), [("i64", 1)], "state", 0)
+    (table,) = b.add(Input, (), [("i32", 40)], "data", 0)
+    counted = ScalarProgram(1, 1, (), (Op(BY_NAME["add64"].code, 0, 1),), (2,))
+    one, each = Read(0, (0,)), Read(0, (1,))
+    (index,) = b.add(Map, (step,), [("i64", 8)], (8,), (one,), counted)
+    (rows,) = b.add(Gather, (table, index), [("i32", 32)], 4)
+    (draws,) = b.add(Map, (step,), [("i64", 32)], (32,), (one,), counted)
+    product = ScalarProgram(2, 1, (), (Op(BY_NAME["mul64"].code, 0, 1),), (3,))
+    (drawn,) = b.add(Map, (rows, draws), [("i64", 32)], (32,), (each, each), product)
+    b.add(Reduce, (drawn,), [("i64", 8)], "sum", 4)
+    b.add(Output, (step,), [], 0)
+    program = Program(tuple(b.nodes), (TensorSpec("step", "i64", ()),), (TensorSpec("table", "i32", (40,)),))
+    state, data = {"step": np.array(1, np.int64)}, {"table": np.arange(40, dtype=np.int32)}
+    plans = [shard(program, 4, rank) for rank in range(4)]
+    assert plans[0].held[draws.tensor][1] == Mesh.of(4).ranges(8)
+    expected = reference.trace(program, state, data)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(expected, simulate(plans, program, state, data), strict=True))
+
+
+def test_workers_plan_alike() -> None:
+    """Ranks differ in constants and addresses alone: in every round the same kinds of nodes, tensors and exchanges."""
+    program = JOBS["transformer"]().program
+    plans = [shard(program, 4, rank) for rank in range(4)]
+    for rounds in zip(*(plan.rounds for plan in plans), strict=True):
+        assert len({tuple((type(node), node.inputs, node.outputs) for node in work.nodes) for work in rounds}) == 1
+        assert len({(work.collects, work.combines) for work in rounds}) == 1
+    assert len({plan.held for plan in plans}) == 1
+    assert shard(program, 4, 3) == plans[3]
+
+
+def test_short_integers_are_sent_as_32_bits() -> None:
+    """The dots of a job at 8 bits are i64 in the program, and half as wide on the wire."""
+    rounds = shard(JOBS["transformer"]().program, 2, 0).rounds
+    sums = [combine for work in rounds for combine in work.combines if combine.source.count >= 256 and combine.op == "sum"]
+    assert sums and {(combine.source.dtype, combine.wire) for combine in sums} == {("i64", "i32")}
+
+
+def test_a_batch_that_does_not_divide_is_refused() -> None:
+    program = JOBS["mlp"](30).program
+    with pytest.raises(UsageError, match="30 examples cannot be cut into 4 equal parts"):
+        shard(program, 4, 0)
+    assert shard(program, 3, 0).work(Dot) > 0
+
+
+def test_a_program_without_a_batch_is_refused() -> None:
+    program, _, _ = counting_program()
+    with pytest.raises(UsageError, match="no batch"):
+        shard(program, 2, 0)
+
+
+def test_a_worker_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UsageError, match="no worker 2 of 2"):
+        shard(counting_program()[0], 2, 2)
+
+
+@pytest.mark.parametrize("world", range(1, 13))
+def test_a_mesh_gives_every_rank_a_place_and_a_range(world: int) -> None:
+    mesh = Mesh.of(world)
+    assert mesh.world == world
+    assert sorted(mesh.coordinates(rank) for rank in range(world)) == [mesh.coordinates(rank) for rank in range(world)]
+    parts = [places(5 * world, mesh.ranges(5), mesh, rank) for rank in range(world)]
+    assert np.array_equal(np.concatenate(parts), np.arange(5 * world))

@@ -158,8 +158,8 @@ class Option:
     """One way to compute a node in parts.
 
     ``wants``: how each input must be held. ``gives``: how the outputs are held. ``write`` writes one worker's nodes. With a
-    ``combine`` its outputs have the size of the whole and are to be combined over all workers; then they are whole. ``could``, where
-    it is given: for inputs that are wanted whole, cuts in which they would do too.
+    ``combine`` its outputs have the size of the whole and are to be combined over all workers; then they are whole. ``could``,
+    where it is given: for inputs that are wanted whole, cuts in which they would do too.
     """
 
     wants: tuple[Held, ...]

@@ -159,7 +159,7 @@ def _gradient_notes(clip_norm: float | None, clip_value: float | None, accumulat
     notes: dict[str, Any] = {}
     for name, bound in (("clip_norm", clip_norm), ("clip_value", clip_value)):
         if bound is not None:
-            if not isinstance(bound, int | float) or not 0 < bound < float("inf"):
+            if type(bound) not in (int, float) or not 0 < bound < float("inf"):
                 raise UsageError(f"{name} must be a finite number above 0, not {bound!r}")
             notes[name] = float(bound)
     if type(accumulate) is not int or accumulate < 1:

@@ -37,6 +37,12 @@ _KEPT_WHOLE = (
     torch.ops.aten.embedding_dense_backward.default,
     torch.ops.aten.gelu_backward.default,
     torch.ops.aten.silu.default,
+    torch.ops.aten.upsample_nearest1d.default,
+    torch.ops.aten.upsample_nearest2d.default,
+    torch.ops.aten.roll.default,
+    torch.ops.aten.im2col.default,
+    torch.ops.aten.col2im.default,
+    torch.ops.aten.unfold_backward.default,
 )
 """Operators that PyTorch could take apart but that lower better as they are."""
 
@@ -141,6 +147,8 @@ class _Places(TorchFunctionMode):
         graph = mode.tracer.graph
         last = next(reversed(graph.nodes), None)
         place = f"in {self.modules[-1] if self.modules else 'the loss'} ({_caller()})"
+        if func == Tensor.data.__set__:  # type: ignore[attr-defined]
+            raise UnsupportedOperator(f"an assignment to .data, {place}, has no lowering: use copy_() under torch.no_grad()")
         try:
             result = func(*args, **(kwargs or {}))
         except (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode):
@@ -240,8 +248,7 @@ def trace(model: nn.Module, loss: Loss, batch: Mapping[str, Tensor], trained: tu
     with warnings.catch_warnings(), _OwnTensors(model) as own:
         warnings.simplefilter("ignore")  # of the tracer's own
         recorded = _tracer(flat, _STATISTICS)(*values)
-        attributes = [str(node.target) for node in recorded.graph.find_nodes(op="get_attr")]
-        constants = {attribute: getattr(recorded, attribute) for attribute in attributes}
+        constants = _brought_along(recorded)
         graph = _functional(recorded, values, constants)
         numbered = {str(i): tensor for i, tensor in enumerate(constants.values())}
         names += [("constant", number) for number in numbered]
@@ -253,6 +260,20 @@ def trace(model: nn.Module, loss: Loss, batch: Mapping[str, Tensor], trained: tu
                 )
     buffers = tuple(name for kind, name in changed if kind == "buffer")
     return Trace(graph, tuple(names), numbered, tuple(metrics), trained, buffers)
+
+
+def _brought_along(module: torch.fx.GraphModule) -> dict[str, Tensor]:
+    """The tensors that the step in ``module`` reads and that are none of its inputs, by their names there."""
+    found = {}
+    for node in module.graph.find_nodes(op="get_attr"):
+        value = getattr(module, str(node.target))
+        if not isinstance(value, Tensor):
+            user = next(iter(node.users))
+            raise UnsupportedOperator(
+                f"{user.target}, used {Trace.place(user)}, takes a {type(value).__name__}, which has no lowering: leave it out"
+            )
+        found[str(node.target)] = value
+    return found
 
 
 def _unlinked(tensor: Tensor) -> Tensor:

@@ -15,6 +15,10 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
 from torch import Tensor, nn
 
 from bisection import reference
+from tests.trainer.test_lowering_convolution import CASES as CONVOLUTIONS
+from tests.trainer.test_lowering_indexing import CASES as INDEXING
+from tests.trainer.test_lowering_layers import CASES as LAYERS
+from tests.trainer.test_lowering_pooling import CASES as POOLING
 from trainer.capture import prepare
 from trainer.lowering.interpret import SUPPORTED
 from trainer.lowering.randomness import RANDOM
@@ -146,6 +150,8 @@ def test_the_functions_here_and_the_losses_elsewhere_use_the_whole_table() -> No
     for name in FUNCTIONS:
         _, step = step_of(name)
         used |= {str(node.target) for node in step.traced.graph.nodes if node.op == "call_function"}
+    for case in [*CONVOLUTIONS.values(), *POOLING.values(), *INDEXING.values(), *LAYERS.values()]:
+        used |= case.operators()
     elsewhere = {name for name in SUPPORTED if "nll_loss" in name} | RANDOM
     assert sorted(set(SUPPORTED) - used - elsewhere) == []
 

@@ -8,6 +8,7 @@ from typing import Any
 from trainer.lowering import functions
 from trainer.lowering.builder import Value
 from trainer.lowering.expression import Expr, apply, real
+from trainer.lowering.powers import power
 from trainer.lowering.table import Context, Lowering, constant, lowers
 
 __all__: list[str] = []
@@ -22,22 +23,22 @@ def _integer(ctx: Context, name: str, dtype: str, *operands: Expr | int) -> Expr
 
 
 def _arithmetic(name: str, real_name: str, integer_name: str) -> Lowering:
-    def lower(ctx: Context, a: Any, b: Any, *, alpha: float = 1) -> Value:
+    def lower(ctx: Context, a: Any, b: Any, alpha: float = 1) -> Value:
         dtype = ctx.dtype
         if dtype == "bool":
-            ctx.refuse("arithmetic on bool has no lowering: use logical operators")
+            return ctx.value(apply("or32" if integer_name == "add" else "and32", ctx.expand(a, dtype), ctx.expand(b, dtype)))
         x, y = ctx.expand(a, dtype), ctx.expand(b, dtype)
         if alpha != 1:
             y = apply("fmul", y, real(alpha)) if dtype == "f32" else _integer(ctx, "mul", dtype, y, int(alpha))
         return ctx.value(apply(real_name, x, y) if dtype == "f32" else _integer(ctx, integer_name, dtype, x, y))
 
-    lower.__doc__ = f"{name}, float32 or integers."
+    lower.__doc__ = f"{name}, float32 or integers; of truth values the sum is or, the product and."
     return lower
 
 
 for _name, _real, _int, _overloads in [
     ("a + alpha·b", "fadd", "add", ("aten.add.Tensor", "aten.add.Scalar")),
-    ("a - alpha·b", "fsub", "sub", ("aten.sub.Tensor",)),
+    ("a - alpha·b", "fsub", "sub", ("aten.sub.Tensor", "aten.sub.Scalar")),
     ("a · b", "fmul", "mul", ("aten.mul.Tensor", "aten.mul.Scalar")),
 ]:
     lowers(*_overloads)(_arithmetic(_name, _real, _int))
@@ -200,21 +201,32 @@ def _clamp(ctx: Context, a: Value, low: Any = None, high: Any = None) -> Value:
     return x if high is None else ctx.value(_extreme(ctx, x, high, False))
 
 
-@lowers("aten.pow.Tensor_Scalar")
-def _pow(ctx: Context, a: Value, exponent: float) -> Value:
-    """a to a whole or half power of at most 8 in size, by products, square root and division."""
-    doubled = 2 * exponent
-    if ctx.dtype != "f32" or doubled != int(doubled) or abs(exponent) > 8:
-        ctx.refuse(f"the exponent {exponent} on {ctx.dtype} has no lowering: whole and half exponents of -8 … 8 on float32 have")
-    x = ctx.expand(a, "f32")
-    result: Expr | None = apply("fsqrt", x) if int(doubled) % 2 else None
+@lowers("aten.pow.Tensor_Scalar", "aten.pow.Tensor_Tensor", "aten.pow.Scalar")
+def _pow(ctx: Context, a: Any, exponent: Any) -> Value:
+    """a to the power b. Whole and half numbers of at most 8 in size, given as a number, by products, square root and division."""
+    if not isinstance(exponent, Value) and 2 * exponent == int(2 * exponent) and abs(exponent) <= 8:
+        return ctx.value(_small_power(ctx, ctx.expand(a, ctx.dtype), exponent))
+    if ctx.dtype != "f32":
+        ctx.refuse(f"{ctx.dtype} has no lowering here: convert to float32 first")
+    return ctx.value(power(ctx.expand(a, "f32"), ctx.expand(exponent, "f32")))
+
+
+def _small_power(ctx: Context, x: Expr, exponent: float) -> Expr:
+    floats = ctx.dtype == "f32"
+    if not floats and (exponent < 0 or exponent != int(exponent)):
+        ctx.refuse(f"the exponent {exponent} on {ctx.dtype} has no lowering: convert to float32 first")
+    result: Expr | None = apply("fsqrt", x) if int(2 * exponent) % 2 else None
     factor, left = x, int(abs(exponent))
     while left:
         if left % 2:
-            result = factor if result is None else apply("fmul", result, factor)
-        factor, left = apply("fmul", factor, factor), left // 2
-    result = real(1.0) if result is None else result
-    return ctx.value(apply("fdiv", real(1.0), result) if exponent < 0 else result)
+            result = factor if result is None else _times(ctx, result, factor)
+        factor, left = _times(ctx, factor, factor), left // 2
+    result = constant(1, ctx.dtype) if result is None else result
+    return apply("fdiv", real(1.0), result) if exponent < 0 else result
+
+
+def _times(ctx: Context, a: Expr, b: Expr) -> Expr:
+    return apply("fmul", a, b) if ctx.dtype == "f32" else _integer(ctx, "mul", ctx.dtype, a, b)
 
 
 def _function(function: Callable[[Expr], Expr]) -> Lowering:
@@ -243,6 +255,13 @@ def _gelu_backward(ctx: Context, gradient: Value, a: Value, *, approximate: str 
     x = ctx.expand(a, "f32")
     slope = functions.gelu_gradient(x) if approximate == "none" else functions.gelu_tanh_gradient(x)
     return ctx.value(apply("fmul", ctx.expand(gradient, "f32"), slope))
+
+
+@lowers("aten.hardshrink_backward.default", "aten.softshrink_backward.default")
+def _shrink_backward(ctx: Context, gradient: Value, a: Value, bound: float) -> Value:
+    """The gradient of hardshrink and softshrink: 0 where |a| ≤ bound."""
+    small = apply("fle", functions.magnitude(ctx.expand(a, "f32")), real(bound))
+    return ctx.value(apply("select32", small, 0, ctx.expand(gradient, "f32")))
 
 
 @lowers("aten._to_copy.default")

@@ -10,7 +10,19 @@ from typing import Any
 import torch
 
 from bisection.errors import UnsupportedOperator
-from trainer.lowering import elementwise, lookups, shapes, sums  # noqa: F401  (importing them fills the table)
+from trainer.lowering import (  # noqa: F401  (importing them fills the table)
+    convolution,
+    elementwise,
+    extremes,
+    indexing,
+    lookups,
+    pooling,
+    rearranging,
+    rounding,
+    scans,
+    shapes,
+    sums,
+)
 from trainer.lowering.builder import Builder, Value
 from trainer.lowering.randomness import RANDOM
 from trainer.lowering.table import OPERATORS, Context

@@ -48,9 +48,17 @@ def _sections() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """(module title, rows of names and meaning), operators of one lowering in one row, in the order of the names."""
     titles = {
         "elementwise": "Elementwise",
+        "rounding": "Rounding and remainders",
         "shapes": "Shapes",
+        "rearranging": "Rearranging",
         "sums": "Products, sums, norms and losses",
+        "convolution": "Convolution",
+        "pooling": "Pooling and resampling",
+        "extremes": "Largest and smallest elements",
+        "scans": "Running sums and products",
         "lookups": "Lookups",
+        "indexing": "Indexing",
+        "randomness": "Random numbers",
     }
     for module, title in titles.items():
         rows: dict[Lowering, list[str]] = {}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.lowering.builder import Value
+from trainer.lowering.builder import Builder, Value
 from trainer.lowering.expression import Const, Expr, apply
-from trainer.lowering.reductions import SUM_BITS, fixed, scaled, sum_
+from trainer.lowering.reductions import SUM_BITS, fixed, scaled
 from trainer.lowering.shapes import dimension
 from trainer.lowering.table import Context, lowers
 from trainer.lowering.verdicts import longest_run
-from trainer.lowering.views import expand, narrow, permute, position, reshape, unsqueeze
+from trainer.lowering.views import expand, narrow, permute, position, reshape
 
-__all__ = ["row_index"]
+__all__ = ["row_index", "scattered_sums"]
 
 
 def row_index(ctx: Context, index: Value, table: Value, dim: int) -> Value:
@@ -38,27 +38,6 @@ def _embedding(ctx: Context, table: Value, index: Value, *_: Any) -> Value:
     return ctx.builder.gather(table, index)
 
 
-@lowers("aten.scatter_add.default")
-def _scatter_add(ctx: Context, a: Value, dim: int, index: Value, source: Value) -> Value:
-    """a plus every element of source at the place along one dimension that index gives: Σ over the source of a choice."""
-    rank = len(a.shape)
-    d = dimension(dim, rank)
-    if index.shape != source.shape or any(s != n for i, (s, n) in enumerate(zip(index.shape, a.shape, strict=True)) if i != d):
-        ctx.refuse("index and source must have the shape of the result outside the dimension")
-    shape = (*a.shape, source.shape[d])
-    order = [*(i for i in range(rank) if i != d), d]
-
-    def along_last(value: Value) -> Expr:
-        moved = unsqueeze(permute(ctx.builder.keep(value), order), rank - 1)  # […, 1, length]
-        wide = expand(ctx.builder, moved, (*(a.shape[i] for i in order[:-1]), a.shape[d], source.shape[d]))
-        back = [order.index(i) for i in range(rank)]
-        return permute(wide, [*back, rank]).expr
-
-    hit = apply("eq64", along_last(index), position(shape, d).expr)
-    added = sum_(ctx.builder, Value(shape, "f32", apply("select32", hit, along_last(source), 0)))
-    return ctx.value(apply("fadd", a.expr, added.expr))
-
-
 @lowers("aten.embedding_dense_backward.default")
 def _embedding_backward(ctx: Context, gradient: Value, index: Value, rows: int, padding: int, by_frequency: bool) -> Value:
     """The gradient of embedding: for each row of the table the sum of the gradients at its indices."""
@@ -68,12 +47,19 @@ def _embedding_backward(ctx: Context, gradient: Value, index: Value, rows: int, 
     kept = apply("select64", apply("eq64", index.expr, padding), -1, index.expr)
     places = builder.materialise([reshape(builder, Value(index.shape, "i64", kept), (length,))])[0]
     columns = permute(reshape(builder, builder.keep(gradient), (length, width)), [1, 0])
+    return permute(scattered_sums(builder, columns, places, rows), [1, 0])
+
+
+def scattered_sums(builder: Builder, columns: Value, places: Value, bins: int) -> Value:
+    """columns [width, length] f32, places [length] → f32 [width, bins]: the sum of the elements whose place is the bin."""
+    width, length = columns.shape
+    places = builder.materialise([places])[0]
     integers, magnitudes = fixed(builder, columns, SUM_BITS)
     total: Expr = Const(0)
     most = longest_run("i32", places.storage)
     for start in range(0, length, most):
         size = min(most, length - start)
         part = narrow(Value((width, length), "i32", integers), 1, start, size)
-        total = apply("add64", total, builder.scatter_add(part, narrow(places, 0, start, size), rows).expr)
-    row = expand(builder, magnitudes, (width, rows)).expr
-    return permute(Value((width, rows), "f32", scaled(total, SUM_BITS, [row])), [1, 0])
+        total = apply("add64", total, builder.scatter_add(part, narrow(places, 0, start, size), bins).expr)
+    row = expand(builder, magnitudes, (width, bins)).expr
+    return Value((width, bins), "f32", scaled(total, SUM_BITS, [row]))

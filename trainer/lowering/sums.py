@@ -10,7 +10,7 @@ from trainer.lowering import functions
 from trainer.lowering.builder import Value
 from trainer.lowering.expression import Expr, apply, real
 from trainer.lowering.lookups import row_index
-from trainer.lowering.reductions import amax, fixed_sum, integer_sum, matmul, merge_last, sum_
+from trainer.lowering.reductions import amax, fixed_sum, integer_sum, matmul, merge_last, sum_over
 from trainer.lowering.shapes import dimension
 from trainer.lowering.table import Context, lowers
 from trainer.lowering.views import expand, permute, position, reshape, unsqueeze
@@ -68,9 +68,8 @@ def _total(ctx: Context, a: Value, dims: Sequence[int] | int | None, dtype: str)
     if a.row_sum is not None and over == [len(a.shape) - 1]:
         return a.row_sum
     if dtype == "f32":
-        value = Value(a.shape, "f32", ctx.expand(a, "f32", a.shape))
-        length = prod(a.shape[d] for d in over)
-        return sum_(ctx.builder, merge_last(ctx.builder, ctx.builder.keep(value) if length > 1 else value, over))
+        total = sum_over(ctx.builder, Value(a.shape, "f32", ctx.expand(a, "f32", a.shape)), over)
+        return reshape(ctx.builder, total, tuple(size for d, size in enumerate(a.shape) if d not in over))
     return integer_sum(ctx.builder, merge_last(ctx.builder, a, over))
 
 
@@ -152,18 +151,40 @@ def _layer_norm(
 ) -> tuple[Value, Value, Value]:
     """(a - mean) / √(variance + eps) over the last dimensions, scaled and shifted; also the mean and 1 / √(variance + eps)."""
     over = list(range(len(a.shape) - len(shape), len(a.shape)))
-    value = ctx.builder.keep(a)
-    mean = _mean_of(ctx, value, over)
-    centred = apply("fsub", value.expr, expand(ctx.builder, mean, a.shape).expr)
-    variance = _mean_of(ctx, Value(a.shape, "f32", apply("fmul", centred, centred)), over)
-    inverse = Value(mean.shape, "f32", functions.rsqrt(apply("fadd", variance.expr, real(eps))))
-    inverse = ctx.builder.materialise([inverse])[0]
-    result: Expr = apply("fmul", centred, expand(ctx.builder, inverse, a.shape).expr)
+    result, mean, inverse = _normalised(ctx, ctx.builder.keep(a), over, eps)
     if weight is not None:
         result = apply("fmul", result, expand(ctx.builder, weight, a.shape).expr)
     if bias is not None:
         result = apply("fadd", result, expand(ctx.builder, bias, a.shape).expr)
     return ctx.builder.keep(Value(a.shape, "f32", result)), mean, inverse
+
+
+def _normalised(ctx: Context, value: Value, over: Sequence[int], eps: float) -> tuple[Expr, Value, Value]:
+    """((x - mean) / √(variance + eps), mean, 1 / √(variance + eps)), the latter with dimensions of size 1 for ``over``."""
+    mean = _mean_of(ctx, value, over)
+    centred = apply("fsub", value.expr, expand(ctx.builder, mean, value.shape).expr)
+    variance = _mean_of(ctx, Value(value.shape, "f32", apply("fmul", centred, centred)), over)
+    inverse = Value(mean.shape, "f32", functions.rsqrt(apply("fadd", variance.expr, real(eps))))
+    inverse = ctx.builder.materialise([inverse])[0]
+    return apply("fmul", centred, expand(ctx.builder, inverse, value.shape).expr), mean, inverse
+
+
+@lowers("aten.native_group_norm.default")
+def _group_norm(
+    ctx: Context, a: Value, weight: Value | None, bias: Value | None, n: int, channels: int, inner: int, groups: int, eps: float
+) -> tuple[Value, Value, Value]:
+    """As native_layer_norm over groups of channels, scaled and shifted by channel."""
+    builder = ctx.builder
+    value = reshape(builder, builder.keep(a), (n, groups, channels // groups * inner))
+    normal, mean, inverse = _normalised(ctx, value, [2], eps)
+    split = reshape(builder, Value(value.shape, "f32", normal), (n, channels, inner))
+    result = split.expr
+    if weight is not None:
+        result = apply("fmul", result, expand(builder, unsqueeze(weight, 1), split.shape).expr)
+    if bias is not None:
+        result = apply("fadd", result, expand(builder, unsqueeze(bias, 1), split.shape).expr)
+    whole = builder.keep(reshape(builder, Value(split.shape, "f32", result), a.shape))
+    return whole, reshape(builder, mean, (n, groups)), reshape(builder, inverse, (n, groups))
 
 
 # Softmax and what is built on it

@@ -17,7 +17,7 @@ from trainer.lowering.builder import Builder, Value
 from trainer.lowering.expression import Const, Expr, apply, real
 from trainer.lowering.views import expand
 
-__all__ = ["DTYPES", "OPERATORS", "Context", "Lowering", "constant", "convert", "lowers"]
+__all__ = ["DTYPES", "OPERATORS", "Context", "Lowering", "constant", "convert", "lowers", "truncated"]
 
 DTYPES = {
     torch.float32: "f32",

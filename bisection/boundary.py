@@ -60,13 +60,13 @@ def state_tensors(program: Program) -> list[int]:
     return [sources[i] for i in range(len(program.state))]
 
 
-def next_state(program: Program, tensors: Sequence[Array]) -> dict[str, Array]:
-    """The state after the step, from the trace's flat tensors."""
+def next_state(program: Program, tensors: Sequence[Array] | Mapping[int, Array]) -> dict[str, Array]:
+    """The state after the step, from the trace's flat tensors by number."""
     rows = zip(program.state, state_tensors(program), strict=True)
     return {spec.name: tensors[number].reshape(spec.shape) for spec, number in rows}
 
 
-def metrics_of(program: Program, tensors: Sequence[Array]) -> dict[str, float]:
+def metrics_of(program: Program, tensors: Sequence[Array] | Mapping[int, Array]) -> dict[str, float]:
     """Each metric's first element, as a Python float."""
     return {name: float(tensors[number].reshape(-1)[0]) for name, number in program.metrics.items()}
 

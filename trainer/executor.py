@@ -1,234 +1,134 @@
-"""The torch executor: the reference's bits at the speed of torch (docs/numerics.md, "Executors").
+"""The executor: a program's steps with the reference's bits, by the fastest route that this machine has (docs/executor.md).
 
-Construction turns every node into a prepared function from input tensors to output tensors; a step calls them in order.
-Each node kind is one row of ``_PREPARE``.
+    compiled   generated C++ kernels on the processor, nodes fused into passes over rows (trainer/compiler)
+    library    torch, one node after the other, on any device (trainer/library)
+
+Both give the same bits. ``refstep doctor`` says which route is taken and why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from bisection.boundary import Array, fitting, metrics_of, next_state
-from bisection.errors import UsageError
-from bisection.nodes import Dot, Gather, Input, Map, Node, Output, Read, Reduce, ScatterAdd
+from bisection.boundary import LITTLE_ENDIAN, Array, fitting, metrics_of, next_state, state_tensors
+from bisection.errors import UnavailableError, UsageError
+from bisection.nodes import Input, Output, Ref
 from bisection.program import Program
-from bisection.scalar import BY_CODE, ScalarProgram
-from trainer.faces import TORCH_TYPES, VIEWS, canonical, face_of, view
+from bisection.reference import Tamper
+from trainer.compiler.run import Compiled
+from trainer.kernels import dot
+from trainer.kernels.toolchain import Toolchain, toolchain
+from trainer.library import LibraryRoute
 
-__all__ = ["Executor", "prepare_scalar"]
+__all__ = ["Executor", "compiled_route"]
 
-Run = Callable[[Sequence[Tensor]], list[Tensor]]
-Tamper = Callable[[int, list[Array]], list[Array]]
+
+@cache
+def compiled_route() -> Toolchain | str:
+    """The toolchain of the compiled route, its products checked on this machine, or the reason why it cannot be taken."""
+    chain = toolchain()
+    if isinstance(chain, str):
+        return chain
+    if sys.byteorder != "little":
+        return "this machine is big-endian"
+    try:
+        wrong = dot.probe(dot.library(chain))
+    except UnavailableError as error:
+        return str(error)
+    return f"this machine computes products wrongly: {wrong[0]}" if wrong else chain
 
 
 class Executor:
     """Runs a program's steps.
 
     ``data`` maps the program's data names to numpy arrays or tensors of the declared type and shape. ``device`` is a torch device.
-    States go in and come out as numpy arrays by name. Raises ProgramError when data or a state does not fit, UsageError for a
-    device that is not there.
+    The processor uses ``threads`` threads (default: as many as torch). States go in and come out as numpy arrays by name; those
+    that come out are never written to again while anybody holds them. ``route`` is "compiled" or "library".
+
+    Raises ProgramError when data or a state does not fit, UsageError for a device that is not there.
     """
 
-    def __init__(self, program: Program, data: Mapping[str, Any], device: str = "cpu") -> None:
+    def __init__(self, program: Program, data: Mapping[str, Any], device: str = "cpu", threads: int | None = None) -> None:
         self.program = program
         try:
             self._device = torch.device(device)
             torch.empty(0, device=self._device)
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
-        torch.set_flush_denormal(False)  # subnormals count: flushing them would change bits
-        self._data = [self._tensor(array) for array in fitting(program.data, data, "data")]
-        self._runs = [None if isinstance(n, Input | Output) else _PREPARE[type(n)](n, self._device) for n in program.nodes]
+        self._data = [array.reshape(-1) for array in fitting(program.data, data, "data")]
+        self._threads = threads or torch.get_num_threads()
+        chain = compiled_route() if self._device.type == "cpu" else f"it runs on the processor, not on {self._device.type}"
+        self._chain = chain
+        self._nodes = [node for node in program.nodes if not isinstance(node, Input | Output)]
+        self._made = {ref.tensor for node in self._nodes for ref in node.outputs}
+        self._buffers = _Buffers()
+        self._library: LibraryRoute | None = None
+        self._step: Compiled | None = None
+        self._trace: Compiled | None = None
+        if isinstance(chain, Toolchain):
+            self._step = Compiled(self._nodes, self._made.intersection([*state_tensors(program), *program.metrics.values()]), chain)
 
-    def _tensor(self, array: Array) -> Tensor:
-        flat = array.reshape(-1)
-        return torch.from_numpy(flat if flat.flags.writeable else flat.copy()).to(self._device)
-
-    def _run(self, state: Mapping[str, Any], tamper: Tamper | None) -> list[Tensor]:
-        before = [self._tensor(array) for array in fitting(self.program.state, state, "state")]
-        tensors: list[Tensor] = []
-        for number, (node, run) in enumerate(zip(self.program.nodes, self._runs, strict=True)):
-            if isinstance(node, Output):
-                continue
-            if run is None:
-                assert isinstance(node, Input)
-                outputs = [(before if node.source == "state" else self._data)[node.index]]
-            else:
-                outputs = run([tensors[ref.tensor] for ref in node.inputs])
-            if tamper is not None:
-                outputs = [self._tensor(array) for array in tamper(number, [output.cpu().numpy() for output in outputs])]
-            tensors += outputs
-        return tensors
+    @property
+    def route(self) -> str:
+        """The name of the route taken."""
+        return "library" if self._step is None else "compiled"
 
     def trace(self, state: Mapping[str, Any], tamper: Tamper | None = None) -> list[Array]:
-        """Every tensor of the step from ``state``, as flat numpy arrays in the trace's order."""
-        return [tensor.cpu().numpy() for tensor in self._run(state, tamper)]
+        """Every tensor of the step from ``state``, as flat numpy arrays in the trace's order.
+
+        ``tamper`` maps (node number, outputs) to the outputs to go on with; such a step takes the library route.
+        """
+        before = self._before(state)
+        if tamper is not None or not isinstance(self._chain, Toolchain):
+            self._library = self._library or LibraryRoute(self.program, self._data, self._device)
+            return self._library.trace(before, tamper)
+        if self._trace is None:
+            self._trace = Compiled(self._nodes, self._made, self._chain)
+        tensors = self._run(self._trace, before, lambda ref: np.empty(ref.count, LITTLE_ENDIAN[ref.dtype]))
+        return [tensors[number] for number in range(len(self.program.tensors))]
 
     def step(self, state: Mapping[str, Any], tamper: Tamper | None = None) -> tuple[dict[str, Array], dict[str, float]]:
         """One step: (next state by name, metrics by name)."""
-        tensors = self.trace(state, tamper)
+        if self._step is None or tamper is not None:
+            tensors: Mapping[int, Array] = dict(enumerate(self.trace(state, tamper)))
+        else:
+            tensors = self._run(self._step, self._before(state), self._buffers.take)
         return next_state(self.program, tensors), metrics_of(self.program, tensors)
 
+    def _before(self, state: Mapping[str, Any]) -> list[Array]:
+        return [array.reshape(-1) for array in fitting(self.program.state, state, "state")]
 
-# Map --------------------------------------------------------------------------------------------------------------------
-
-
-def _prepare_map(node: Map, device: torch.device) -> Run:
-    rank = len(node.iteration)
-    grid = [
-        torch.arange(size, device=device).reshape([size if axis == own else 1 for axis in range(rank)])
-        for own, size in enumerate(node.iteration)
-    ]
-    reads = [_prepare_read(read, ref.count, node.iteration, grid) for read, ref in zip(node.reads, node.inputs, strict=True)]
-    scalar = prepare_scalar(node.scalar, grid, device)
-
-    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
-        results = scalar([_widened(read(x)) for read, x in zip(reads, inputs, strict=True)])
-        return [
-            _narrowed(register, ref.dtype).expand(node.iteration).reshape(-1)
-            for register, ref in zip(results, node.outputs, strict=True)
-        ]
-
-    return run
+    def _run(self, compiled: Compiled, before: list[Array], new: Callable[[Ref], Array]) -> dict[int, Array]:
+        given = {
+            node.outputs[0].tensor: (before if node.source == "state" else self._data)[node.index]
+            for node in self.program.nodes
+            if isinstance(node, Input)
+        }
+        made = {tensor: new(self.program.tensors[tensor]) for tensor in compiled.plan.wanted}
+        compiled.run(given, made, self._threads)
+        return given | made
 
 
-def _prepare_read(read: Read, count: int, shape: Sequence[int], grid: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
-    """A strided view where the read stays inside the tensor; else a look-up with a mask."""
-    ends = [stride * (size - 1) for stride, size in zip(read.strides, shape, strict=True)]
-    low = read.base + sum(min(end, 0) for end in ends)
-    high = read.base + sum(max(end, 0) for end in ends)
-    if not read.conditions and low >= 0 and high < count and min(read.strides, default=0) >= 0:
-        sizes = [1 if stride == 0 else size for stride, size in zip(read.strides, shape, strict=True)]
-        return lambda x: x.as_strided(sizes, read.strides, read.base)
+class _Buffers:
+    """Arrays for results. One is taken again when nobody holds it any more: fresh memory costs a page fault every 4 KiB."""
 
-    def affine(start: int, factors: Sequence[int]) -> Tensor:
-        flat = torch.full([1] * len(shape), start, dtype=torch.int64, device=grid[0].device if grid else None)
-        return sum((factor * axis for factor, axis in zip(factors, grid, strict=True)), flat)
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, str], list[Array]] = {}
 
-    at = affine(read.base, read.strides)
-    inside = (at >= 0) & (at < count)
-    for c in read.conditions:
-        where = affine(c.offset, c.coefficients)
-        inside = inside & (where >= 0) & (where < c.size)
-    at = torch.where(inside, at, 0)
-    return lambda x: torch.where(inside, x[at], torch.zeros((), dtype=x.dtype, device=x.device))
+    def take(self, ref: Ref) -> Array:
+        """An array for the tensor ``ref`` with any contents, which nobody else holds."""
+        known = self._known.setdefault((ref.count, ref.dtype), [])
+        free = next((array for array in known if sys.getrefcount(array) <= _HELD_HERE), None)
+        if free is None:
+            free = np.empty(ref.count, LITTLE_ENDIAN[ref.dtype])
+            known.append(free)
+        return free.view()
 
 
-Fetch = Callable[[Sequence[Tensor]], Tensor]
-
-
-def prepare_scalar(scalar: ScalarProgram, grid: Sequence[Tensor], device: torch.device) -> Callable[[list[Tensor]], list[Tensor]]:
-    """The scalar program as a function from the values read to the results, all as registers that broadcast together."""
-    constants = [torch.tensor(c, dtype=torch.int64, device=device) for c in scalar.constants]
-    fixed: list[Tensor] = [*grid, *constants]
-    base = scalar.reads + len(fixed)
-    known = dict(zip(range(base - len(constants), base), scalar.constants, strict=True))
-    rows = [BY_CODE[op.code] for op in scalar.ops]
-    # A float result whose bits are seen (stored, or read as an integer) must have the canonical NaN.
-    seen = set(scalar.results)
-    for op, row in zip(scalar.ops, rows, strict=True):
-        seen |= {r for r, kind in zip(op.operands, row.operands, strict=True) if kind != "F"}
-
-    def fetch(register: int, kind: str) -> Fetch:
-        if register in known:
-            value = view(constants[register - base], kind)
-            return lambda registers: value
-        return lambda registers: view(registers[register], kind)
-
-    plan = [
-        (
-            face_of(row.name, known.get(op.b)),
-            [fetch(r, kind) for r, kind in zip(op.operands, row.operands, strict=True)],
-            VIEWS[row.result],
-            row.result == "F" and base + i in seen,
-        )
-        for i, (op, row) in enumerate(zip(scalar.ops, rows, strict=True))
-    ]
-
-    def run(values: list[Tensor]) -> list[Tensor]:
-        registers = [*values, *fixed]
-        for face, operands, dtype, float_bits_seen in plan:
-            value = face(*[operand(registers) for operand in operands])
-            registers.append(canonical(value) if float_bits_seen else value.to(dtype))
-        return [registers[r] for r in scalar.results]
-
-    return run
-
-
-def _widened(x: Tensor) -> Tensor:
-    """A tensor's elements as registers."""
-    return x if x.dtype in (torch.float32, torch.int64) else x.to(torch.int32)
-
-
-def _narrowed(register: Tensor, dtype: str) -> Tensor:
-    """A register's low bits as ``dtype``."""
-    return view(register, "F") if dtype == "f32" else view(register, "L" if dtype == "i64" else "W").to(TORCH_TYPES[dtype])
-
-
-# Reductions: on integers, so that order cannot matter -------------------------------------------------------------------
-
-
-def _prepare_reduce(node: Reduce, device: torch.device) -> Run:
-    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
-        runs = inputs[0].view(-1, node.length)
-        return [runs.sum(1, dtype=torch.int64) if node.op == "sum" else runs.amax(1)]
-
-    return run
-
-
-def _prepare_dot(node: Dot, device: torch.device) -> Run:
-    def product(a: Tensor, b: Tensor) -> Tensor:
-        return torch.bmm(a, b.transpose(1, 2)).to(torch.int64)
-
-    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
-        a, b = inputs[0].view(-1, node.m, node.k), inputs[1].view(-1, node.n, node.k)
-        if _partial_sums_below_2_53(a, b, node.k):
-            return [product(a.double(), b.double()).view(-1)]
-        # Halves of 16 bits: every product sum is below 2^42, and int64 arithmetic wraps as the meaning does.
-        a, b = a.to(torch.int64), b.to(torch.int64)
-        high_a, low_a, high_b, low_b = ((x >> 16).double() for x in (a, a << 16 & 0xFFFFFFFF, b, b << 16 & 0xFFFFFFFF))
-        middle = product(high_a, low_b) + product(low_a, high_b)
-        return [((product(high_a, high_b) << 32) + (middle << 16) + product(low_a, low_b)).view(-1)]
-
-    return run
-
-
-def _partial_sums_below_2_53(a: Tensor, b: Tensor, k: int) -> bool:
-    def largest(x: Tensor) -> int:
-        bits = torch.iinfo(x.dtype).bits
-        return 1 << (bits - 1) if bits <= 16 else max(-int(x.min()), int(x.max()))
-
-    return largest(a) * largest(b) * k < 1 << 53
-
-
-def _prepare_gather(node: Gather, device: torch.device) -> Run:
-    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
-        table, index = inputs[0].view(-1, node.width), inputs[1].to(torch.int64)
-        inside = (index >= 0) & (index < len(table))
-        rows = table.index_select(0, torch.where(inside, index, 0))
-        return [torch.where(inside[:, None], rows, torch.zeros((), dtype=rows.dtype, device=device)).view(-1)]
-
-    return run
-
-
-def _prepare_scatter_add(node: ScatterAdd, device: torch.device) -> Run:
-    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
-        values, index = inputs[0].view(-1, node.length).to(torch.int64), inputs[1].to(torch.int64)
-        inside = (index >= 0) & (index < node.bins)
-        sums = torch.zeros(len(values), node.bins, dtype=torch.int64, device=device)
-        return [sums.index_add_(1, index[inside], values[:, inside]).view(-1)]
-
-    return run
-
-
-_PREPARE: dict[type[Node], Callable[..., Run]] = {
-    Map: _prepare_map,
-    Reduce: _prepare_reduce,
-    Dot: _prepare_dot,
-    Gather: _prepare_gather,
-    ScatterAdd: _prepare_scatter_add,
-}
+_HELD_HERE = 3  # by the list, by the loop and by the call that counts

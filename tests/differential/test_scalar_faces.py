@@ -10,7 +10,7 @@ from bisection import reference
 from bisection.scalar import INSTRUCTIONS, Instruction, Op, ScalarProgram, store
 from tests.differential.operands import cases, seed_of
 from trainer import faces
-from trainer.executor import prepare_scalar
+from trainer.library import prepare_scalar
 
 CASES = 10_000
 

@@ -7,7 +7,7 @@ stays in cache and, if nobody else wants it, never reaches memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import prod
@@ -19,6 +19,7 @@ __all__ = ["Group", "form_groups"]
 
 ROW_BYTES = 192 * 1024  # of all tensors that a group makes, for one row: a block of rows is to fit a core's own cache
 FEWEST_ROWS = 16  # below, threads would wait for each other; groups smaller than ROW_BYTES in all may have fewer
+SHORTEST_RUN = 16  # elements that lie side by side in what a group writes: else its reader had better fetch them
 FINEST_ROW = 64  # elements; shorter rows are joined before a group is compiled
 
 
@@ -66,7 +67,7 @@ def _join(groups: list[Group], g: int, number: int, nodes: Sequence[Node], made_
         rows = group.rows // (across * along)
         views = {tensor: view.coarser(across, along) for tensor, view in group.views.items()}
         view = local_view(node, rows, views)
-        if view is None:
+        if view is None or (view.outer > 1 and view.inner < SHORTEST_RUN):
             continue
         views |= {ref.tensor: view for ref in node.outputs}
         if not _small_enough(rows, views, [*group.nodes, number], nodes):
@@ -90,10 +91,10 @@ def _small_enough(rows: int, views: Mapping[int, View], members: Sequence[int], 
     return row <= ROW_BYTES and (rows >= FEWEST_ROWS or rows * row <= ROW_BYTES)
 
 
-def _depend(groups: list[Group], g: int, others: Sequence[int] | object) -> None:
+def _depend(groups: list[Group], g: int, others: Iterable[int]) -> None:
     """Group ``g`` needs ``others``, and so does what needs ``g``."""
     added = 0
-    for h in others:  # type: ignore[attr-defined]
+    for h in others:
         added |= 1 << h | groups[h].needs
     groups[g].needs |= added
     for group in groups:

@@ -106,10 +106,10 @@ class Stage:
         """Choose the rows of a block and where its scratch buffers lie."""
         _, each = assign([Buffer(s.row_bytes, s.first, s.last) for s in self.scratch])
         target = BLOCK_BYTES // each if each else STREAM_BYTES // max(self.moved, 1)
-        if self.rows * (each + self.moved) > SMALL:
-            target = min(target, -(-self.rows // FEWEST_BLOCKS))
-        else:
-            target = self.rows
+        small = self.rows * (each + self.moved) <= SMALL
+        target = self.rows if small else min(target, -(-self.rows // FEWEST_BLOCKS))
+        if target > 16:
+            target -= target % 16  # whole tiles, whole blocks of products
         self.block = max(1, min(target, self.rows))
         offsets, self.scratch_bytes = assign([Buffer(s.row_bytes * self.block, s.first, s.last) for s in self.scratch])
         self.offsets = {id(s): offset for s, offset in zip(self.scratch, offsets, strict=True)}

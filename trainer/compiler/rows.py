@@ -39,8 +39,8 @@ class View:
 class Nest:
     """The loops of a ``map``: sizes from the outermost, and affine functions of the loop indices as one coefficient each.
 
-    ``functions`` are the addresses of the reads, then their conditions, then the node's own indices. ``first`` and ``last`` bound the
-    loops over rows: those before are outer ones, those after inner ones.
+    ``functions`` are the addresses of the reads, then their conditions, then the node's own indices. ``first`` and ``last`` bound
+    the loops over rows: those before are outer ones, those after inner ones.
     """
 
     sizes: list[int]
@@ -154,11 +154,6 @@ def _row_loops(nest: Nest, read: int, view: View, rows: int, base: int) -> tuple
 Views = Mapping[int, View]
 
 
-def _map_view(node: Map, rows: int, views: Views) -> View | None:
-    nest = split_map(node, rows, views)
-    return nest and nest.view
-
-
 def _along(node: Node, rows: int, views: Views, length: int, result: int) -> View | None:
     """A node that turns each run of ``length`` elements of its first input into ``result`` elements and reads the others whole."""
     first, *others = node.inputs
@@ -175,7 +170,8 @@ def local_view(node: Node, rows: int, views: Views) -> View | None:
     """The view of ``node``'s outputs in a group of ``rows`` rows that makes the tensors in ``views``; None if not row-local."""
     match node:
         case Map():
-            return _map_view(node, rows, views)
+            nest = split_map(node, rows, views)
+            return nest.view if nest else None
         case Reduce():
             return _along(node, rows, views, node.length, 1)
         case Dot():
@@ -185,7 +181,7 @@ def local_view(node: Node, rows: int, views: Views) -> View | None:
             if table.tensor in views:
                 return None
             source = views.get(index.tensor) or (View(1, index.count // rows) if index.count % rows == 0 else None)
-            return source and View(source.outer, source.inner * node.width)
+            return View(source.outer, source.inner * node.width) if source else None
         case ScatterAdd():
             return _along(node, rows, views, node.length, node.bins)
     return None

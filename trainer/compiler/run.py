@@ -18,7 +18,7 @@ __all__ = ["Compiled"]
 
 
 class Compiled:
-    """``nodes`` compiled by ``toolchain``; ``wanted`` are the tensors (by number) that a run gives. Tensors no node makes are given.
+    """``nodes`` compiled by ``toolchain``. A run gives the tensors ``wanted`` (by number); those that no node makes are given to it.
 
     Raises UnavailableError when the compiler fails.
     """
@@ -56,8 +56,13 @@ class Compiled:
         for slot, array in plan.constants.items():
             self._pointers[slot] = array.ctypes.data
 
-    def run(self, given: Mapping[int, np.ndarray], wanted: Mapping[int, np.ndarray], threads: int) -> None:
-        """Compute the tensors ``wanted`` into its arrays from those ``given``. All are C-contiguous, by tensor number."""
+    def run(
+        self, given: Mapping[int, np.ndarray], wanted: Mapping[int, np.ndarray], threads: int, spent: np.ndarray | None = None
+    ) -> None:
+        """Compute the tensors ``wanted`` into its arrays from those ``given``. All are C-contiguous, by tensor number.
+
+        To ``spent`` (int64, one for each operation of the plan in order) the nanoseconds are added that threads spend in it.
+        """
         for slots, arrays in ((self.plan.given, given), (self.plan.wanted, wanted)):
             for tensor, slot in slots.items():
                 self._pointers[slot] = arrays[tensor].ctypes.data
@@ -69,4 +74,5 @@ class Compiled:
             ctypes.c_int64(self._scratch_bytes),
             ctypes.c_int(threads),
             self._functions,
+            None if spent is None else ctypes.c_void_p(spent.ctypes.data),
         )

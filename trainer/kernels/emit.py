@@ -171,7 +171,7 @@ _SPECIAL: dict[str, Callable[[Sequence[_Register]], str | None]] = {"ldexp": _ld
 
 def _float_choice(row: Instruction, operands: Sequence[_Register]) -> _Register | None:
     """A choice between floats stays a float: its bits are needed as rarely as those of other floats."""
-    if row.name != "select32" or not all(x.held == "F" or x.held == "constant" for x in operands[1:]):
+    if row.name != "select32" or not all(x.held in {"F", "constant"} for x in operands[1:]):
         return None
     loose = [x for x in operands[1:] if x.loose]
     if not loose:

@@ -7,6 +7,7 @@
 // Programs are words (int64). `trainer/plan.py` writes them and says what each operation means.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
@@ -193,7 +194,45 @@ void stage_row(const T* from, T* to, int rank, const Word* sizes, const Word* st
     }
 }
 
-// Rows that lie beside each other in memory while their elements lie apart: a transposition, in tiles that caches like.
+// 16 x 16 elements from rows `from_stride` apart to rows `to_stride` apart, transposed.
+template <class T>
+void transpose_tile(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
+    for (int64_t r = 0; r < 16; r++)
+        for (int64_t j = 0; j < 16; j++) to[r * to_stride + j] = from[j * from_stride + r];
+}
+
+#if defined(__AVX512F__)
+template <>
+void transpose_tile(const int32_t* from, int64_t from_stride, int32_t* to, int64_t to_stride) {
+    __m512i a[16], b[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(from + i * from_stride);
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            a[i + 2 * j] = _mm512_unpacklo_epi64(b[i + j], b[i + j + 2]);
+            a[i + 2 * j + 1] = _mm512_unpackhi_epi64(b[i + j], b[i + j + 2]);
+        }
+    // a[4g + c], lane l: column 4l + c of rows 4g to 4g + 3
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        const __m512i low01 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x88), high01 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xdd);
+        const __m512i low23 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0x88), high23 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0xdd);
+        _mm512_storeu_si512(to + c * to_stride, _mm512_shuffle_i32x4(low01, low23, 0x88));
+        _mm512_storeu_si512(to + (8 + c) * to_stride, _mm512_shuffle_i32x4(low01, low23, 0xdd));
+        _mm512_storeu_si512(to + (4 + c) * to_stride, _mm512_shuffle_i32x4(high01, high23, 0x88));
+        _mm512_storeu_si512(to + (12 + c) * to_stride, _mm512_shuffle_i32x4(high01, high23, 0xdd));
+    }
+}
+#endif
+
+// Rows that lie beside each other in memory while their elements lie apart: a transposition, in tiles.
 template <class T>
 void stage_transposed(const T* from, int64_t stride, T* to, int64_t rows, int64_t length) {
     constexpr int64_t TILE = 16;
@@ -202,14 +241,11 @@ void stage_transposed(const T* from, int64_t stride, T* to, int64_t rows, int64_
         for (int64_t r0 = 0; r0 < rows; r0 += TILE) {
             const int64_t r1 = std::min(r0 + TILE, rows);
             if (j1 - j0 == TILE && r1 - r0 == TILE) {
-                T tile[TILE][TILE];
-                for (int64_t j = 0; j < TILE; j++)
-                    for (int64_t r = 0; r < TILE; r++) tile[r][j] = from[(j0 + j) * stride + r0 + r];
-                for (int64_t r = 0; r < TILE; r++) std::memcpy(to + (r0 + r) * length + j0, tile[r], sizeof(tile[r]));
-            } else {
-                for (int64_t j = j0; j < j1; j++)
-                    for (int64_t r = r0; r < r1; r++) to[r * length + j] = from[j * stride + r];
+                transpose_tile<T>(from + j0 * stride + r0, stride, to + r0 * length + j0, length);
+                continue;
             }
+            for (int64_t j = j0; j < j1; j++)
+                for (int64_t r = r0; r < r1; r++) to[r * length + j] = from[j * stride + r];
         }
     }
 }
@@ -387,8 +423,11 @@ struct Job {
     char* const* tensors;
     const Functions* call;
     Group group;
+    std::atomic<int64_t>* spent;  // nanoseconds of each operation over all threads, or null
     std::atomic<int64_t> next{0};
 };
+
+int64_t now() { return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 void work(Job& job, char* scratch) {
     const ExactFloats exact;
@@ -398,7 +437,11 @@ void work(Job& job, char* scratch) {
         if (first >= group.rows) return;
         const Block block{job.tensors, scratch, first, std::min(group.block, group.rows - first), job.call};
         Words words{job.words + group.first_word};
-        for (int64_t i = 0; i < group.operations; i++) OPERATIONS[words.next()](words, block);
+        for (int64_t i = 0; i < group.operations; i++) {
+            const int64_t begun = job.spent ? now() : 0;
+            OPERATIONS[words.next()](words, block);
+            if (job.spent) job.spent[i] += now() - begun;
+        }
     }
 }
 
@@ -485,9 +528,11 @@ Pool& pool() {
 
 }  // namespace
 
-// Runs `groups` (four words each: rows, rows a block, first word, operations) of a step.
+// Runs `groups` (four words each: rows, rows a block, first word, operations) of a step. `spent`, unless it is null, has one
+// counter for each operation, to which the nanoseconds are added that threads spend in it.
 extern "C" void run_groups(const Word* groups, int64_t count, const Word* words, char* const* tensors, int64_t scratch_bytes, int threads,
-                           const Functions* call) {
+                           const Functions* call, int64_t* spent) {
+    static_assert(sizeof(std::atomic<int64_t>) == sizeof(int64_t), "counters are plain words");
     std::lock_guard<std::mutex> turn(pool().turn);
     for (int64_t g = 0; g < count; g++) {
         Job job;
@@ -495,6 +540,8 @@ extern "C" void run_groups(const Word* groups, int64_t count, const Word* words,
         job.tensors = tensors;
         job.call = call;
         job.group = Group{groups[4 * g], groups[4 * g + 1], groups[4 * g + 2], groups[4 * g + 3]};
+        job.spent = (std::atomic<int64_t>*)spent;
         pool().run(job, threads, scratch_bytes);
+        if (spent) spent += job.group.operations;
     }
 }

@@ -1,17 +1,18 @@
 """The C++ compiler of this machine and the shared libraries it made, cached on disk by their content.
 
-Three environment variables steer it: ``REFSTEP_CXX`` names the compiler (``none``: work without one), ``REFSTEP_ISA`` the instruction
-set that kernels may use (gcc's ``-march``; default ``native``), ``REFSTEP_KERNELS`` the folder of the cache. None of them
-can change a bit of a result: kernels are exact, and tests compare their bits across instruction sets.
+Three environment variables steer it: ``REFSTEP_CXX`` names the compiler (``none``: work without one), ``REFSTEP_ISA`` the
+instruction set that kernels may use (gcc's ``-march``; default ``native``), ``REFSTEP_KERNELS`` the folder of the cache. None of
+them can change a bit of a result: kernels are exact, and tests compare their bits across instruction sets.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -51,8 +52,8 @@ class Toolchain:
     def library(self, sources: Sequence[str | Path], flags: Sequence[str] | None = None, extra: Sequence[str] = ()) -> ctypes.CDLL:
         """The shared library of ``sources`` (paths in trainer/kernels, or C++ text), compiled now unless the cache holds it.
 
-        ``flags`` replace ``-march``, ``extra`` ones are added. Sources are compiled into one library, each as a unit of its own; headers beside the sources
-        count as part of the content. Raises UnavailableError when the compiler or the cache fails.
+        ``flags`` replace ``-march``, ``extra`` ones are added. Sources are compiled into one library, each as a unit of its own;
+        the headers that they include count as part of the content. Raises UnavailableError when the compiler or the cache fails.
         """
         texts = {f"{i}.cpp": s.read_text() if isinstance(s, Path) else s for i, s in enumerate(sources)}
         chosen = (*(self.target if flags is None else flags), *extra)
@@ -72,7 +73,7 @@ class Toolchain:
 
     def _key(self, texts: Mapping[str, str], flags: Sequence[str]) -> str:
         content = sha256()
-        headers = {path.name: path.read_text() for path in sorted(KERNELS.glob("*.hpp"))}
+        headers = _included(texts.values())
         cpu = _cpu() if "native" in " ".join(flags) else ""
         for part in [self.version, cpu, *FLAGS, *flags, *texts.values(), *headers, *headers.values()]:
             content.update(f"{len(part)}:{part}".encode())
@@ -118,6 +119,18 @@ def toolchain() -> Toolchain | str:
     except (UnavailableError, UsageError) as error:
         return str(error)
     return chain
+
+
+def _included(texts: Iterable[str]) -> dict[str, str]:
+    """The headers beside the sources that ``texts`` include, directly or not, by name."""
+    found: dict[str, str] = {}
+    waiting = list(texts)
+    while waiting:
+        for name in re.findall(r'^#include "(.*)"', waiting.pop(), re.MULTILINE):
+            if name not in found:
+                found[name] = (KERNELS / name).read_text()
+                waiting.append(found[name])
+    return found
 
 
 @cache

@@ -127,8 +127,7 @@ def prepare(
     elif steps is not None:
         raise UsageError("steps= says how long the schedule is: leave it out, or give a schedule=")
     trained = tuple(name for group in groups for name in group.parameters if parameters[name].requires_grad)
-    device = next(iter(parameters.values())).device
-    traced = trace(model, loss, {name: tensor[:batch_size].to(device) for name, tensor in examples.items()}, trained)
+    traced = trace(model, loss, {name: tensor[:batch_size] for name, tensor in examples.items()}, trained)
     stored |= _constants(model, traced)
     return Step(traced, groups, _first_state(model, groups, traced), stored, notes)
 

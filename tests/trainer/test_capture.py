@@ -205,8 +205,27 @@ def small() -> tuple[nn.Module, Captured]:
     return given.model, capture(given.model, given.loss, adamw, given.data, 32, seed=7)
 
 
-def test_the_executor_runs_it_with_the_references_bits() -> None:
-    _, captured = small()
+def everything() -> tuple[nn.Module, Captured]:
+    """What a step may have: statistics, dropout, draws, metrics, micro-batches, clipping, a schedule, two groups."""
+
+    def loss(m: nn.Module, b: Mapping[str, Tensor]) -> Any:
+        noisy = m(b["x"] + 0.01 * torch.randn_like(b["x"]))
+        return F.cross_entropy(noisy, b["y"]), {"size": noisy.square().mean()}
+
+    layers = [nn.Linear(30, 8), nn.BatchNorm1d(8), nn.GELU(), nn.Dropout(0.2), nn.Linear(8, 7)]
+    given = task(lambda: nn.Sequential(*layers), loss)
+    first, *rest = given.model.parameters()
+    optimizer = torch.optim.AdamW([{"params": [first], "lr": 1e-2}, {"params": rest}], lr=1e-3, amsgrad=True)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 0.5, total_iters=4)
+    captured = capture(
+        *(given.model, loss, optimizer, given.data, 12), seed=7, schedule=schedule, steps=10, clip_norm=1.0, accumulate=2
+    )
+    return given.model, captured
+
+
+@pytest.mark.parametrize("make", [small, everything])
+def test_the_executor_runs_it_with_the_references_bits(make: Callable[[], tuple[nn.Module, Captured]]) -> None:
+    _, captured = make()
     executor = Executor(captured.program, captured.data)
     expected, found = dict(captured.state), dict(captured.state)
     for _ in range(6):
@@ -216,9 +235,10 @@ def test_the_executor_runs_it_with_the_references_bits() -> None:
         assert all(expected[name].tobytes() == found[name].tobytes() for name in expected)
 
 
-def test_single_elements_of_the_trace_follow_from_the_cut() -> None:
+@pytest.mark.parametrize("make", [small, everything])
+def test_single_elements_of_the_trace_follow_from_the_cut(make: Callable[[], tuple[nn.Module, Captured]]) -> None:
     """What the referee would recompute, at random places of every node."""
-    _, captured = small()
+    _, captured = make()
     program = captured.program
     trace = reference.trace(program, captured.state, captured.data)
     rng = np.random.default_rng(0)
@@ -317,14 +337,8 @@ def test_a_nan_in_training_shows_in_the_loss() -> None:
 
 
 SCRIPT = """
-import torch
-from torch import nn
-from trainer.capture import capture
-torch.manual_seed(0)
-model = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.LayerNorm(5), nn.Linear(5, 3))
-data = {"x": torch.randn(30, 6), "y": torch.randint(0, 3, (30,))}
-adamw = torch.optim.AdamW(model.parameters())
-print(capture(model, lambda m, b: nn.functional.cross_entropy(m(b["x"]), b["y"]), adamw, data, 8).program.root.hex())
+from tests.trainer.test_capture import everything
+print(everything()[1].program.root.hex())
 """
 
 

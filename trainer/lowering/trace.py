@@ -244,7 +244,9 @@ def trace(model: nn.Module, loss: Loss, batch: Mapping[str, Tensor], trained: tu
         after = [_unlinked(swapped[f"model.{name}"]) for _, name in kinds]
         return (value.detach(), *(x.detach() for x in extra.values()), *gradients, *after)
 
-    values = [tensors[f"model.{name}"].detach().requires_grad_(name in trained) for _, name in kinds] + list(batch.values())
+    # Traced on the CPU wherever the model lies, so that the program does not depend on it. No value is looked at.
+    blank = {name: torch.empty_like(tensor, device="cpu", requires_grad=False) for name, tensor in tensors.items()}
+    values = [blank[f"model.{name}"].requires_grad_(name in trained) for _, name in kinds] + list(batch.values())
     with warnings.catch_warnings(), _OwnTensors(model) as own:
         warnings.simplefilter("ignore")  # of the tracer's own
         recorded = _tracer(flat, _STATISTICS)(*values)

@@ -80,7 +80,7 @@ def test_long_sums_and_many_rows(made: ctypes.CDLL, dtype: type, bits: int) -> N
         assert_right(made, operand(rng, dtype, m, k, bits), operand(rng, dtype, n, k, bits))
 
 
-@pytest.mark.parametrize("value", [-128, -32768, -(2**31), 127, 32767, 16383, 16384, 2**31 - 1])
+@pytest.mark.parametrize("value", [-128, -32768, -(2**31), 127, 511, -513, 32767, 16383, 16384, 2**19 - 1, 2**19, 2**31 - 1])
 def test_one_value_throughout(made: ctypes.CDLL, value: int) -> None:
     for dtype in TYPES:
         if np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:

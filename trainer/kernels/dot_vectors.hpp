@@ -95,15 +95,15 @@ inline F64 multiply_double(F64 sum, F64 b, F64 a) {
 #endif
 }
 
-// The lower (0) or upper (1) half of x, widened.
+// The lower (0) or upper (1) half of x, its signs extended.
 template <int HIGH>
-inline I64 widen(I32 x) {
+inline U64 widen(U32 x) {
 #if defined(__AVX512BW__)
-    return (I64)_mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64((__m512i)x, HIGH));
+    return (U64)_mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64((__m512i)x, HIGH));
 #elif defined(__AVX2__)
-    return (I64)_mm256_cvtepi32_epi64(_mm256_extracti128_si256((__m256i)x, HIGH));
+    return (U64)_mm256_cvtepi32_epi64(_mm256_extracti128_si256((__m256i)x, HIGH));
 #else
-    return __builtin_convertvector(load<HalfI32>((const char*)&x + HIGH * sizeof(HalfI32)), I64);
+    return (U64)__builtin_convertvector(load<HalfI32>((const char*)&x + HIGH * sizeof(HalfI32)), I64);
 #endif
 }
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._decomp import core_aten_decompositions, get_decompositions
 from torch._decomp.decompositions import native_batch_norm_decomposition
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
-from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.traceback import preserve_node_meta
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
-from torch.utils.hooks import RemovableHandle
 
 from bisection.errors import UnsupportedOperator, UsageError
+from trainer.lowering.watch import PLACE, OwnTensors, Places
 
 __all__ = ["Loss", "Trace", "trace"]
 
@@ -95,113 +89,20 @@ class Trace:
     @staticmethod
     def in_forward(node: torch.fx.Node) -> bool:
         """Whether the model or the loss called ``node``, not the backward pass."""
-        return _PLACE in node.meta.get("custom", {})
+        return PLACE in node.meta.get("custom", {})
 
     @staticmethod
     def place(node: torch.fx.Node) -> str:
         """Where ``node`` comes from: the module and source line that use it, or the backward pass."""
-        note: str | None = node.meta.get("custom", {}).get(_PLACE)
+        note: str | None = node.meta.get("custom", {}).get(PLACE)
         if note is not None:
             return note
-        sources = (source.meta.get("custom", {}).get(_PLACE) for source in node.all_input_nodes)
+        sources = (source.meta.get("custom", {}).get(PLACE) for source in node.all_input_nodes)
         origin = next((source for source in sources if source), None)
         return "in the backward pass" + (f" of what is used {origin}" if origin else "")
 
 
 RESERVED_METRICS = ("loss", "grad_norm")
-
-_PLACE = "refstep_place"
-_PYTORCH = str(Path(torch.__file__).parent)
-
-
-class _Places(TorchFunctionMode):
-    """While active, notes on every operator of the graph under construction which module and which source line called it."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.modules: list[str] = []
-        self.hooks: list[RemovableHandle] = []
-
-    def __enter__(self) -> Self:
-        for path, module in self.model.named_modules():
-            label = f"module {path!r} ({type(module).__name__})" if path else f"the model ({type(module).__name__})"
-            self.hooks.append(module.register_forward_pre_hook(partial(self._enter, label), prepend=True))
-            self.hooks.append(module.register_forward_hook(self._leave, always_call=True))
-        return super().__enter__()  # type: ignore[no-untyped-call,no-any-return]
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-        for hook in self.hooks:
-            hook.remove()
-
-    def _enter(self, label: str, *_: Any) -> None:
-        self.modules.append(label)
-
-    def _leave(self, *_: Any) -> None:
-        self.modules.pop()
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        mode = get_proxy_mode()
-        assert mode is not None, "places are noted while a graph is traced"
-        graph = mode.tracer.graph
-        last = next(reversed(graph.nodes), None)
-        place = f"in {self.modules[-1] if self.modules else 'the loss'} ({_caller()})"
-        if func == Tensor.data.__set__:  # type: ignore[attr-defined]
-            raise UnsupportedOperator(f"an assignment to .data, {place}, has no lowering: use copy_() under torch.no_grad()")
-        try:
-            result = func(*args, **(kwargs or {}))
-        except (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode):
-            name = getattr(func, "__name__", str(func))
-            raise UnsupportedOperator(
-                f"{name}, used {place}, has no lowering: what a program does may not depend on values"
-            ) from None
-        for node in reversed(graph.nodes):
-            if node is last:
-                break
-            node.meta.setdefault("custom", {}).setdefault(_PLACE, place)
-        return result
-
-
-def _caller() -> str:
-    """The innermost source line outside PyTorch and this file, as ``file:line``."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and (frame.f_code.co_filename == __file__ or frame.f_code.co_filename.startswith(_PYTORCH)):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-class _OwnTensors:
-    """The tensors that modules keep as plain attributes. Leaving puts back those that tracing has replaced."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.modules = list(model.named_modules())
-
-    def _now(self) -> dict[tuple[str, str], Tensor]:
-        kept = ((path, name, value) for path, module in self.modules for name, value in vars(module).items())
-        return {(path, name): value for path, name, value in kept if isinstance(value, Tensor)}
-
-    def __enter__(self) -> Self:
-        self.before = self._now()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        modules = dict(self.modules)
-        for (path, name), value in self._now().items():
-            old = self.before.get((path, name))
-            if old is None:
-                delattr(modules[path], name)
-            elif old is not value:
-                setattr(modules[path], name, old)
-
-    def name(self, tensor: Tensor) -> str:
-        """What the model calls ``tensor``."""
-        return next((repr(name) for (_, name), old in self.before.items() if old is tensor), "a tensor of its own")
-
-    def replaced(self, tensor: Tensor) -> bool:
-        """Whether the model has put another tensor where ``tensor`` was."""
-        now = self._now()
-        return any(old is tensor and now.get(place) is not old for place, old in self.before.items())
 
 
 class _Step(nn.Module):
@@ -234,7 +135,7 @@ def trace(model: nn.Module, loss: Loss, batch: Mapping[str, Tensor], trained: tu
         leaves = [swapped[f"model.{name}"] for name in trained]
         examples = {name: t for (kind, name), t in given.items() if kind == "data"}
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            with _Places(model):
+            with Places(model):
                 value, extra = _scalars(torch.func.functional_call(step, swapped, (examples,)))
             if not value.requires_grad:
                 raise UsageError("the loss does not depend on any parameter that the optimizer updates: there is nothing to train")
@@ -247,7 +148,7 @@ def trace(model: nn.Module, loss: Loss, batch: Mapping[str, Tensor], trained: tu
     # Traced on the CPU wherever the model lies, so that the program does not depend on it. No value is looked at.
     blank = {name: torch.empty_like(tensor, device="cpu", requires_grad=False) for name, tensor in tensors.items()}
     values = [blank[f"model.{name}"].requires_grad_(name in trained) for _, name in kinds] + list(batch.values())
-    with warnings.catch_warnings(), _OwnTensors(model) as own:
+    with warnings.catch_warnings(), OwnTensors(model) as own:
         warnings.simplefilter("ignore")  # of the tracer's own
         recorded = _tracer(flat, _STATISTICS)(*values)
         constants = _brought_along(recorded)

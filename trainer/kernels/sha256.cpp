@@ -83,14 +83,26 @@ void hash_one(uint8_t prefix, const uint8_t *body, size_t length, uint8_t *diges
 
 enum Backend { NI, AVX512, AVX2, PORTABLE };
 
+#if defined(__x86_64__)
+// What the processor has and the system keeps: vectors of 256 and 512 bits count only if a change of threads saves them.
+bool x86_has(int backend) {
+    unsigned a, b, c, d, features, saved = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return false;
+    if (c >> 27 & 1) asm volatile("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
+    const bool sse = (c >> 9 & 1) && (c >> 19 & 1);  // SSSE3 and SSE4.1
+    if (!__get_cpuid_count(7, 0, &a, &features, &b, &d)) return false;
+    switch (backend) {
+        case NI: return sse && (features >> 29 & 1);
+        case AVX512: return (saved & 0xe6) == 0xe6 && (features >> 16 & 1) && (features >> 30 & 1);
+        case AVX2: return (saved & 6) == 6 && (features >> 5 & 1);
+    }
+    return false;
+}
+#endif
+
 bool has(int backend) {
 #if defined(__x86_64__)
-    unsigned a, b, c, d;
-    switch (backend) {
-        case NI: return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1) && __builtin_cpu_supports("sse4.1");
-        case AVX512: return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
-        case AVX2: return __builtin_cpu_supports("avx2");
-    }
+    if (x86_has(backend)) return true;
 #endif
     return backend == PORTABLE;
 }

@@ -17,7 +17,7 @@ HEAD = """# Operators
 Generated from the tables of the code by `python -m trainer.lowering.listing > docs/operators.md`; a test keeps it current.
 
 Capture traces a model with PyTorch's own tracer and takes composite operators apart with PyTorch's own rules, so most of what a
-model calls (linear, losses, dropout in evaluation mode) arrives as the operators below. Anything else is refused when the model is
+model calls (linear, losses, batch norm, dropout) arrives as the operators below. Anything else is refused when the model is
 captured, with its name, the module and the source line that use it, and this list.
 """
 
@@ -32,8 +32,8 @@ result (2^-149 where that is subnormal); tests measure it over random bit patter
 
 OPTIMIZERS_HEAD = """## Optimizers
 
-Exactly these classes of `torch.optim`, with parameter groups. `foreach`, `fused` and `capturable` only choose how PyTorch computes
-an update and are ignored. Other options are refused by name.
+Exactly these classes of `torch.optim`, with parameter groups and learning-rate schedules. `foreach`, `fused` and `capturable` only
+choose how PyTorch computes an update and are ignored. Other options are refused by name.
 
 | class | options |
 |---|---|
@@ -79,7 +79,10 @@ def page() -> str:
     for title, rows in _sections():
         parts.append(f"## {title}\n\n| ATen operator | meaning |\n|---|---|\n" + "".join(_cells(*row) for row in rows))
     parts.append(FUNCTIONS_HEAD + "".join(_cells(name, _line(f.expression), f.ulp) for name, f in FUNCTIONS.items()))
-    parts.append(OPTIMIZERS_HEAD + "".join(_cells(f"`{cls.__name__}`", ", ".join(rule.options)) for cls, rule in RULES.items()))
+    parts.append(
+        OPTIMIZERS_HEAD
+        + "".join(_cells(f"`{cls.__name__}`", ", ".join((*rule.options, *rule.switches))) for cls, rule in RULES.items())
+    )
     return "\n".join(parts)
 
 

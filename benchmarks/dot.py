@@ -1,10 +1,13 @@
 """The exact dot kernels against torch float32 matmul: time ratios, packing included, one thread, medians of interleaved repeats.
 
+Two ratios for each: all sums are kept in memory / blocks of 96 rows share one buffer, as when a caller uses them up at once.
+
 python -m benchmarks.dot
 """
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable
 from statistics import median
@@ -27,6 +30,7 @@ SHAPES = {
 OPERANDS = {8: (np.int8, np.int32), 15: (np.int16, np.int64), 20: (np.int32, np.int64)}
 """Operand bits → the types of operands and of sums."""
 
+BLOCK = 96
 REPEATS = 15
 
 
@@ -37,16 +41,19 @@ def main() -> None:
     if isinstance(chain, str):
         raise SystemExit(chain)
     made = dot.library(chain)
-    rows = []
+    lines = []
     for kind, shapes in SHAPES.items():
         for batch, m, n, k in shapes:
-            runs = [_float32(batch, m, n, k), *(_exact(made, bits, batch, m, n, k) for bits in OPERANDS)]
-            float32, *exact = _medians(runs)
+            exact = [_exact(made, bits, batch, m, n, k, rows) for bits in OPERANDS for rows in (m, BLOCK)]
+            float32, *seconds = _medians([_float32(batch, m, n, k), *exact])
+            ratios = [
+                f"{kept / float32:.2f} / {blocks / float32:.2f}" for kept, blocks in zip(seconds[::2], seconds[1::2], strict=True)
+            ]
             rate = 2e-9 * batch * m * n * k / float32
             shape = f"{batch} x " * (batch > 1) + f"{m} x {n} x {k}"
-            rows.append((kind, shape, f"{rate:.0f}", *(f"{seconds / float32:.2f}" for seconds in exact)))
+            lines.append((kind, shape, f"{rate:.0f}", *ratios))
     header = ("product", "m x n x k", "float32 GFLOP/s", *(f"{bits} bits" for bits in OPERANDS))
-    print(table(header, rows))
+    print(table(header, lines))
     print(f"\n{machine()}")
 
 
@@ -55,21 +62,23 @@ def _float32(batch: int, m: int, n: int, k: int) -> Callable[[], None]:
     return lambda: torch.matmul(a, b, out=c)
 
 
-def _exact(made: object, bits: int, batch: int, m: int, n: int, k: int) -> Callable[[], None]:
-    """Packs and multiplies through the C interface."""
+def _exact(made: ctypes.CDLL, bits: int, batch: int, m: int, n: int, k: int, block: int) -> Callable[[], None]:
+    """Packs and multiplies through the C interface, ``block`` rows at a time. Fewer rows than m all go to the same place."""
     rng, largest = np.random.default_rng(0), (1 << bits - 1) - 1
-    types = [np.dtype(x) for x in OPERANDS[bits]]
-    size, out_size = (x.itemsize for x in types)
-    a, b = (rng.integers(-largest, largest + 1, (batch, rows, k)).astype(types[0]) for rows in (m, n))
-    c, packed = np.empty((batch, m, n), types[1]), np.empty(made.dot_packed_bytes(size, n, k), np.uint8)
-    places = [(x.ctypes.data, y.ctypes.data, z.ctypes.data) for x, y, z in zip(a, b, c, strict=True)]
+    operand_type, sum_type = (np.dtype(x) for x in OPERANDS[bits])
+    size, kept = operand_type.itemsize, block == m
+    a, b = (rng.integers(-largest, largest + 1, (batch, rows, k)).astype(operand_type) for rows in (m, n))
+    c = np.empty((batch if kept else 1, block, n), sum_type)
+    packed = np.empty(made.dot_packed_bytes(size, n, k), np.uint8)
 
     def run() -> None:
-        for x, y, z in places:
-            made.dot_pack(size, y, n, k, 0, n, packed.ctypes.data)
-            made.dot_rows(size, x, k, m, packed.ctypes.data, n, k, z, n, out_size)
+        for i in range(batch):
+            made.dot_pack(size, b.ctypes.data + i * n * k * size, n, k, 0, n, packed.ctypes.data)
+            out = c.ctypes.data + kept * i * c[0].nbytes
+            for r in range(0, m, block):
+                rows = a.ctypes.data + (i * m + r) * k * size
+                made.dot_rows(size, rows, k, min(block, m - r), packed.ctypes.data, n, k, out, n, sum_type.itemsize)
 
-    run.operands = a, b, c  # the places point into them
     return run
 
 

@@ -66,8 +66,8 @@ def _tiled(builder: Builder, value: Value, batch: int, tail: int) -> Value:
     maps += [affine(rank, [(batch + d, 1)]) for d in range(cut)]
     maps += [joint] + [affine(rank, [(r + len(rows) + 1 + d, 1)]) for d in range(len(inner))]
     inside = [(joint, sizes[cut])] if number * size != sizes[cut] else []
-    stored = builder.materialise([pad(value, shape, maps, inside)])[0]
-    return reshape(builder, stored, (prod(groups), prod(outer) * number, prod(rows), size * prod(inner)))
+    blocks = pad(value, shape, maps, inside)
+    return reshape(builder, blocks, (prod(groups), prod(outer) * number, prod(rows), size * prod(inner)))
 
 
 def _product(builder: Builder, a: Value, b: Value, tail: int, operand_bits: int) -> Value:

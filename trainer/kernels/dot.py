@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+import itertools
 from functools import cache
 
 import numpy as np
 
 from trainer.kernels.toolchain import KERNELS, Toolchain
 
-__all__ = ["library", "probe", "product", "reference"]
+__all__ = ["declare", "library", "probe", "product", "reference"]
 
 _INT, _LONG, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 _SIGNATURES = {
@@ -27,7 +27,11 @@ def library(toolchain: Toolchain, flags: tuple[str, ...] | None = None) -> ctype
 
     Raises UnavailableError when they cannot be compiled. The caller checks with ``probe`` that this machine runs them rightly.
     """
-    made = toolchain.library([KERNELS / "dot.cpp"], flags)
+    return declare(toolchain.library([KERNELS / "dot.cpp"], flags))
+
+
+def declare(made: ctypes.CDLL) -> ctypes.CDLL:
+    """``made``, which holds dot.cpp and perhaps more, with the C types of dot.hpp declared."""
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(made, name)
         function.restype, function.argtypes = result, arguments
@@ -61,32 +65,20 @@ def probe(made: ctypes.CDLL) -> list[str]:
     """
     wrong = []
     for dtype, values in _WORST.items():
-        for pair in _pairs(values):
-            a, b = (_pattern(x, dtype, rows) for x, rows in zip(pair, (14, 33), strict=True))
+        for x, y in itertools.product(values, values):
+            a, b = _pattern(x, dtype, 14), _pattern(y, dtype, 33)
             if not np.array_equal(product(made, a, b), reference(a, b)):
-                wrong.append(f"the product of {a.dtype} like {pair[0]} with {pair[1]} is wrong")
+                wrong.append(f"the product of {a.dtype} {x} with {y} is wrong")
     return wrong
 
 
-_WORST: dict[type, Sequence[Sequence[int]]] = {
-    np.int8: [(-128,), (127,), (-128, 127), (80, 80, -80, -80)],
-    np.int16: [(-32768,), (32767,), (-32768, 32767), (16383,), (16384,), (-16384,), (-16383, 16383), (1448,), (255, -255)],
-    np.int32: [
-        (-(2**31),),
-        (2**31 - 1,),
-        (-(2**31), 2**31 - 1),
-        (2**19 - 1,),
-        (2**19 - 1, 1 - 2**19),
-        (3037000, 1),
-        (2**24 + 1, -1),
-    ],
+_WORST: dict[type, list[int | tuple[int, int]]] = {
+    np.int8: [-128, 127, 80, (-128, 127), (80, -80)],
+    np.int16: [-32768, 32767, 16383, 16384, -16384, 2857, -2858, (-32768, 32767), (-16383, 16383), (255, -255)],
+    np.int32: [-(2**31), 2**31 - 1, 2**19 - 1, -(2**19), 2965820, -2965821, (-(2**31), 2**31 - 1), (2**24 + 1, -1)],
 }
 """Repeated along k: ends of the types, operands of 15 and 20 bits, and values about where one route gives way to another."""
 
 
-def _pairs(values: Sequence[Sequence[int]]) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
-    return ((x, y) for x in values for y in values)
-
-
-def _pattern(values: Sequence[int], dtype: type, rows: int) -> np.ndarray:
+def _pattern(values: int | tuple[int, int], dtype: type, rows: int) -> np.ndarray:
     return np.resize(np.array(values, dtype), (rows, 263))

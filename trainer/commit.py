@@ -14,12 +14,32 @@ from trainer.files import threads_here
 from trainer.kernels.hashing import roots_of
 from trainer.store import byte_view
 
-__all__ = ["Beside", "StateTrees", "tensor_tree"]
+__all__ = ["Beside", "FixedTensors", "StateTrees", "tensor_tree"]
 
 
 def tensor_tree(arrays: Sequence[Array]) -> Tree:
     """The tree over the roots of some tensors."""
     return Tree(roots_of([byte_view(array) for array in arrays], threads_here()))
+
+
+class FixedTensors:
+    """Tensors that never change, such as a job's data, and their roots: whoever shows one of them again need not hash it again."""
+
+    def __init__(self, arrays: Sequence[Array], roots: Sequence[bytes]) -> None:
+        self._arrays = list(arrays)  # kept, so that nothing else comes to lie where they are
+        self._roots = {_place(array): root for array, root in zip(arrays, roots, strict=True)}
+        self.tree = Tree(roots)
+
+    def tree_with(self, arrays: Sequence[Array]) -> Tree:
+        """As ``tensor_tree`` for arrays among which these may be."""
+        known = [self._roots.get(_place(array)) for array in arrays]
+        unknown = [array for array, root in zip(arrays, known, strict=True) if root is None]
+        computed = iter(tensor_tree(unknown).levels[0])
+        return Tree([next(computed) if root is None else root for root in known])
+
+
+def _place(array: Array) -> tuple[int, int, bool]:
+    return array.ctypes.data, array.nbytes, array.flags.c_contiguous
 
 
 class StateTrees:

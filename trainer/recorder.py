@@ -28,7 +28,7 @@ from bisection.errors import ProgramError, RefstepError, UsageError, Verificatio
 from bisection.merkle import Tree
 from bisection.program import Program
 from bisection.reference import Tamper
-from trainer.commit import Beside, StateTrees, tensor_tree
+from trainer.commit import Beside, FixedTensors, StateTrees
 from trainer.files import KnownRoots
 from trainer.recording import Identity, Recording
 from trainer.store import byte_view
@@ -123,9 +123,10 @@ class Recorder:
         self._first = (first, self._trees.of(first))
         self._last: tuple[State, Tree] | None = self._first  # what is recorded last
         self._newest, self._lent = first, False  # what is executed last, and whether its arrays are the executor's own
-        self.data = Tree(KnownRoots(Path(folder) / "data.json").roots_of([byte_view(array) for array in boundary["data"]]))
+        roots = KnownRoots(Path(folder) / "data.json").roots_of([byte_view(array) for array in boundary["data"]])
+        self.data = FixedTensors(boundary["data"], roots)
         initial = self._first[1].root
-        self.recording = Recording(folder, Identity(program.root.hex(), initial.hex(), self.data.root.hex(), start))
+        self.recording = Recording(folder, Identity(program.root.hex(), initial.hex(), self.data.tree.root.hex(), start))
         try:
             self._resume(initial)
         except BaseException:
@@ -191,8 +192,9 @@ class Recorder:
                 if self.step > self.start and self.step not in self.recording.checkpoints:
                     self._checkpoint(self._standing()[0])
         except BaseException:
-            if self._lent:
-                self._last, self._lent = None, False  # the executor may have written over it
+            with self._executing:
+                if self._lent:
+                    self._last, self._lent = None, False  # the executor may have written over it
             raise
 
     def segment(self, start: int, length: int) -> RecordedTrace:
@@ -350,7 +352,7 @@ class RecordedTrace:
 
     def data(self) -> Tree:
         """See Trace."""
-        return self._recorder.data
+        return self._recorder.data.tree
 
     def tensors(self, step: int) -> Tree:
         """See Trace. Raises ProgramError for a step outside the segment."""
@@ -365,7 +367,7 @@ class RecordedTrace:
         with self._lock:
             if step not in self._traces:
                 arrays = self._recorder.trace_at(self._start + step)
-                Recorder._keep(self._traces, step, (arrays, tensor_tree(arrays)), TRACES_KEPT)
+                Recorder._keep(self._traces, step, (arrays, self._recorder.data.tree_with(arrays)), TRACES_KEPT)
             self._traces.move_to_end(step)
             return self._traces[step]
 

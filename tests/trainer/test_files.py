@@ -19,8 +19,9 @@ from bisection.errors import UsageError, VerificationError
 from bisection.merkle import blob_root
 from bisection.nodes import Gather, Input, Output
 from bisection.program import Program, TensorSpec
+from bisection.trace import MemoryTrace
 from tests.support.programs import Builder
-from trainer import files
+from trainer import commit, files
 from trainer.files import KnownRoots, file_part, map_file, write_atomically
 from trainer.package import load, mirror, publish
 from trainer.recorder import Recorder
@@ -109,9 +110,22 @@ def test_a_job_on_data_in_a_file_takes_no_memory_for_them(tmp_path: Path) -> Non
         found = load(Store(tmp_path / "trainer"), spec)
         with Recorder(tmp_path / "job", program, found.state, found.data, Reads(found.data)) as recording:
             recording.run(5)
-            assert recording.data.root == spec.data_root
+            assert recording.data.tree.root == spec.data_root
             assert recording.segment(0, 5).state(3).root == recording.recording.leaves(3, 1)[0]
     assert not found.data["table"].flags.writeable and found.data["table"][1] == 0x04030201
+
+
+def test_looking_back_does_not_hash_the_data_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, state = reading_program(MIB)
+    data = {"table": np.arange(MIB, dtype=np.int32)}
+    sizes: list[int] = []
+    compute = commit.roots_of
+    with Recorder(tmp_path, program, state, data, Reads(data)) as recording:
+        recording.run(3)
+        monkeypatch.setattr(commit, "roots_of", lambda blobs, *rest: sizes.extend(map(len, blobs)) or compute(blobs, *rest))
+        trace = recording.segment(0, 3)
+        assert trace.tensors(1).levels == MemoryTrace(program, state, data, 3).tensors(1).levels
+        assert sizes and max(sizes) < MIB and trace.data().levels[0] == [blob_root(data["table"].tobytes())]
 
 
 def test_a_mapped_blob_is_verified(tmp_path: Path) -> None:
@@ -152,7 +166,7 @@ def test_the_root_of_a_file_is_computed_once(tmp_path: Path, hashed: list[int], 
     for _ in range(3):
         data = {"table": np.memmap(tmp_path / "table", np.int32, "r")}
         with Recorder(tmp_path / "job", program, state, data, Reads(data)) as recording:
-            roots.add(recording.data.root)
+            roots.add(recording.data.tree.root)
     assert hashed == [4 * MIB] and roots == {blob_root((tmp_path / "table").read_bytes())}
 
 

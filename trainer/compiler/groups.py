@@ -20,7 +20,7 @@ __all__ = ["Group", "form_groups"]
 ROW_BYTES = 192 * 1024  # of all tensors that a group makes, for one row: a block of rows is to fit a core's own cache
 FEWEST_ROWS = 16  # below, threads would wait for each other; groups smaller than ROW_BYTES in all may have fewer
 SHORTEST_RUN = 16  # elements that lie side by side in what a group writes: else its reader had better fetch them
-FINEST_ROW = 64  # elements; shorter rows are joined before a group is compiled
+FINEST_ROW = 256  # elements; shorter rows are joined before a group is compiled
 
 
 @dataclass(eq=False, slots=True)
@@ -107,25 +107,23 @@ def _join_short_rows(group: Group, nodes: Sequence[Node]) -> None:
     longest = max(view.each for view in group.views.values())
     if longest >= FINEST_ROW or group.rows == 1:
         return
-    fitting = [rows for rows in _divisors(group, nodes) if longest * (group.rows // rows) <= ROW_BYTES // 32]
-    wanted = sorted(fitting, key=lambda rows: (longest * (group.rows // rows) < FINEST_ROW, -rows))
-    for rows in wanted:
+    natural, possible = _coarser(group, nodes)
+    fitting = [rows for rows in natural | possible if longest * (group.rows // rows) <= ROW_BYTES // 32]
+    for rows in sorted(fitting, key=lambda rows: (longest * (group.rows // rows) < FINEST_ROW, rows not in natural, -rows)):
         views = {tensor: view.coarser(1, group.rows // rows) for tensor, view in group.views.items()}
         if _all_local(group.nodes, rows, views, nodes):
             group.rows, group.views = rows, views
             return
 
 
-def _divisors(group: Group, nodes: Sequence[Node]) -> set[int]:
-    """Numbers of rows to try: what the loops of the group's maps suggest, and any divisor where they are one long loop."""
-    found = set()
-    for number in group.nodes:
-        node = nodes[number]
+def _coarser(group: Group, nodes: Sequence[Node]) -> tuple[set[int], set[int]]:
+    """Numbers of rows to try: those at which loops of the group's maps begin, and any divisor up to a size."""
+    natural = set()
+    for node in (nodes[number] for number in group.nodes):
         if isinstance(node, Map):
             sizes = nest_of(node).sizes
-            found |= {prod(sizes[:d]) for d in range(len(sizes))}
-    found |= {group.rows // b for b in range(1, 4097) if group.rows % b == 0}
-    return {rows for rows in found if group.rows % rows == 0}
+            natural |= {prod(sizes[:d]) for d in range(len(sizes))}
+    return {rows for rows in natural if group.rows % rows == 0}, {group.rows // b for b in range(1, 4097) if group.rows % b == 0}
 
 
 def _ordered(groups: Sequence[Group]) -> list[Group]:

@@ -3,7 +3,7 @@
 An operation is its code and its operands as words. Places say where the rows of an operand begin:
 
     map      kernel, number of inputs and outputs, flat, elements a row; inputs, outputs
-    stage    from, to; neighbouring rows, loops (sizes, strides), conditions
+    stage    from, to; loop to run innermost, rows that go together, loops (sizes, strides), conditions
     reduce   from, to; maximum, length, runs a row
     dot      a, out; types, packed matrices, their bytes, m, n, k, rows in all, outer, rows of A a row, elements from row to row
     gather   index, out; table, its rows, bytes of one, indices a row
@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from math import gcd, prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +33,8 @@ from trainer.kernels.emit import KernelInput, kernel_source
 __all__ = ["Dots", "Plan", "make_plan"]
 
 BLOCK_BYTES = 384 * 1024  # of scratch memory for a block of rows: about what a core's own cache holds
+MOST_TILE = 1 << 20  # bytes of rows that are staged together
+_TRANSPOSITION = 0.2  # what it costs, as _run_cost
 STREAM_BYTES = 64 * 1024  # that a block moves where it needs no scratch memory
 FEWEST_BLOCKS = 8  # where there is enough to do for several threads
 _WORD_SUMS = 1 << 17  # products of i8 whose sum fits i32
@@ -378,19 +381,29 @@ class _GroupPlanner:
         if key not in self.staged:
             size = source.size
             target = self.staged[key] = self.scratch(each * size)
-            words: list[Word] = [source, Place(target, size, RowAffine(0, ((0, each),))), self._neighbours(pattern)]
+            words: list[Word] = [source, Place(target, size, RowAffine(0, ((0, each),))), *self._pivot(pattern, size)]
             words += [len(pattern.sizes), *pattern.sizes, *pattern.strides, len(pattern.conditions)]
             for condition in pattern.conditions:
                 words += _condition_words(condition)
             self.add(Operation.STAGE, *words)
         return self.staged[key]
 
-    def _neighbours(self, pattern: Pattern) -> int:
-        """How many rows lie beside each other, where copying them together is worth it."""
-        digits = pattern.row.digits
-        if pattern.conditions or len(pattern.sizes) != 1 or pattern.strides[0] <= 1 or not digits or digits[0][1] != 1:
-            return 0
-        return digits[0][0] if len(digits) > 1 else self.group.rows
+    def _pivot(self, pattern: Pattern, size: int) -> tuple[int, int]:
+        """(the loop to run innermost while staging, up to which multiple rows go together), as rows.cpp takes them."""
+        if not pattern.sizes:
+            return -1, 0
+        functions = [pattern.row, *(condition.row for condition in pattern.conditions)]
+        together = gcd(*(f.digits[0][0] for f in functions if len(f.digits) > 1)) or self.group.rows
+        step = pattern.row.digits[0][1] if pattern.row.digits else 0
+        each = prod(pattern.sizes)
+        ways = [(_run_cost(pattern.sizes[-1], pattern.strides[-1]), -1, 0)]
+        if each * min(together, 64) * size <= MOST_TILE:
+            ways.append((_run_cost(together, step) + _TRANSPOSITION, -2, together))
+        for loop in range(len(pattern.sizes) - 1):
+            if prod(pattern.sizes[loop:]) * size <= MOST_TILE:
+                ways.append((_run_cost(pattern.sizes[loop], pattern.strides[loop]) + _TRANSPOSITION, loop, 0))
+        _, pivot, rows = min(ways)
+        return pivot, rows
 
     def reduce(self, node: Reduce) -> None:
         """Runs side by side."""
@@ -446,6 +459,11 @@ _LAY_OUT: dict[type[Node], Callable[[_GroupPlanner, Any], None]] = {
     Gather: _GroupPlanner.gather,
     ScatterAdd: _GroupPlanner.scatter_add,
 }
+
+
+def _run_cost(length: int, stride: int) -> float:
+    """What copying one element costs in runs of ``length``, roughly, in ns."""
+    return 10 / length + (0.05 if stride == 1 else 0.5)
 
 
 def _used_registers(scalar: ScalarProgram) -> set[int]:

@@ -7,11 +7,11 @@
 // Programs are words (int64). `trainer/plan.py` writes them and says what each operation means.
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <mutex>
 #include <thread>
 #include <unistd.h>
@@ -53,6 +53,7 @@ struct Affine {
     int digits;
     const Word* sizes_and_strides;
 
+    Affine() : base(0), digits(0), sizes_and_strides(nullptr) {}
     explicit Affine(Words& words) : base(words.next()), digits((int)words.next()), sizes_and_strides(words.at) { words.at += 2 * digits; }
 
     int64_t operator()(int64_t row) const {
@@ -65,6 +66,9 @@ struct Affine {
         }
         return value;
     }
+
+    // From one row to the next, as long as only the last digit changes.
+    int64_t step() const { return digits ? sizes_and_strides[1] : 0; }
 };
 
 enum Space { TENSOR = 0, SCRATCH = 1, VALUE = 2 };
@@ -135,10 +139,13 @@ void run_map(Words& words, const Block& block) {
 
 // stage: an affine read, made dense in scratch memory
 
+constexpr int MOST_LOOPS = 32, MOST_CONDITIONS = 260;  // a node of 2,048 bytes has fewer
+
 struct Condition {
     Affine base;
-    int64_t size;
-    const Word* coefficients;  // one for each inner dimension
+    int64_t size = 0;
+    const Word* coefficients = nullptr;  // one for each inner loop
+    Condition() : base() {}
     Condition(Words& words, int rank) : base(words), size(words.next()), coefficients(words.at) { words.at += rank; }
 };
 
@@ -153,7 +160,7 @@ void stage_row(const T* from, T* to, int rank, const Word* sizes, const Word* st
     }
     const int last = rank - 1;
     const int64_t length = sizes[last], stride = strides[last];
-    int64_t digits[16] = {0};
+    int64_t digits[MOST_LOOPS] = {0};
     int64_t at = 0;
     for (;;) {
         int64_t low = 0, high = length;
@@ -194,11 +201,35 @@ void stage_row(const T* from, T* to, int rank, const Word* sizes, const Word* st
     }
 }
 
-// 16 x 16 elements from rows `from_stride` apart to rows `to_stride` apart, transposed.
+// 16 x 16 elements from rows `from_stride` apart to rows `to_stride` apart, transposed: squares as wide as a 16-byte vector, in
+// which interleaving row i with row i + half, log2(width) times, is a transposition.
 template <class T>
 void transpose_tile(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
-    for (int64_t r = 0; r < 16; r++)
-        for (int64_t j = 0; j < 16; j++) to[r * to_stride + j] = from[j * from_stride + r];
+    typedef T Vector __attribute__((vector_size(16)));
+    constexpr int WIDTH = 16 / sizeof(T);
+    Vector low, high;  // masks: which elements of two rows, side by side, come first and which last
+    for (int i = 0; i < WIDTH; i++) {
+        low[i] = T(i / 2 + i % 2 * WIDTH);
+        high[i] = T(low[i] + WIDTH / 2);
+    }
+    for (int64_t r0 = 0; r0 < 16; r0 += WIDTH)
+        for (int64_t j0 = 0; j0 < 16; j0 += WIDTH) {
+            Vector a[WIDTH], b[WIDTH];
+#pragma GCC unroll 16
+            for (int j = 0; j < WIDTH; j++) std::memcpy(&a[j], from + (j0 + j) * from_stride + r0, 16);
+#pragma GCC unroll 4
+            for (int round = 1; round < WIDTH; round *= 2) {
+#pragma GCC unroll 8
+                for (int j = 0; j < WIDTH / 2; j++) {
+                    b[2 * j] = __builtin_shuffle(a[j], a[j + WIDTH / 2], low);
+                    b[2 * j + 1] = __builtin_shuffle(a[j], a[j + WIDTH / 2], high);
+                }
+#pragma GCC unroll 16
+                for (int j = 0; j < WIDTH; j++) a[j] = b[j];
+            }
+#pragma GCC unroll 16
+            for (int r = 0; r < WIDTH; r++) std::memcpy(to + (r0 + r) * to_stride + j0, &a[r], 16);
+        }
 }
 
 #if defined(__AVX512F__)
@@ -250,9 +281,68 @@ void stage_transposed(const T* from, int64_t stride, T* to, int64_t rows, int64_
     }
 }
 
+// The same with loop `pivot` innermost on the way, where runs are longest: the loops inside it fill a tile, which is then transposed.
+template <class T>
+void stage_pivoted(const T* from, T* to, int rank, const Word* sizes, const Word* strides, const std::vector<Condition>& conditions,
+                   int64_t* bases, int pivot) {
+    const int count = (int)conditions.size(), inner = rank - pivot;
+    int64_t length = 1, turns = 1;
+    for (int d = pivot + 1; d < rank; d++) length *= sizes[d];
+    for (int d = 0; d < pivot; d++) turns *= sizes[d];
+    Word loops[MOST_LOOPS], steps[MOST_LOOPS], coefficients[MOST_CONDITIONS][MOST_LOOPS];
+    Condition checks[MOST_CONDITIONS];
+    auto rotate = [&](const Word* values, Word* to) {
+        std::copy(values + pivot + 1, values + rank, to);
+        to[inner - 1] = values[pivot];
+    };
+    rotate(sizes, loops);
+    rotate(strides, steps);
+    for (int c = 0; c < count; c++) {
+        rotate(conditions[c].coefficients, coefficients[c]);
+        checks[c].size = conditions[c].size;
+        checks[c].coefficients = coefficients[c];
+    }
+    static thread_local std::vector<T> tile;
+    if ((int64_t)tile.size() < length * sizes[pivot]) tile.resize(length * sizes[pivot]);
+    for (int64_t turn = 0; turn < turns; turn++) {
+        int64_t at = 0, here[MOST_CONDITIONS], rest = turn;
+        std::copy(bases, bases + count, here);
+        for (int d = pivot - 1; d >= 0; d--) {
+            const int64_t digit = rest % sizes[d];
+            rest /= sizes[d];
+            at += digit * strides[d];
+            for (int c = 0; c < count; c++) here[c] += digit * conditions[c].coefficients[d];
+        }
+        stage_row(from + at, tile.data(), inner, loops, steps, checks, here, count);
+        stage_transposed<T>(tile.data(), sizes[pivot], to, sizes[pivot], length);
+        to += sizes[pivot] * length;
+    }
+}
+
+// The next `rows` rows, along which all functions are linear, with the rows innermost on the way. Gives `rows`.
+template <class T>
+int64_t stage_across(const T* from, T* to, int64_t rows, int rank, const Word* sizes, const Word* strides, const Affine& address,
+                     const std::vector<Condition>& conditions, int64_t* bases) {
+    Word loops[MOST_LOOPS], steps[MOST_LOOPS], coefficients[MOST_CONDITIONS][MOST_LOOPS];
+    std::vector<Condition> checks(conditions);
+    auto prepend = [&](Word first, const Word* values, Word* to) {
+        to[0] = first;
+        std::copy(values, values + rank, to + 1);
+    };
+    prepend(rows, sizes, loops);
+    prepend(address.step(), strides, steps);
+    for (size_t c = 0; c < conditions.size(); c++) {
+        prepend(conditions[c].base.step(), conditions[c].coefficients, coefficients[c]);
+        checks[c].coefficients = coefficients[c];
+    }
+    stage_pivoted(from, to, rank + 1, loops, steps, checks, bases, 0);
+    return rows;
+}
+
+// `pivot` is the loop to run innermost; -1: the last as they stand; -2: the rows, up to each multiple of `neighbours`.
 void run_stage(Words& words, const Block& block) {
     const Place from(words), to(words);
-    const int64_t neighbours = words.next();  // rows up to each multiple of this lie beside each other; 0: not at all
+    const int64_t pivot = words.next(), neighbours = words.next();
     const int rank = (int)words.next();
     const Word* sizes = words.at;
     const Word* strides = words.at + rank;
@@ -261,20 +351,29 @@ void run_stage(Words& words, const Block& block) {
     std::vector<Condition> conditions;
     conditions.reserve(count);
     for (int c = 0; c < count; c++) conditions.emplace_back(words, rank);
-    std::vector<int64_t> bases(count);
+    int64_t bases[MOST_CONDITIONS];
+    const bool plain = rank == 1 && count == 0 && from.address.step() == 1;
+    const int64_t end = block.first + block.rows;
     with_type(from.size, [&](auto zero) {
         using T = decltype(zero);
-        const int64_t end = block.first + block.rows;
         for (int64_t row = block.first; row < end;) {
             const T* source = (const T*)from(block, row);
-            if (neighbours) {
-                const int64_t rows = std::min(end, row - row % neighbours + neighbours) - row;
-                stage_transposed(source, strides[0], (T*)to(block, row), rows, sizes[0]);
-                row += rows;
+            T* target = (T*)to(block, row);
+            for (int c = 0; c < count; c++) bases[c] = conditions[c].base(row);
+            if (pivot >= 0) {
+                stage_pivoted(source, target, rank, sizes, strides, conditions, bases, (int)pivot);
+            } else if (pivot == -1) {
+                stage_row(source, target, rank, sizes, strides, conditions.data(), bases, count);
+            } else {
+                const int64_t left = std::min(end, row - row % neighbours + neighbours) - row;
+                if (plain) {
+                    stage_transposed(source, strides[0], target, left, sizes[0]);
+                    row += left;
+                } else {
+                    row += stage_across(source, target, std::min<int64_t>(left, 64), rank, sizes, strides, from.address, conditions, bases);
+                }
                 continue;
             }
-            for (int c = 0; c < count; c++) bases[c] = conditions[c].base(row);
-            stage_row(source, (T*)to(block, row), rank, sizes, strides, conditions.data(), bases.data(), count);
             row++;
         }
     });
@@ -427,7 +526,12 @@ struct Job {
     std::atomic<int64_t> next{0};
 };
 
-int64_t now() { return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+// The time this thread has been running: other processes do not count.
+int64_t now() {
+    timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return time.tv_sec * (int64_t)1000000000 + time.tv_nsec;
+}
 
 void work(Job& job, char* scratch) {
     const ExactFloats exact;

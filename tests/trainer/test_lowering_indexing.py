@@ -51,6 +51,8 @@ CASES = {
     "of one": case(lambda x: x[I([0])], 1, 1),
     "index_select": case(lambda x: x.index_select(1, I([1, 1, 3])) * x.index_select(0, I(2)).sum()),
     "take": case(lambda x: x.take_along_dim(I([[1, -1, 1]] * 5), 1)),
+    "take, flat": case(lambda x: x.take(I([1, -2, 29, 1]))),
+    "put, flat": case(lambda x: (x * 2).put(I([3, 1, 20]), x[0, :3]) * x),
     "put, added": case(lambda x: x.new_zeros(7, 6).index_put((I([1, 1, 3, 0, 1]),), x, accumulate=True)),
     "put, pairs added": case(lambda x: x.index_put((I([1, 1, 3]), I([0, 0, 2])), x[0, :3], accumulate=True)),
     "put": case(lambda x: x.new_ones(7, 6).index_put((I([1, 4, 3, 0, 6]),), x)),

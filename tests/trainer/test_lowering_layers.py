@@ -61,6 +61,8 @@ NORMS = {
     "layer norm, no weights": of(lambda: Weighted(nn.LayerNorm(6, elementwise_affine=False))),
     "rms norm": of(lambda: Weighted(nn.RMSNorm(6))),
     "rms norm by hand": Case(SHAPE, lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * x[0]),
+    "weight norm": of(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 3))),
+    "weight norm along the inputs": of(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 3), dim=1)),
     "normalize": case(lambda x: F.normalize(x, dim=1) * F.normalize(x, p=1, dim=0)),
 }
 ACTIVATIONS = {
@@ -112,6 +114,14 @@ FUNCTIONS = {
     "division by addition": case(lambda x: torch.addcdiv(x, x, x.abs() + 1) + torch.rsub(x, 2)),
     "clamps": case(lambda x: x.clamp_min(0.1) + x.clamp_max(0.3) + torch.clamp(x, max=x.square())),
     "deviations": case(lambda x: x.std(1, keepdim=True) * x + torch.var_mean(x, 0)[0] + torch.std_mean(x, 1, keepdim=True)[1]),
+    "norms of other orders": case(
+        lambda x: (
+            x.norm(p=3, dim=1, keepdim=True) * x
+            + torch.linalg.vector_norm(x, ord=-float("inf"), dim=1).sum()
+            + torch.linalg.vector_norm(x, ord=0) * x
+            + torch.linalg.vector_norm(x, ord=1.5)
+        )
+    ),
     "norms": case(lambda x: x.norm(dim=1, keepdim=True) * x.norm(p=1) + torch.linalg.vector_norm(x, ord=2) + x.logsumexp((0, 1))),
     "rotations": case(
         lambda x: (

@@ -40,6 +40,13 @@ CASES = {
     "nearest to a size": Case((2, 3, 4, 5), lambda x: F.interpolate(x, size=(7, 13))),
     "nearest by a fraction": Case((2, 3, 4, 5), lambda x: F.interpolate(x, scale_factor=2.3)),
     "nearest, smaller": Case((2, 3, 7, 8), lambda x: F.interpolate(x, size=(3, 5))),
+    "linear by 2": Case((2, 3, 4, 5), lambda x: F.interpolate(x, scale_factor=2, mode="bilinear")),
+    "linear to a size": Case((2, 3, 4, 5), lambda x: F.interpolate(x, size=(9, 7), mode="bilinear")),
+    "linear, corners": Case((2, 3, 4, 5), lambda x: F.interpolate(x, size=(7, 12), mode="bilinear", align_corners=True)),
+    "linear, smaller": Case((2, 3, 7, 9), lambda x: F.interpolate(x, size=(3, 4), mode="bilinear")),
+    "linear by a fraction": Case((2, 3, 5, 4), lambda x: F.interpolate(x, scale_factor=(1.7, 3.3), mode="bilinear")),
+    "linear from one": Case((2, 3, 1, 2), lambda x: F.interpolate(x, size=(3, 1), mode="bilinear", align_corners=True)),
+    "linear 1d": Case((2, 3, 4), lambda x: F.interpolate(x, scale_factor=3, mode="linear")),
     "nearest 1d": Case((2, 3, 4), lambda x: F.interpolate(x, scale_factor=3) * F.interpolate(x.square(), size=12)),
 }
 

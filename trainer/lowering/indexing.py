@@ -101,6 +101,10 @@ def _index_select(ctx: Context, a: Value, dim: int, index: Value) -> Value:
 @lowers("aten.index_put.default")
 def _index_put(ctx: Context, a: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False) -> Value:
     """a with values put, or added, at integer indices; of several values for one place the last one stays, or all are added."""
+    return _put_at(ctx, a, indices, values, accumulate)
+
+
+def _put_at(ctx: Context, a: Value, indices: Sequence[Value | None], values: Value, accumulate: bool) -> Value:
     at = _Indexed(ctx, a, indices)
     rows = at.rows(values)
     places = reshape(ctx.builder, at.places, (rows.shape[0],))
@@ -108,8 +112,16 @@ def _index_put(ctx: Context, a: Value, indices: Sequence[Value | None], values: 
         if ctx.dtype != "f32":
             ctx.refuse(f"adding {ctx.dtype} at indices has no lowering: convert to float32 first")
         total = scattered_sums(ctx.builder, permute(ctx.builder.keep(rows), [1, 0]), places, at.bins)
-        return ctx.value(apply("fadd", a.expr, at.back(permute(total, [1, 0])).expr))
+        return Value(a.shape, "f32", apply("fadd", a.expr, at.back(permute(total, [1, 0])).expr))
     return at.back(_written(ctx.builder, at.table(), places, rows))
+
+
+@lowers("aten.put.default")
+def _put(ctx: Context, a: Value, index: Value, source: Value, accumulate: bool = False) -> Value:
+    """As index_put into the elements in C order."""
+    flat, count = reshape(ctx.builder, a, (a.count,)), (index.count,)
+    values, places = (reshape(ctx.builder, v, count) for v in (source, index))
+    return reshape(ctx.builder, _put_at(ctx, flat, [places], values, accumulate), ctx.shape)
 
 
 def _written(builder: Builder, table: Value, places: Value, rows: Value) -> Value:

@@ -18,6 +18,7 @@ from trainer.lowering import (  # noqa: F401  (importing them fills the table)
     lookups,
     pooling,
     rearranging,
+    resampling,
     rounding,
     scans,
     shapes,

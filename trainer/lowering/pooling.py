@@ -1,12 +1,12 @@
-"""Pooling, resampling and patches: operators over windows, and their gradients.
+"""Pooling over windows of the last two dimensions, and its gradients.
 
-Where the windows of an adaptive pooling do not all have the same form, and where an upsampling is not by whole factors, elements
-are picked by computed integer indices (``gather``); everything else is affine.
+Where the windows of an adaptive pooling do not all have the same form, elements are picked by computed indices (``gather``);
+everything else is affine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from math import prod
 from typing import Any
@@ -15,9 +15,9 @@ from trainer.lowering.builder import Builder, Value
 from trainer.lowering.expression import Expr, Position, apply, real
 from trainer.lowering.extremes import key_parts, maximum_key
 from trainer.lowering.reductions import merge_last, reduce_last
-from trainer.lowering.table import Context, lowers, truncated
-from trainer.lowering.views import expand, pad, permute, position, reshape
-from trainer.lowering.windows import INLINE, Axis, affine, each_of, join_phases, window_sum, windows
+from trainer.lowering.table import Context, lowers
+from trainer.lowering.views import pad, permute, position
+from trainer.lowering.windows import INLINE, Axis, affine, each_of, join_phases, picked, window_sum, windows
 
 __all__: list[str] = []
 
@@ -179,21 +179,6 @@ def _avg_pool_backward(
 # Windows of several forms
 
 
-def _picked(builder: Builder, value: Value, places: Sequence[tuple[Expr, Expr]], shape: tuple[int, ...], last: int) -> Value:
-    """[…, *inputs] → […, *shape]: the element at the ``places`` (index, whether it counts) over ``shape`` of each of the ``last``
-    dimensions, 0 where one does not count."""
-    first = len(value.shape) - last
-    lead, inputs = value.shape[:first], value.shape[first:]
-    flat, held = places[0]
-    for (index, counts), size in zip(places[1:], inputs[1:], strict=True):
-        flat, held = apply("add64", apply("mul64", flat, size), index), apply("and32", held, counts)
-    rows = permute(value, [*range(first, len(value.shape)), *range(first)])
-    table = reshape(builder, rows, (prod(inputs), prod(lead)))
-    found = builder.gather(table, Value(shape, "i64", apply("select64", held, flat, -1)))
-    split = reshape(builder, found, (*shape, *lead))
-    return permute(split, [*range(len(shape), len(shape) + first), *range(len(shape))])
-
-
 def _overlapping(builder: Builder, value: Value, outputs: Sequence[int]) -> Value:
     """[…, *inputs] → […, *outputs, *sizes]: for each output o of O the inputs i of I from ⌊o·I/O⌋ to ⌈(o+1)·I/O⌉ - 1, 0 after the
     last. The intervals [i/I, (i+1)/I) and [o/O, (o+1)/O) overlap, so the same with the roles exchanged is the way back."""
@@ -206,7 +191,7 @@ def _overlapping(builder: Builder, value: Value, outputs: Sequence[int]) -> Valu
         start, end = _interval(position(shape, d).expr, i, out)
         index = apply("add64", start, position(shape, n + d).expr)
         places.append((index, apply("lt64", index, end)))
-    return _picked(builder, value, places, shape, n)
+    return picked(builder, value, places, shape, n)
 
 
 def _interval(o: Expr, inputs: int, outputs: int) -> tuple[Expr, Expr]:
@@ -281,69 +266,3 @@ def _adaptive_max_pool_backward(ctx: Context, gradient: Value, x: Value, places:
     rank = len(given.shape)
     own = Position(affine(rank, [(rank - 4, x.shape[-1]), (rank - 3, 1)]))
     return window_sum(builder, Value(given.shape, "f32", apply("select32", apply("eq64", named.expr, own), given.expr, 0)), 2)
-
-
-# Nearest neighbours
-
-
-def _nearest(inputs: Sequence[int], outputs: Sequence[int], scales: Sequence[float | None]) -> list[Callable[[Expr], Expr]]:
-    """For each axis the source of an output, ⌊o·scale⌋ in binary32 as PyTorch computes it."""
-
-    def source(count: int, out: int, scale: float | None) -> Callable[[Expr], Expr]:
-        ratio = real(1 / scale if scale else count / out)
-
-        def of(at: Expr) -> Expr:
-            index = truncated(apply("fmul", apply("scaled", at, 0), ratio))
-            return apply("select64", apply("lt64", index, count), index, count - 1)
-
-        return of
-
-    return [source(*numbers) for numbers in zip(inputs, outputs, scales, strict=True)]
-
-
-def _factors(inputs: Sequence[int], outputs: Sequence[int], scales: Sequence[float | None]) -> list[Axis] | None:
-    """The axes of an upsampling by whole factors, from its outputs back to its inputs."""
-    pairs = list(zip(inputs, outputs, scales, strict=True))
-    if any(o % i or (scale and scale != o // i) for i, o, scale in pairs):
-        return None
-    return [Axis(o, i, o // i, o // i) for i, o, _ in pairs]
-
-
-@lowers("aten.upsample_nearest1d.default", "aten.upsample_nearest2d.default")
-def _upsample_nearest(ctx: Context, x: Value, size: Sequence[int], *scales: float | None) -> Value:
-    """Each element repeated, by the ratio of the sizes or the given factors."""
-    n = len(x.shape) - 2
-    inputs, outputs = x.shape[2:], ctx.shape[2:]
-    given = [*scales, *[None] * (n - len(scales))]
-    x = ctx.builder.keep(x)
-    if axes := _factors(inputs, outputs, given):
-        lead = x.shape[:2]
-        ones = reshape(ctx.builder, x, (*lead, *(k for i in inputs for k in (i, 1))))
-        wide = expand(ctx.builder, ones, (*lead, *(k for axis in axes for k in (axis.outputs, axis.size))))
-        return reshape(ctx.builder, wide, ctx.shape)
-    places = [(of(position(outputs, d).expr), apply("le64", 0, 0)) for d, of in enumerate(_nearest(inputs, outputs, given))]
-    return _picked(ctx.builder, x, places, outputs, n)
-
-
-@lowers("aten.upsample_nearest1d_backward.default", "aten.upsample_nearest2d_backward.default")
-def _upsample_nearest_backward(
-    ctx: Context, gradient: Value, outputs: Sequence[int], inputs: Sequence[int], *scales: float | None
-) -> Value:
-    """The gradient of upsample_nearest: the sum over the copies of each element."""
-    n = len(gradient.shape) - 2
-    sizes, wide = ctx.shape[2:], gradient.shape[2:]
-    given = [*scales, *[None] * (n - len(scales))]
-    gradient = ctx.builder.keep(gradient)
-    if axes := _factors(sizes, wide, given):
-        return window_sum(ctx.builder, windows(gradient, axes), n)
-    # The copies of i are among the outputs from ⌊i·O/I⌋ - 1 on; which, the forward formula says.
-    reach = [-(-o // i) + 3 for i, o in zip(sizes, wide, strict=True)]
-    shape = (*sizes, *reach)
-    places = []
-    for d, of in enumerate(_nearest(sizes, wide, given)):
-        at = position(shape, d).expr
-        start = apply("sub64", apply("div64", apply("mul64", at, wide[d]), sizes[d]), 1)
-        index = apply("add64", start, position(shape, n + d).expr)
-        inside = apply("and32", apply("le64", 0, index), apply("lt64", index, wide[d]))
-        places.append((index, apply("and32", inside, apply("eq64", of(index), at))))
-    return window_sum(ctx.builder, _picked(ctx.builder, gradient, places, shape, n), n)

@@ -10,6 +10,7 @@ from trainer.lowering import functions
 from trainer.lowering.builder import Value
 from trainer.lowering.expression import Expr, apply, real
 from trainer.lowering.lookups import row_index
+from trainer.lowering.powers import power
 from trainer.lowering.reductions import amax, fixed_sum, integer_sum, matmul, merge_last, sum_over
 from trainer.lowering.shapes import dimension
 from trainer.lowering.table import Context, lowers
@@ -102,16 +103,40 @@ def _var(
 
 @lowers("aten.linalg_vector_norm.default")
 def _norm(ctx: Context, a: Value, order: float = 2, dims: Sequence[int] | None = None, keepdim: bool = False, **_: Any) -> Value:
-    """The 1-, 2- or infinity-norm over some dimensions."""
-    over = _dims(a, dims)
-    x = ctx.builder.keep(a)
-    size = Value(a.shape, "f32", apply("fmul", x.expr, x.expr) if order == 2 else functions.magnitude(x.expr))
-    if order in (1, 2):
-        total = reshape(ctx.builder, _total(ctx, size, over, "f32"), ctx.shape)
-        return ctx.value(apply("fsqrt", total.expr) if order == 2 else total.expr)
-    if order == float("inf"):
-        return reshape(ctx.builder, amax(ctx.builder, merge_last(ctx.builder, size, over)), ctx.shape)
-    ctx.refuse(f"the norm of order {order} has no lowering: orders 1, 2 and infinity have")
+    """The norm of any order over some dimensions; minus infinity gives the smallest size, 0 counts those not 0."""
+    over, builder = _dims(a, dims), ctx.builder
+    x = builder.keep(a)
+    size = functions.magnitude(x.expr)
+    if abs(order) == float("inf"):
+        keys = size if order > 0 else functions.negative(size)
+        best = reshape(builder, amax(builder, merge_last(builder, Value(a.shape, "f32", keys), over)), ctx.shape)
+        return Value(ctx.shape, "f32", functions.magnitude(best.expr))
+    if order == 0:
+        count = integer_sum(builder, merge_last(builder, Value(a.shape, "bool", ctx.expand(a, "bool", a.shape)), over))
+        return ctx.value(apply("scaled", reshape(builder, count, ctx.shape).expr, 0))
+    terms = {1.0: size, 2.0: apply("fmul", x.expr, x.expr)}.get(order)
+    total = _total(ctx, Value(a.shape, "f32", power(size, real(order)) if terms is None else terms), over, "f32")
+    result = reshape(builder, total, ctx.shape).expr
+    if order != 1:
+        result = apply("fsqrt", result) if order == 2 else power(result, real(1 / order))
+    return ctx.value(result)
+
+
+@lowers("aten._weight_norm_interface_backward.default")
+def _weight_norm_backward(
+    ctx: Context, gradient: Value, direction: Value, length: Value, norms: Value, dim: int
+) -> tuple[Value, Value]:
+    """The gradients of weight normalisation, length · direction / |direction|, by both."""
+    builder, shape = ctx.builder, direction.shape
+    over = [d for d in range(len(shape)) if d != dim]
+    product = Value(shape, "f32", apply("fmul", gradient.expr, direction.expr))
+    along = sum_over(builder, product, over)
+    norm = reshape(builder, norms, along.shape).expr
+    by_length = builder.keep(Value(along.shape, "f32", apply("fdiv", along.expr, norm)))
+    unit = expand(builder, Value(along.shape, "f32", apply("fdiv", by_length.expr, norm)), shape).expr
+    ratio = expand(builder, Value(along.shape, "f32", apply("fdiv", reshape(builder, length, along.shape).expr, norm)), shape).expr
+    by_direction = apply("fmul", ratio, apply("fsub", gradient.expr, apply("fmul", direction.expr, unit)))
+    return Value(shape, "f32", by_direction), reshape(builder, by_length, length.shape)
 
 
 @lowers("aten.amax.default")

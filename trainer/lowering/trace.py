@@ -16,7 +16,7 @@ from torch.fx.traceback import preserve_node_meta
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bisection.errors import UnsupportedOperator, UsageError
-from trainer.lowering.watch import PLACE, OwnTensors, Places
+from trainer.lowering.watch import PLACE, OtherRandomness, OwnTensors, Places, unvalidated
 
 __all__ = ["Loss", "Trace", "trace"]
 
@@ -33,6 +33,7 @@ _KEPT_WHOLE = (
     torch.ops.aten.silu.default,
     torch.ops.aten.upsample_nearest1d.default,
     torch.ops.aten.upsample_nearest2d.default,
+    torch.ops.aten.upsample_linear1d.default,
     torch.ops.aten.roll.default,
     torch.ops.aten.im2col.default,
     torch.ops.aten.col2im.default,
@@ -150,7 +151,8 @@ def trace(model: nn.Module, loss: Loss, batch: Mapping[str, Tensor], trained: tu
     values = [blank[f"model.{name}"].requires_grad_(name in trained) for _, name in kinds] + list(batch.values())
     with warnings.catch_warnings(), OwnTensors(model) as own:
         warnings.simplefilter("ignore")  # of the tracer's own
-        recorded = _tracer(flat, _STATISTICS)(*values)
+        with unvalidated(), OtherRandomness():
+            recorded = _tracer(flat, _STATISTICS)(*values)
         constants = _brought_along(recorded)
         graph = _functional(recorded, values, constants)
         numbered = {str(i): tensor for i, tensor in enumerate(constants.values())}

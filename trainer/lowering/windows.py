@@ -18,7 +18,7 @@ from trainer.lowering.expression import Affine, Expr, apply
 from trainer.lowering.reductions import merge_last, sum_
 from trainer.lowering.views import narrow, pad, permute, reshape
 
-__all__ = ["INLINE", "Axis", "affine", "collect", "each_of", "join_phases", "window_sum", "windows"]
+__all__ = ["INLINE", "Axis", "affine", "collect", "each_of", "join_phases", "picked", "window_sum", "windows"]
 
 INLINE = 8  # elements that one map combines itself; more go through a node that reduces
 
@@ -120,3 +120,18 @@ def window_sum(builder: Builder, value: Value, last: int, inline: int = INLINE) 
     if prod(value.shape[first:]) <= inline:
         return Value(value.shape[:first], "f32", reduce(lambda a, b: apply("fadd", a, b), each_of(builder, value, last)))
     return sum_(builder, merge_last(builder, value, range(first, len(value.shape))))
+
+
+def picked(builder: Builder, value: Value, places: Sequence[tuple[Expr, Expr]], shape: tuple[int, ...], last: int) -> Value:
+    """[…, *inputs] → […, *shape]: the element at the ``places`` (index, whether it counts) over ``shape`` of each of the ``last``
+    dimensions, 0 where one does not count."""
+    first = len(value.shape) - last
+    lead, inputs = value.shape[:first], value.shape[first:]
+    flat, held = places[0]
+    for (index, counts), size in zip(places[1:], inputs[1:], strict=True):
+        flat, held = apply("add64", apply("mul64", flat, size), index), apply("and32", held, counts)
+    rows = permute(value, [*range(first, len(value.shape)), *range(first)])
+    table = reshape(builder, rows, (prod(inputs), prod(lead)))
+    found = builder.gather(table, Value(shape, "i64", apply("select64", held, flat, -1)))
+    split = reshape(builder, found, (*shape, *lead))
+    return permute(split, [*range(len(shape), len(shape) + first), *range(len(shape))])

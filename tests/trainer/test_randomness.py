@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from itertools import combinations
 from math import sqrt
@@ -20,7 +21,7 @@ from tests.support.lowering import Workbench
 from tests.support.training import classify, mlp, task
 from trainer.capture import capture, prepare
 from trainer.executor import Executor
-from trainer.lowering.randomness import keys
+from trainer.lowering.randomness import RANDOM, keys
 from trainer.lowering.step import Step
 from trainer.lowering.table import OPERATORS, Context
 from trainer.lowering.views import narrow, reshape
@@ -157,6 +158,54 @@ def step_of(layer: nn.Module, shape: tuple[int, ...], **settings: Any) -> Step:
     return prepare(model, lambda m, b: m(), sgd, {"unused": torch.zeros(2, 1)}, 1, 24, 0, **settings)
 
 
+P = torch.linspace(0.1, 0.9, N)
+BLANK = torch.zeros(N)
+DRAWS: dict[str, Callable[[], Tensor]] = {
+    "rand": lambda: torch.rand(N) * torch.rand_like(BLANK),
+    "randn": lambda: torch.randn(N) + torch.randn_like(BLANK),
+    "randint": lambda: 1.0 * torch.randint(3, 9, (N,)) + torch.randint_like(BLANK, 5) + torch.randint_like(BLANK, -2, 2),
+    "bernoulli": lambda: torch.bernoulli(P) + torch.empty(N).bernoulli_(P) + 2 * torch.empty(N).bernoulli_(0.3),
+    "uniform, exponential": lambda: torch.empty(N).uniform_(-1, 2) + torch.empty(N).exponential_(3),
+    "normal": lambda: torch.normal(1.0, 0.5, (N,)) + torch.normal(P, 2.0) + torch.empty(N).normal_(-1, 0.5),
+    "normal with deviations": lambda: torch.normal(P, 3 * P) + torch.normal(0.5, P),
+    "permutation": lambda: torch.randperm(N).float() / N * P,
+    "distributions": lambda: torch.distributions.Normal(P, 2 * P).rsample() + torch.distributions.Bernoulli(P).sample(),
+    "dropout": lambda: F.dropout(P, 0.3) + F.alpha_dropout(P, 0.2, True),
+}
+
+
+def measured(draw: Callable[[], Tensor]) -> Step:
+    """A step whose metrics are the mean and the mean square of a draw."""
+    model = nn.Linear(1, 1)
+
+    def loss(m: nn.Module, b: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        sample = draw()
+        return m(b["x"]).sum(), {"mean": sample.mean(), "square": sample.square().mean()}
+
+    return prepare(model, loss, torch.optim.SGD(model.parameters(), lr=0.0), {"x": torch.zeros(2, 1)}, 1, 15, 0)
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_draws_have_torchs_mean_and_variance(name: str) -> None:
+    step = measured(DRAWS[name])
+    _, metrics = reference.step(step.lower(), step.state, step.data)
+    torch.manual_seed(0)
+    theirs = DRAWS[name]().double()
+    for metric, sample in (("mean", theirs), ("square", theirs.square())):
+        assert abs(metrics[metric] - float(sample.mean())) < 4 * sqrt(2 / N) * float(sample.std()) + 1e-6
+
+
+def test_these_use_every_random_operator() -> None:
+    used = {str(node.target) for draw in DRAWS.values() for node in measured(draw).traced.graph.nodes}
+    assert used >= RANDOM
+
+
+def test_a_permutation_is_one_and_differs_by_step() -> None:
+    sample = drawn("aten.randperm.default", 1000, steps=2, count=1000, dtype=torch.int64)[:, 0]
+    assert all(np.array_equal(np.sort(row), np.arange(1000)) for row in sample)
+    assert correlation(sample[0], sample[1]) < 4 and correlation(sample[0], np.arange(1000)) < 4
+
+
 def masks(layer: nn.Module, shape: tuple[int, ...], steps: int = 1, **settings: Any) -> tuple[np.ndarray, list[float]]:
     """([steps, …] the gradients of ones, which are the masks; the losses, their sums)."""
     step = step_of(layer, shape, **settings)
@@ -289,12 +338,33 @@ def test_dropout_drawn_again_in_the_backward_pass_is_refused() -> None:
         capture(given.model, given.loss, torch.optim.SGD(given.model.parameters(), lr=0.1), given.data, 8)
 
 
-@pytest.mark.parametrize("draw", [lambda x: torch.randperm(4).float(), lambda x: torch.rand(4, generator=torch.Generator())])
+@pytest.mark.parametrize("draw", [torch.poisson, lambda x: torch.rand(4, generator=torch.Generator())])
 def test_draws_without_a_lowering_are_named(draw: Callable[[Tensor], Tensor]) -> None:
     given = task(mlp(nn.ReLU()))
-    with pytest.raises(UnsupportedOperator, match=r"aten\.rand.*in the loss"):
+    with pytest.raises(UnsupportedOperator, match=r"aten\.(rand|poisson).*in the loss"):
         sgd = torch.optim.SGD(given.model.parameters(), lr=0.1)
         capture(given.model, lambda m, b: classify(m, b) * draw(b["x"]).sum(), sgd, given.data, 8)
+
+
+@pytest.mark.parametrize(
+    ("draw", "complaint"),
+    [
+        (random.random, "Python's random.*draw with torch"),
+        (np.random.rand, r"numpy\.random.*draw with torch"),
+        (lambda: torch.zeros(3, dtype=torch.int64).random_(0, 5).sum(), r"random_\(\), in the loss .*torch\.randint"),
+    ],
+)
+def test_draws_that_would_be_constants_are_refused(draw: Callable[[], Any], complaint: str) -> None:
+    given = task(mlp(nn.ReLU()))
+    sgd = torch.optim.SGD(given.model.parameters(), lr=0.1)
+    with pytest.raises(UnsupportedOperator, match=complaint):
+        capture(given.model, lambda m, b: classify(m, b) * draw(), sgd, given.data, 8)
+
+
+def test_distributions_check_their_arguments_again_after_capture() -> None:
+    measured(DRAWS["distributions"])
+    with pytest.raises(ValueError, match="scale"):
+        torch.distributions.Normal(0.0, -1.0)
 
 
 def test_a_random_operator_takes_few_nodes() -> None:

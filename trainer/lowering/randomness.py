@@ -16,8 +16,8 @@ from typing import Any
 
 from trainer.lowering import functions
 from trainer.lowering.builder import Builder, Value
-from trainer.lowering.expression import Affine, Expr, Position, apply, real, strides_of
-from trainer.lowering.order import mix
+from trainer.lowering.expression import Affine, Const, Expr, Position, apply, real, strides_of
+from trainer.lowering.order import mix, shuffled
 from trainer.lowering.table import Context, lowers
 from trainer.lowering.views import expand, position
 
@@ -26,8 +26,13 @@ __all__ = ["RANDOM", "keys"]
 RANDOM = frozenset(
     f"aten.{name}"
     for name in (
+        "bernoulli.Tensor",
         "bernoulli.p",
         "exponential.default",
+        "normal.Tensor_Tensor",
+        "normal.Tensor_float",
+        "normal.float_Tensor",
+        "normal.float_float",
         "normal_functional.default",
         "rand.default",
         "rand_like.default",
@@ -36,6 +41,7 @@ RANDOM = frozenset(
         "randint_like.low_dtype",
         "randn.default",
         "randn_like.default",
+        "randperm.default",
         "uniform.default",
     )
 )
@@ -80,6 +86,14 @@ def _bernoulli(ctx: Context, _: Value, p: float = 0.5) -> Value:
     return ctx.value(apply("select32", hit, real(1.0), real(0.0)) if ctx.dtype == "f32" else hit)
 
 
+@lowers("aten.bernoulli.Tensor")
+def _bernoulli_each(ctx: Context, _: Value, p: Value, **__: Any) -> Value:
+    """1 with each element's own probability, else 0."""
+    _only_float32(ctx)
+    hit = apply("flt", _uniform(_word(ctx)), ctx.expand(p, "f32"))
+    return ctx.value(apply("select32", hit, real(1.0), real(0.0)))
+
+
 @lowers("aten.rand.default", "aten.rand_like.default")
 def _rand(ctx: Context, *_: Any, **__: Any) -> Value:
     """Uniform in 0 … 1, 24 bits, 1 excluded."""
@@ -109,11 +123,21 @@ def _randn(ctx: Context, *_: Any, **__: Any) -> Value:
     return ctx.value(_normal(ctx))
 
 
-@lowers("aten.normal_functional.default")
-def _normal_with(ctx: Context, _: Value, mean: float = 0.0, std: float = 1.0, **__: Any) -> Value:
-    """Normal of a mean and a standard deviation."""
+def _normal_of(ctx: Context, mean: Any, std: Any) -> Value:
     _only_float32(ctx)
-    return ctx.value(apply("fadd", apply("fmul", _normal(ctx), real(std)), real(mean)))
+    return ctx.value(apply("fadd", apply("fmul", _normal(ctx), ctx.expand(std, "f32")), ctx.expand(mean, "f32")))
+
+
+@lowers("aten.normal.float_float", "aten.normal.Tensor_float", "aten.normal.float_Tensor", "aten.normal.Tensor_Tensor")
+def _normal_with(ctx: Context, mean: Any = 0.0, std: Any = 1.0, *_: Any, **__: Any) -> Value:
+    """Normal of means and standard deviations."""
+    return _normal_of(ctx, mean, std)
+
+
+@lowers("aten.normal_functional.default")
+def _normal_in_place(ctx: Context, _: Value, mean: float = 0.0, std: float = 1.0, **__: Any) -> Value:
+    """Normal of a mean and a standard deviation."""
+    return _normal_of(ctx, mean, std)
 
 
 @lowers("aten.exponential.default")
@@ -142,3 +166,11 @@ def _between(ctx: Context, low: int, high: int) -> Value:
         ctx.refuse(f"whole numbers from {low} to {high} have no lowering: at most 2^31 different ones have")
     drawn = apply("add64", apply("ushr64", apply("mul64", apply("ushr64", _word(ctx), 32), high - low), 32), low)
     return ctx.value(apply("scaled", drawn, 0) if ctx.dtype == "f32" else drawn)
+
+
+@lowers("aten.randperm.default")
+def _randperm(ctx: Context, size: int, **_: Any) -> Value:
+    """0 … size - 1 in random order: the shuffle of the data order (``order.shuffled``) under the draw's key."""
+    assert ctx.key is not None
+    key = expand(ctx.builder, ctx.key, ctx.shape).expr
+    return ctx.value(shuffled(position(ctx.shape, 0).expr, Const(0), key, size))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
+import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.distributions import Distribution
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.overrides import TorchFunctionMode
@@ -17,10 +23,16 @@ from torch.utils.hooks import RemovableHandle
 
 from bisection.errors import UnsupportedOperator
 
-__all__ = ["PLACE", "OwnTensors", "Places"]
+__all__ = ["PLACE", "OtherRandomness", "OwnTensors", "Places", "unvalidated"]
 
 PLACE = "refstep_place"
 """The key under which ``Places`` notes on a node of the graph, in ``node.meta["custom"]``, where it was called."""
+
+_REFUSED = (
+    ("an assignment to .data", Tensor.data.__set__, "copy_() under torch.no_grad()"),  # type: ignore[attr-defined]
+    ("random_()", Tensor.random_, "torch.randint"),
+)
+"""What tracing would miss (the first) or stumble over (the second)."""
 
 _PYTORCH = str(Path(torch.__file__).parent)
 
@@ -58,8 +70,9 @@ class Places(TorchFunctionMode):
         graph = mode.tracer.graph
         last = next(reversed(graph.nodes), None)
         place = f"in {self.modules[-1] if self.modules else 'the loss'} ({_caller()})"
-        if func == Tensor.data.__set__:  # type: ignore[attr-defined]
-            raise UnsupportedOperator(f"an assignment to .data, {place}, has no lowering: use copy_() under torch.no_grad()")
+        for what, refused, instead in _REFUSED:
+            if func == refused:
+                raise UnsupportedOperator(f"{what}, {place}, has no lowering: use {instead}")
         try:
             result = func(*args, **(kwargs or {}))
         except (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode):
@@ -113,3 +126,30 @@ class OwnTensors:
         """Whether the model has put another tensor where ``tensor`` was."""
         now = self._now()
         return any(old is tensor and now.get(place) is not old for place, old in self.before.items())
+
+
+class OtherRandomness:
+    """Raises UnsupportedOperator on leaving if Python's or numpy's own generator has been used: its numbers would be constants."""
+
+    def _states(self) -> dict[str, Any]:
+        return {"Python's random": random.getstate(), "numpy.random": pickle.dumps(np.random.get_state())}
+
+    def __enter__(self) -> Self:
+        self.before = self._states()
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        for name, state in self._states().items():
+            if kind is None and state != self.before[name]:
+                raise UnsupportedOperator(f"the step draws from {name}, which has no lowering: draw with torch (torch.rand, …)")
+
+
+@contextmanager
+def unvalidated() -> Iterator[None]:
+    """torch.distributions without its checks of arguments, which are decisions on values and no part of a step."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)

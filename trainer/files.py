@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -136,14 +136,14 @@ def file_part(data: Bytes) -> FilePart | None:
 class KnownRoots:
     """Blob roots that are computed once: those of parts of files are remembered in the file ``path``, by the identity of the part.
 
-    A file that was written to, replaced, or looked at too soon after it was changed is hashed again.
+    A file that was written to, replaced, or looked at too soon after it was changed is hashed again. ``path`` is believed.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def roots_of(self, blobs: Sequence[Bytes]) -> list[bytes]:
-        """The root of each blob. Raises UnavailableError when ``path`` cannot be written to."""
+        """The root of each blob."""
         parts = [file_part(blob) if len(memoryview(blob).cast("B")) >= WORTH_KNOWING else None for blob in blobs]
         known = self._read() if any(parts) else {}
         roots = [None if part is None else known.get(_key(part)) for part in parts]
@@ -151,8 +151,7 @@ class KnownRoots:
         computed = dict(zip(unknown, roots_of([blobs[i] for i in unknown], threads_here()), strict=True))
         lasting = {i: part for i in unknown if (part := parts[i]) and part.settled(started) and file_part(blobs[i]) == part}
         if lasting:
-            learnt = {_key(part): computed[i].hex() for i, part in lasting.items()}
-            write_atomically(self._path, json.dumps({**{k: root.hex() for k, root in known.items()}, **learnt}, indent=0).encode())
+            self._write({**known, **{_key(part): computed[i] for i, part in lasting.items()}})
         return [computed[i] if root is None else root for i, root in enumerate(roots)]
 
     def _read(self) -> dict[str, bytes]:
@@ -166,6 +165,13 @@ class KnownRoots:
             log.warning("%s is damaged: what it knew is computed again", self._path)
             return {}
         return known
+
+    def _write(self, known: Mapping[str, bytes]) -> None:
+        document = {key: root.hex() for key, root in known.items()}
+        try:
+            write_atomically(self._path, json.dumps(document, indent=0).encode())
+        except UnavailableError as error:
+            log.warning("roots are computed again next time: %s", error)
 
 
 def _key(part: FilePart) -> str:

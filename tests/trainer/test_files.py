@@ -170,6 +170,25 @@ def test_the_root_of_a_file_is_computed_once(tmp_path: Path, hashed: list[int], 
     assert hashed == [4 * MIB] and roots == {blob_root((tmp_path / "table").read_bytes())}
 
 
+def test_a_store_of_ones_own_may_know_its_blobs(tmp_path: Path, hashed: list[int], settle: Callable[[], None]) -> None:
+    settle()
+    root = Store(tmp_path / "store").put_blob(bytes(3 * MIB))
+    for _ in range(2):
+        store = Store(tmp_path / "store", KnownRoots(tmp_path / "known.json"))
+        assert store.map_blob(root, 3 * MIB) == bytes(3 * MIB)
+        with pytest.raises(VerificationError, match="damaged"):
+            store.map_blob(root, 3 * MIB + 1)
+    assert hashed == [3 * MIB]
+
+
+def test_a_memory_that_cannot_be_written_is_done_without(
+    tmp_path: Path, hashed: list[int], settle: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    settle()
+    path, known = file_of(tmp_path / "file", 2 * MIB), KnownRoots(tmp_path / "file" / "known.json")
+    assert known.roots_of([map_file(path)]) == [blob_root(path.read_bytes())] and "computed again" in caplog.text
+
+
 @pytest.mark.parametrize("change", ["write", "replace", "touch", "part"])
 def test_a_file_that_has_changed_is_hashed_again(
     tmp_path: Path, hashed: list[int], settle: Callable[[], None], change: str

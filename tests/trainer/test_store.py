@@ -39,6 +39,28 @@ def test_a_blob_comes_back_from_its_merkle_root(data: bytes) -> None:
     assert store.blob_size(root) == len(data)
 
 
+@pytest.mark.parametrize("parts", [[], [b""], [b"abc"], [b"x" * 255, b"", memoryview(b"y" * 2), b"z" * 5000]])
+def test_a_blob_may_come_in_parts(store: Store, parts: list[bytes]) -> None:
+    whole = b"".join(parts)
+    assert store.put_parts(parts) == store.put_blob(whole) == store.put_parts(parts) == blob_root(whole)
+    assert store.get_blob(blob_root(whole)) == whole
+
+
+def test_only_the_blobs_that_are_named_stay(store: Store) -> None:
+    store.keep_only([])
+    program, leaves = store.put_program(PROGRAM), [bytes([i]) * 32 for i in range(3)]
+    roots = [store.put_blob(bytes([i]) * 1000) for i in range(5)]
+    digests = store.put_digests(leaves)
+    store.keep_only(roots[1:3])
+    for i, root in enumerate(roots):
+        if i in (1, 2):
+            assert store.get_blob(root) == bytes([i]) * 1000
+        else:
+            with pytest.raises(UnavailableError, match="holds nothing under"):
+                store.get_blob(root)
+    assert store.get_program(program) == PROGRAM and store.get_digests(digests, 3) == leaves
+
+
 @given(st.lists(st.binary(min_size=32, max_size=32), max_size=20))
 def test_a_digest_list_comes_back_from_its_root_and_count(leaves: list[bytes]) -> None:
     store = Store("memory://digests")
@@ -157,8 +179,9 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing_half_written(tmp_path
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
     try:
-        with pytest.raises(UnavailableError, match="no room left"):
-            store.put_blob(os.urandom(1 << 17))
+        for put in (store.put_blob, lambda data: store.put_parts([data[:1000], data])):
+            with pytest.raises(UnavailableError, match="no room left"):
+                put(os.urandom(1 << 17))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in files_of(tmp_path)] == [small.hex()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
@@ -60,24 +61,41 @@ def busy_step(seconds: float) -> Callable[[], None]:
     return partial(step, max(1, round(20 * seconds / (time.perf_counter() - started))))
 
 
-def overhead(state: Sequence[Array], seconds: float, pairs: int, threads: int) -> tuple[float, float]:
-    """Medians: seconds of a step alone, and how many times as long the next one takes with the hashing of ``state`` beside it."""
-    step, alone, ratios = busy_step(seconds), [], []
+@dataclass(frozen=True)
+class Overhead:
+    """Medians over pairs of a step alone and the next one with hashing beside it: seconds of the first, ratios of second to first.
+
+    ``wall`` is of the time that passed, ``work`` of the time that processors spent on this process.
+    """
+
+    seconds: float
+    wall: float
+    work: float
+
+
+def overhead(state: Sequence[Array], seconds: float, pairs: int, threads: int) -> Overhead:
+    """How much longer a step takes with the hashing of ``state`` beside it."""
+    step = busy_step(seconds)
 
     def commit() -> None:
         roots_of([byte_view(array) for array in state], threads)
 
+    def now() -> Array:
+        return np.array([time.perf_counter(), time.process_time()])
+
+    alone, ratios = [], []
     with Beside() as beside:
         for _ in range(pairs):
-            started = time.perf_counter()
+            started = now()
             step()
-            between = time.perf_counter()
+            between = now()
             beside.do(commit)
             step()
             beside.finish()
-            alone.append(between - started)
-            ratios.append((time.perf_counter() - between) / alone[-1])
-    return median(alone), median(ratios)
+            alone.append((between - started)[0])
+            ratios.append((now() - between) / (between - started))
+    wall, work = np.median(ratios, 0)
+    return Overhead(median(alone), float(wall), float(work))
 
 
 def main() -> None:
@@ -94,10 +112,10 @@ def main() -> None:
         print(f"\nNothing is compiled: {reason}")
     rows = []
     for threads in sorted({1, threads_here()}):
-        alone, ratio = overhead(state, seconds, int(pairs), threads)
-        rows.append((threads, f"{alone:.3f}", f"{100 * (ratio - 1):+.1f}"))
+        cost = overhead(state, seconds, int(pairs), threads)
+        rows.append((threads, f"{cost.seconds:.3f}", f"{100 * (cost.wall - 1):+.1f}", f"{100 * (cost.work - 1):+.1f}"))
     print(f"\nA step that keeps all cores busy, with the hashing beside it; medians of {pairs:.0f} pairs:\n")
-    print(table(("hashing threads", "step alone, s", "longer with hashing, %"), rows))
+    print(table(("hashing threads", "step alone, s", "time with hashing, %", "processor time, %"), rows))
     print(f"\n{machine()}")
 
 

@@ -1,14 +1,26 @@
-"""Workers in one process: the plans of all of them run together on the reference, with the exchanges done by numpy."""
+"""Workers for tests: plans run together in one process, on the reference and with exchanges by numpy; or real processes."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import socket
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from bisection import reference
 from bisection.boundary import Array, bind
+from bisection.errors import RefstepError
 from bisection.program import Program
+from trainer.parallel import run_worker
 from trainer.parallel.mesh import Held, Mesh
 from trainer.parallel.plan import Plan
 
@@ -76,3 +88,76 @@ def simulate(plans: Sequence[Plan], program: Program, state: Mapping[str, Array]
         )
         for i in range(len(program.tensors))
     ]
+
+
+# Real processes
+
+Job = tuple[Program, Mapping[str, Array], Mapping[str, Array]]
+"""A program, its first state and its data."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job that ``world`` workers run together, recorded in ``folder``. They meet at ``port``."""
+
+    world: int
+    job: Job
+    folder: Path
+    port: int
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def take_part(rank: int, runs: Sequence[Run], until: int, results: SimpleQueue[Any]) -> None:
+    """Process ``rank``, a worker in all runs of more than ``rank`` workers. Puts (folder, rank, history root or error) for each."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "MASTER_ADDR": "127.0.0.1"}
+    for run in runs:
+        if rank >= run.world:
+            continue
+        os.environ |= {"WORLD_SIZE": str(run.world), "MASTER_PORT": str(run.port)}
+
+        try:
+            told = partial(_tell, run.folder.with_suffix(".steps"))
+            results.put((run.folder, rank, run_worker(run.folder, *run.job, until, timeout=60, progress=told)))
+        except RefstepError as error:
+            results.put((run.folder, rank, error))
+
+
+def _tell(file: Path, step: int, metrics: Mapping[str, float]) -> None:
+    file.write_text(str(step))
+
+
+def start_workers(runs: Sequence[Run], until: int) -> tuple[list[Any], SimpleQueue[Any]]:
+    """Processes, as many as the largest of ``runs`` needs, and the queue of their results."""
+    context = multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    ranks = range(max(run.world for run in runs))
+    processes = [context.Process(target=take_part, args=(rank, runs, until, results)) for rank in ranks]
+    for process in processes:
+        process.start()
+    return processes, results
+
+
+def gather(processes: Sequence[Any], results: SimpleQueue[Any], number: int) -> list[Any]:
+    """The results that processes put until there are ``number``, or nobody is left to put any. Then the processes are ended."""
+    found: list[Any] = []
+    deadline = time.monotonic() + 120
+    try:
+        while len(found) < number and time.monotonic() < deadline:
+            working = any(process.is_alive() for process in processes)
+            while not results.empty():
+                found.append(results.get())
+            if not working:
+                break
+            time.sleep(0.05)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    return found

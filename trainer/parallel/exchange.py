@@ -31,7 +31,7 @@ class Exchange:
         found: dict[int, Tensor] = {}
         if work.collects:
             found.update(self._collect(work.collects, mesh, tensors))
-        for op, wire in sorted({(combine.op, _added_as(combine.wire)) for combine in work.combines}):
+        for op, wire in dict.fromkeys((combine.op, _added_as(combine.wire)) for combine in work.combines):
             alike = [c for c in work.combines if (c.op, _added_as(c.wire)) == (op, wire)]
             found.update(self._combine(op, wire, alike, tensors))
         return found

@@ -7,6 +7,7 @@ the next one starts without an exchange. Traces, which only disputes ask for, ar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -71,7 +72,7 @@ class ParallelExecutor:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if not isinstance(error, UnavailableError):
+        with suppress(*[UnavailableError] if error else []):  # the first error is the one to tell
             self.close()
 
     # The leading worker

@@ -149,13 +149,21 @@ class _Planner:
         return refs
 
     def _wire(self, tensor: int) -> str:
-        """The element type that a tensor of the program is sent as: i32 for dots of short integers, whose sums stay below 2^31."""
+        """The element type that a tensor of the program is sent as: i32 for longs that are known to fit."""
+        ref = self._program.tensors[tensor]
+        return "i32" if ref.dtype == "i64" and self._limit(tensor) < 1 << 31 else ref.dtype
+
+    def _limit(self, tensor: int) -> int:
+        """The largest magnitude that a tensor of integers can have, followed through sums and copies only."""
         node = self._program.nodes[self._program.producer[tensor]]
-        if isinstance(node, Dot):
-            bits = sum(8 * DTYPES[ref.dtype].size - 1 for ref in node.inputs)
-            if node.k << bits < 1 << 31:
-                return "i32"
-        return self._program.tensors[tensor].dtype
+        match node:
+            case Dot():
+                return node.k * prod(1 << 8 * DTYPES[ref.dtype].size - 1 for ref in node.inputs)
+            case Reduce():
+                return self._limit(node.inputs[0].tensor) * (node.length if node.op == "sum" else 1)
+            case Map() if len(node.inputs) == 1 and not node.scalar.ops and node.inputs[0].dtype == node.outputs[0].dtype:
+                return self._limit(node.inputs[0].tensor) if not any(node.scalar.results) else 1 << 63
+        return 1 << 8 * DTYPES[self._program.tensors[tensor].dtype].size - 1
 
     def _combined(self, tensor: int, source: Ref, op: Literal["sum", "max"]) -> Ref:
         level = self._level[source.tensor]

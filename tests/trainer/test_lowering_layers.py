@@ -114,6 +114,11 @@ FUNCTIONS = {
     "division by addition": case(lambda x: torch.addcdiv(x, x, x.abs() + 1) + torch.rsub(x, 2)),
     "clamps": case(lambda x: x.clamp_min(0.1) + x.clamp_max(0.3) + torch.clamp(x, max=x.square())),
     "deviations": case(lambda x: x.std(1, keepdim=True) * x + torch.var_mean(x, 0)[0] + torch.std_mean(x, 1, keepdim=True)[1]),
+    "other bases": case(lambda x: torch.exp2(x) + torch.log2(x.abs() + 1) + torch.log10(x.abs() + 1)),
+    "circular": case(
+        lambda x: torch.tan(x) * 0.1 + torch.atan(x) + torch.asin(x / 9) + torch.acos(x / 9) + torch.atan2(x, x.flip(0))
+    ),
+    "hyperbolic": case(lambda x: torch.sinh(x) + torch.cosh(x) + torch.atanh(x / 9) + torch.asinh(x) + torch.acosh(x.abs() + 1.5)),
     "norms of other orders": case(
         lambda x: (
             x.norm(p=3, dim=1, keepdim=True) * x

@@ -7,6 +7,7 @@ from typing import Any
 
 from trainer.lowering import functions
 from trainer.lowering.builder import Value
+from trainer.lowering.circular import FURTHER, atan2
 from trainer.lowering.expression import Expr, apply, real
 from trainer.lowering.powers import power
 from trainer.lowering.table import Context, Lowering, constant, lowers
@@ -237,9 +238,15 @@ def _function(function: Callable[[Expr], Expr]) -> Lowering:
     return lower
 
 
-for _entry in functions.FUNCTIONS.values():
+for _entry in [*functions.FUNCTIONS.values(), *FURTHER.values()]:
     if _entry.operator is not None:
         lowers(_entry.operator)(_function(_entry.expression))
+
+
+@lowers("aten.atan2.default")
+def _atan2(ctx: Context, a: Any, b: Any) -> Value:
+    """The angle of the point (b, a)."""
+    return ctx.value(atan2(ctx.expand(a, "f32"), ctx.expand(b, "f32")))
 
 
 @lowers("aten.gelu.default")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
+from trainer.lowering.circular import FURTHER
 from trainer.lowering.functions import FUNCTIONS
 from trainer.lowering.interpret import SUPPORTED
 from trainer.lowering.table import OPERATORS, Lowering
@@ -79,7 +80,7 @@ def page() -> str:
     parts = [HEAD]
     for title, rows in _sections():
         parts.append(f"## {title}\n\n| ATen operator | meaning |\n|---|---|\n" + "".join(_cells(*row) for row in rows))
-    parts.append(FUNCTIONS_HEAD + "".join(_cells(name, _line(f.expression), f.ulp) for name, f in FUNCTIONS.items()))
+    parts.append(FUNCTIONS_HEAD + "".join(_cells(name, _line(f.expression), f.ulp) for name, f in (FUNCTIONS | FURTHER).items()))
     parts.append(
         OPTIMIZERS_HEAD
         + "".join(_cells(f"`{cls.__name__}`", ", ".join((*rule.options, *rule.switches))) for cls, rule in RULES.items())

@@ -11,49 +11,54 @@ from trainer.lowering.expression import Expr, apply, real
 from trainer.lowering.functions import magnitude
 from trainer.lowering.table import Context, Lowering, lowers
 
-__all__: list[str] = []
+__all__ = ["ceil", "floor", "floor_quotient", "fmod", "nearest", "remainder", "trunc"]
 
 SIGN = -(1 << 31)
 _WHOLE = 0x4B000000  # 2^23: from here on every float is a whole number
 _SHIFT = 38  # a remainder below 2^24 can be shifted by this much within a long
 
 
-def _nearest(x: Expr) -> Expr:
+def _whole(form: Callable[[Expr], Expr]) -> Callable[[Expr], Expr]:
+    """``form``, right below 2^23, for every float: the sign stays, and what is large, infinite or NaN."""
+
+    def rounded(x: Expr) -> Expr:
+        result = apply("or32", form(x), apply("and32", x, SIGN))
+        return apply("select32", apply("lt32", magnitude(x), _WHOLE), result, x)
+
+    return rounded
+
+
+def _near(x: Expr) -> Expr:
     return apply("scaled", apply("round", x), 0)
 
 
-def _floor(x: Expr) -> Expr:
-    near = _nearest(x)
+def _down(x: Expr) -> Expr:
+    near = _near(x)
     return apply("fsub", near, apply("scaled", apply("flt", x, near), 0))
 
 
-def _ceil(x: Expr) -> Expr:
-    near = _nearest(x)
+def _up(x: Expr) -> Expr:
+    near = _near(x)
     return apply("fadd", near, apply("scaled", apply("flt", near, x), 0))
 
 
-def _trunc(x: Expr) -> Expr:
-    return _floor(magnitude(x))
-
-
-def _whole(x: Expr, rounded: Expr) -> Expr:
-    """``rounded`` with the sign of x, or x where it is a whole number, infinite or NaN by its size."""
-    return apply("select32", apply("lt32", magnitude(x), _WHOLE), apply("or32", rounded, apply("and32", x, SIGN)), x)
+floor, ceil, nearest = _whole(_down), _whole(_up), _whole(_near)
+trunc = _whole(lambda x: _down(magnitude(x)))
 
 
 def _rounding(form: Callable[[Expr], Expr], meaning: str) -> Lowering:
     def lower(ctx: Context, a: Value) -> Value:
         x = ctx.expand(a, ctx.dtype)
-        return ctx.value(_whole(x, form(x)) if ctx.dtype == "f32" else x)
+        return ctx.value(form(x) if ctx.dtype == "f32" else x)
 
     lower.__doc__ = meaning
     return lower
 
 
-lowers("aten.floor.default")(_rounding(_floor, "The largest whole number up to a."))
-lowers("aten.ceil.default")(_rounding(_ceil, "The smallest whole number from a on."))
-lowers("aten.trunc.default")(_rounding(_trunc, "a rounded towards zero."))
-lowers("aten.round.default")(_rounding(_nearest, "a rounded to the nearest whole number, ties to even."))
+lowers("aten.floor.default")(_rounding(floor, "The largest whole number up to a."))
+lowers("aten.ceil.default")(_rounding(ceil, "The smallest whole number from a on."))
+lowers("aten.trunc.default")(_rounding(trunc, "a rounded towards zero."))
+lowers("aten.round.default")(_rounding(nearest, "a rounded to the nearest whole number, ties to even."))
 
 
 @lowers("aten.isnan.default")
@@ -81,7 +86,7 @@ def _parts(x: Expr) -> tuple[Expr, Expr]:
     return m, apply("select32", normal, exponent, 1)
 
 
-def _fmod(a: Expr, b: Expr) -> Expr:
+def fmod(a: Expr, b: Expr) -> Expr:
     """a - b·trunc(a / b), exactly: the significand of a, shifted by the difference of the exponents, modulo that of b."""
     (m, e), (n, f) = _parts(a), _parts(b)
     left = apply("sub32", e, f)
@@ -105,17 +110,18 @@ def _shifts(rest: Expr, b: Expr) -> Expr:
     return apply("and32", other, apply("lt32", 0, magnitude(rest)))
 
 
-def _remainder_of(a: Expr, b: Expr) -> Expr:
-    rest = _fmod(a, b)
+def remainder(a: Expr, b: Expr) -> Expr:
+    """a - b·⌊a / b⌋: fmod with the sign of b."""
+    rest = fmod(a, b)
     return apply("select32", _shifts(rest, b), apply("fadd", rest, b), rest)
 
 
-def _floor_quotient(a: Expr, b: Expr) -> Expr:
+def floor_quotient(a: Expr, b: Expr) -> Expr:
     """⌊a / b⌋ as PyTorch and Python compute it: from the remainder, so that rounding a / b up to a whole number does no harm."""
-    rest = _fmod(a, b)
+    rest = fmod(a, b)
     quotient = apply("fdiv", apply("fsub", a, rest), b)
     quotient = apply("select32", _shifts(rest, b), apply("fsub", quotient, real(1.0)), quotient)
-    down = _whole(quotient, _floor(quotient))
+    down = floor(quotient)
     up = apply("flt", real(0.5), apply("fsub", quotient, down))
     near = apply("select32", up, apply("fadd", down, real(1.0)), down)
     return apply("select32", apply("feq", b, real(0.0)), apply("fdiv", a, b), near)
@@ -138,7 +144,7 @@ def _operands(ctx: Context, a: Any, b: Any) -> tuple[Expr, Expr, bool]:
 def _remainder(ctx: Context, a: Any, b: Any) -> Value:
     """a modulo b with the sign of b; integers modulo zero give 0."""
     x, y, floats = _operands(ctx, a, b)
-    return ctx.value(_remainder_of(x, y) if floats else apply("mod64", x, y))
+    return ctx.value(remainder(x, y) if floats else apply("mod64", x, y))
 
 
 @lowers("aten.fmod.Scalar", "aten.fmod.Tensor")
@@ -146,7 +152,7 @@ def _fmod_operator(ctx: Context, a: Any, b: Any) -> Value:
     """a modulo b with the sign of a; integers modulo zero give 0."""
     x, y, floats = _operands(ctx, a, b)
     if floats:
-        return ctx.value(_fmod(x, y))
+        return ctx.value(fmod(x, y))
     whole = apply("sub64", x, apply("mul64", y, _truncated_quotient(x, y)))
     return ctx.value(apply("select64", apply("eq64", y, 0), 0, whole))
 
@@ -156,8 +162,8 @@ def _div_mode(ctx: Context, a: Any, b: Any, *, rounding_mode: str | None = None)
     """a / b rounded down or towards zero; integers divided by zero give 0."""
     x, y, floats = _operands(ctx, a, b)
     if rounding_mode == "floor":
-        return ctx.value(_floor_quotient(x, y) if floats else apply("div64", x, y))
+        return ctx.value(floor_quotient(x, y) if floats else apply("div64", x, y))
     if floats:
         quotient = apply("fdiv", x, y)
-        return ctx.value(_whole(quotient, _trunc(quotient)) if rounding_mode == "trunc" else quotient)
+        return ctx.value(trunc(quotient) if rounding_mode == "trunc" else quotient)
     return ctx.value(_truncated_quotient(x, y))

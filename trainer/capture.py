@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from bisection.errors import UsageError
 from bisection.program import MAX_NAME, Program
@@ -111,7 +112,7 @@ def prepare(
     examples, stored = _stored_data(data, batch_size)
     parameters = dict(model.named_parameters())
     names = {id(p): name for name, p in parameters.items()}
-    groups = optimizers.groups_of(optimizer, names, schedule is not None)
+    groups = optimizers.groups_of(optimizer, names, isinstance(schedule, LRScheduler))
     notes = {
         "operand_bits": operand_bits,
         "seed": seed,

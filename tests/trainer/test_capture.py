@@ -23,6 +23,7 @@ from bisection.program import Program
 from tests.support.training import Loss, Task, batch_of, classify, mlp, regress, relative_error, task
 from trainer.capture import Captured, capture, prepare
 from trainer.executor import Executor
+from trainer.lowering.trace import trace
 
 
 @dataclass(frozen=True)
@@ -334,6 +335,34 @@ def test_a_nan_in_training_shows_in_the_loss() -> None:
     state["0.weight"] = np.full_like(state["0.weight"], np.nan)
     _, metrics = reference.step(captured.program, state, captured.data)
     assert np.isnan(metrics["loss"])
+
+
+def test_what_torch_compile_wraps_is_captured_as_it_was_written() -> None:
+    class Model(nn.Module):
+        def __init__(self, wrap: Callable[[Any], Any]) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.last, self.act = wrap(nn.Linear(4, 6)), nn.Linear(6, 2), wrap(lambda x: x.tanh() * 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.act(self.first(x)))
+
+    programs = []
+    for model in (Model(lambda part: part), Model(torch.compile), torch.compile(Model(lambda part: part))):
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        captured = capture(model, lambda m, b: m(b["x"]).square().mean(), sgd, {"x": torch.randn(9, 4)}, 3)
+        captured.load_into(model, captured.state)
+        programs.append(captured.program)
+    assert programs[0].nodes == programs[1].nodes == programs[2].nodes
+
+
+def test_the_graph_does_not_depend_on_where_the_model_lies() -> None:
+    graphs = []
+    for device in ("cpu", "meta"):
+        model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 2)).to(device)
+        names = tuple(name for name, _ in model.named_parameters())
+        graphs.append(trace(model, lambda m, b: m(b["x"]).square().mean(), {"x": torch.zeros(3, 4)}, names).graph)
+    assert str(graphs[0]) == str(graphs[1])
 
 
 SCRIPT = """

@@ -211,12 +211,13 @@ def test_a_scheduler_that_has_already_stepped(name: str) -> None:
         captured(stepped, steps=5)
 
 
-def test_an_optimizer_whose_scheduler_is_not_given() -> None:
+@pytest.mark.parametrize("schedule", [None, [1.0, 0.5]])
+def test_an_optimizer_whose_scheduler_is_not_given(schedule: Any) -> None:
     given = task(mlp(nn.ReLU(), hidden=4))
     optimizer = adamw(given.model.parameters())
     StepLR(optimizer, 3)
     with pytest.raises(UsageError, match="give it as schedule="):
-        capture(given.model, given.loss, optimizer, given.data, 32)
+        capture(given.model, given.loss, optimizer, given.data, 32, schedule=schedule)
 
 
 @pytest.mark.parametrize("schedule", [[], "cosine", 3, [None], object()])

@@ -16,7 +16,7 @@ from torch.fx.traceback import preserve_node_meta
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bisection.errors import UnsupportedOperator, UsageError
-from trainer.lowering.watch import PLACE, OtherRandomness, OwnTensors, Places, unvalidated
+from trainer.lowering.watch import PLACE, OtherRandomness, OwnTensors, Places, uncompiled, unvalidated
 
 __all__ = ["Loss", "Trace", "trace"]
 
@@ -151,7 +151,7 @@ def trace(model: nn.Module, loss: Loss, batch: Mapping[str, Tensor], trained: tu
     values = [blank[f"model.{name}"].requires_grad_(name in trained) for _, name in kinds] + list(batch.values())
     with warnings.catch_warnings(), OwnTensors(model) as own:
         warnings.simplefilter("ignore")  # of the tracer's own
-        with unvalidated(), OtherRandomness():
+        with unvalidated(), OtherRandomness(), uncompiled():
             recorded = _tracer(flat, _STATISTICS)(*values)
         constants = _brought_along(recorded)
         graph = _functional(recorded, values, constants)

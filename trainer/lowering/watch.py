@@ -23,7 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from bisection.errors import UnsupportedOperator
 
-__all__ = ["PLACE", "OtherRandomness", "OwnTensors", "Places", "unvalidated"]
+__all__ = ["PLACE", "OtherRandomness", "OwnTensors", "Places", "uncompiled", "unvalidated"]
 
 PLACE = "refstep_place"
 """The key under which ``Places`` notes on a node of the graph, in ``node.meta["custom"]``, where it was called."""
@@ -153,3 +153,12 @@ def unvalidated() -> Iterator[None]:
         yield
     finally:
         Distribution.set_default_validate_args(before)
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """What torch.compile has wrapped runs as it was written."""
+    from torch._dynamo import config  # here, as it takes seconds
+
+    with config.patch(error_on_nested_fx_trace=False):
+        yield

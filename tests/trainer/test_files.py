@@ -22,6 +22,7 @@ from bisection.program import Program, TensorSpec
 from bisection.trace import MemoryTrace
 from tests.support.programs import Builder
 from trainer import commit, files
+from trainer.executor import Executor, compiled_route
 from trainer.files import KnownRoots, file_part, map_file, write_atomically
 from trainer.package import load, mirror, publish
 from trainer.recorder import Recorder
@@ -113,6 +114,18 @@ def test_a_job_on_data_in_a_file_takes_no_memory_for_them(tmp_path: Path) -> Non
             assert recording.data.tree.root == spec.data_root
             assert recording.segment(0, 5).state(3).root == recording.recording.leaves(3, 1)[0]
     assert not found.data["table"].flags.writeable and found.data["table"][1] == 0x04030201
+
+
+def test_compiled_steps_read_mapped_data_where_they_are(tmp_path: Path) -> None:
+    program, state = reading_program(BIG // 4)
+    data = {"table": np.memmap(file_of(tmp_path / "table", BIG), np.int32, "r")}
+    executor = Executor(program, data)
+    if executor.route != "compiled":
+        pytest.skip(f"there are no compiled steps here: {compiled_route()}")
+    executor.step(state)
+    with at_most(8 * MIB), Recorder(tmp_path / "job", program, state, data, executor) as recording:
+        recording.run(3)
+        assert recording.segment(0, 3).tensors(2).levels[0][1] == recording.data.tree.levels[0][0]
 
 
 def test_looking_back_does_not_hash_the_data_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

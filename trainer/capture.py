@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from bisection.errors import UsageError
+from bisection.errors import UnsupportedOperator, UsageError
 from bisection.program import MAX_NAME, Program
 from trainer import optimizers, schedules
 from trainer.lowering.reductions import OPERAND_BITS
@@ -147,6 +147,8 @@ def _check_settings(model: nn.Module, optimizer: torch.optim.Optimizer, operand_
             raise UsageError(f"the parameter {name!r} is {parameter.dtype}: convert the model with model.float()")
         if parameter.numel() == 0:
             raise UsageError(f"the parameter {name!r} is empty")
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise UnsupportedOperator(f"the parameter {name!r} has a gradient hook, which has no lowering: remove it")
 
 
 _TAKEN = ("__", BUFFER, "constant.", RATE)  # beginnings of names that data cannot have

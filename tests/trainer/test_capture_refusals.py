@@ -167,6 +167,14 @@ def test_a_model_that_is_not_float32(dtype: torch.dtype) -> None:
         attempt(nn.Linear(4, 3).to(dtype))
 
 
+@pytest.mark.parametrize("way", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_a_parameter_with_a_gradient_hook(way: str) -> None:
+    model = nn.Linear(4, 3)
+    getattr(model.weight, way)(lambda gradient: None)
+    with pytest.raises(UnsupportedOperator, match="'weight' has a gradient hook"):
+        attempt(model)
+
+
 def test_a_parameter_with_a_name_of_the_state() -> None:
     model = nn.Linear(4, 3)
     model.register_parameter("step", nn.Parameter(torch.ones(3)))

@@ -17,9 +17,10 @@ from trainer.compiler.rows import View, coarser_rows, local_view, natural_rows, 
 
 __all__ = ["Group", "form_groups"]
 
-ROW_BYTES = 192 * 1024  # of all tensors that a group makes, for one row: a block of rows is to fit a core's own cache
+ROW_BYTES = 64 * 1024  # of all tensors that a group makes, for one row: a block of rows is to fit a core's own cache
 FEWEST_ROWS = 16  # below, threads would wait for each other; groups smaller than ROW_BYTES in all may have fewer
 SHORTEST_RUN = 16  # elements that lie side by side in what a group writes: else its reader had better fetch them
+LONGEST_JOINED = 6 * 1024  # elements
 FINEST_ROW = 256  # elements; shorter rows are joined before a group is compiled
 
 
@@ -108,7 +109,7 @@ def _join_short_rows(group: Group, nodes: Sequence[Node]) -> None:
     if longest >= FINEST_ROW or group.rows == 1:
         return
     natural, possible = _coarser(group, nodes)
-    fitting = [rows for rows in natural | possible if longest * (group.rows // rows) <= ROW_BYTES // 32]
+    fitting = [rows for rows in natural | possible if longest * (group.rows // rows) <= LONGEST_JOINED]
     for rows in sorted(fitting, key=lambda rows: (longest * (group.rows // rows) < FINEST_ROW, rows not in natural, -rows)):
         views = {tensor: view.coarser(1, group.rows // rows) for tensor, view in group.views.items()}
         if _all_local(group.nodes, rows, views, nodes):

@@ -32,7 +32,7 @@ from trainer.kernels.emit import KernelInput, kernel_source
 
 __all__ = ["Dots", "Plan", "make_plan"]
 
-BLOCK_BYTES = 384 * 1024  # of scratch memory for a block of rows: about what a core's own cache holds
+BLOCK_BYTES = 768 * 1024  # of scratch memory for a block of rows: about what a core's own cache holds
 MOST_TILE = 1 << 20  # bytes of rows that are staged together
 _TRANSPOSITION = 0.2  # what it costs, as _run_cost
 STREAM_BYTES = 64 * 1024  # that a block moves where it needs no scratch memory
@@ -111,8 +111,8 @@ class Stage:
         target = BLOCK_BYTES // each if each else STREAM_BYTES // max(self.moved, 1)
         small = self.rows * (each + self.moved) <= SMALL
         target = self.rows if small else min(target, -(-self.rows // FEWEST_BLOCKS))
-        if target > 16:
-            target -= target % 16  # whole tiles, whole blocks of products
+        whole = 48 if target >= 48 else 16  # rows of tiles and of products
+        target = max(target // whole, 1) * whole if self.rows > 16 else self.rows
         self.block = max(1, min(target, self.rows))
         offsets, self.scratch_bytes = assign([Buffer(s.row_bytes * self.block, s.first, s.last) for s in self.scratch])
         self.offsets = {id(s): offset for s, offset in zip(self.scratch, offsets, strict=True)}

@@ -48,8 +48,9 @@ LOWEST = -(1 << 31)
 
 
 def chunks_of(length: int, most: int) -> tuple[int, int]:
-    """(number, size) of equal chunks of at most ``most`` that cover ``length``."""
+    """(number, size) of equal chunks of at most ``most`` that cover ``length``: a few more where that avoids padding."""
     number = -(-length // most)
+    number = next((n for n in range(number, number + number // 2 + 1) if length % n == 0), number)
     return number, -(-length // number)
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own name for it)
 from torch import Tensor, nn
 
+from bisection import reference
 from tests.support.layers import Case, check_exact, check_products
+from tests.trainer.test_lowering_verdicts import checked
+from trainer.executor import Executor
 
 
 def conv(layer: Callable[[], nn.Module], *shape: int) -> Case:
@@ -62,15 +67,47 @@ def test_reductions_of_any_length_are_split(name: str) -> None:
     check_exact(LONG[name])
 
 
-def two(m: nn.Module, x: Tensor) -> Tensor:
-    return m(x)
-
-
 def stack(*layers: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), *layers)
 
 
+class Residual(nn.Module):
+    """A residual network with batch normalisation. Smooth, as a rectifier's gradient jumps: where rounding moves an element across
+    0, all of its gradient comes or goes, in any arithmetic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.SiLU(), nn.AvgPool2d(3, 2, 1))
+        self.first = nn.Sequential(nn.Conv2d(4, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.SiLU())
+        self.second = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8))
+        self.shortcut = nn.Sequential(nn.Conv2d(4, 8, 1, 2, bias=False), nn.BatchNorm2d(8))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = F.silu(self.second(self.first(x)) + self.shortcut(x))
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1)).log_softmax(1)
+
+
+class Skipping(nn.Module):
+    """Down, up and across: group normalisation, pooling, a transposed convolution and an upsampling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.GELU())
+        self.inner = nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.GroupNorm(3, 6), nn.GELU())
+        self.up = nn.ConvTranspose2d(6, 4, 2, 2)
+        self.out = nn.Conv2d(14, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        high = self.down(x)
+        low = self.inner(F.avg_pool2d(high, 2))
+        return self.out(torch.cat([high, self.up(low), F.interpolate(low, scale_factor=2)], 1))
+
+
 ACCURACY = {
+    "residual network": conv(Residual, 6, 1, 13, 12),
+    "network with skips": conv(Skipping, 2, 2, 8, 6),
     "convolutions": conv(lambda: stack(nn.Conv2d(8, 6, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(6, 5, 1)), 4, 3, 10, 9),
     "depthwise": conv(lambda: stack(nn.Conv2d(8, 8, 3, groups=8), nn.SiLU(), nn.Conv2d(8, 4, 1)), 4, 3, 9, 8),
     "transposed": conv(lambda: stack(nn.ConvTranspose2d(8, 4, 3, stride=2), nn.Tanh(), nn.ConvTranspose2d(4, 2, 2)), 3, 3, 6, 5),
@@ -81,3 +118,13 @@ ACCURACY = {
 @pytest.mark.parametrize("name", ACCURACY)
 def test_gradients_are_better_than_bfloat16s(name: str) -> None:
     check_products(ACCURACY[name])
+
+
+@pytest.mark.parametrize("name", ACCURACY)
+def test_every_node_is_cheap_to_judge_and_has_the_references_bits(name: str) -> None:
+    _, step = ACCURACY[name].step(15)
+    program = step.lower()
+    checked(program)
+    fast = Executor(program, step.data).trace(step.state)
+    for found, exact in zip(fast, reference.trace(program, step.state, step.data), strict=True):
+        assert np.array_equal(found.reshape(-1).view(np.uint8), exact.reshape(-1).view(np.uint8))

@@ -32,9 +32,9 @@ def _log2(x: Expr) -> Expr:
     for n in range(7, 0, -1):
         series = apply("shr64", apply("mul64", apply("add64", series, round(2**34 / (2 * n + 1))), z), 30)
     whole = apply("add64", s, apply("shr64", apply("mul64", s, series), 34))  # artanh s, 38 places
-    high, low = divmod(round(2 / log(2) * 2**48), 1 << 24)
-    rest = apply("shr64", apply("mul64", whole, low), 24)
-    fraction = apply("shr64", apply("add64", apply("mul64", whole, high), rest), 24 + 38 - _PLACES)
+    upper, lower = divmod(round(2 / log(2) * 2**48), 1 << 24)
+    rest = apply("shr64", apply("mul64", whole, lower), 24)
+    fraction = apply("shr64", apply("add64", apply("mul64", whole, upper), rest), 24 + 38 - _PLACES)
     exponent = apply("select32", tiny, apply("sub32", k, 25), k)
     return apply("add64", fraction, apply("shl64", exponent, _PLACES))
 

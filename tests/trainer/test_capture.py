@@ -113,6 +113,31 @@ def vector(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     return (model(batch["x"][0]) - batch["t"][0]).square().sum() if "t" in batch else model(batch["x"][0]).square().sum()
 
 
+class Straight(torch.autograd.Function):
+    """The sign, with a gradient of its own: a custom autograd function."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return 0.5 * gradient
+
+
+class Passing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return Straight.apply(x)
+
+
+def hooked() -> nn.Module:
+    """Hooks of modules, forward and backward, are part of what is traced."""
+    model = mlp(nn.Tanh())()
+    model[1].register_forward_hook(lambda module, given, output: output * 3)  # type: ignore[index,operator]
+    model[1].register_full_backward_hook(lambda module, given, output: (given[0] * 0.5,))  # type: ignore[index,operator]
+    return model
+
+
 TASKS: dict[str, Callable[[], Task]] = {
     "relu": lambda: task(mlp(nn.ReLU())),
     "relu in place, no biases": lambda: task(mlp(nn.ReLU(inplace=True), bias=False)),
@@ -133,6 +158,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "tied weights": lambda: task(Tied, lambda m, b: F.mse_loss(m(b["x"]), b["x"])),
     "modules that share a weight": shared,
     "attention": attention,
+    "custom autograd function": lambda: task(mlp(Passing())),
+    "hooks of modules": lambda: task(hooked),
     "bottleneck of one": lambda: task(mlp(nn.Tanh(), hidden=1)),
 }
 

@@ -66,7 +66,8 @@ class Places(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         mode = get_proxy_mode()
-        assert mode is not None, "places are noted while a graph is traced"
+        if mode is None:  # PyTorch's own work beside the graph, such as setting up hooks
+            return func(*args, **(kwargs or {}))
         graph = mode.tracer.graph
         last = next(reversed(graph.nodes), None)
         place = f"in {self.modules[-1] if self.modules else 'the loss'} ({_caller()})"

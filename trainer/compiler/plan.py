@@ -476,4 +476,5 @@ def _used_registers(scalar: ScalarProgram) -> set[int]:
 
 
 def _condition_words(condition: Condition) -> list[int]:
-    return [*condition.row.words, condition.size, *condition.strides]
+    size = min(max(condition.size, 0), 1 << 62)  # no address comes near, and sums of the two stay far from 2^63
+    return [*condition.row.words, size, *condition.strides]

@@ -18,6 +18,22 @@ struct Condition {
     Condition(Words& words, int rank) : base(words), size(words.next()), coefficients(words.at) { words.at += rank; }
 };
 
+// Keep of low … high - 1 the j for which 0 <= start + by·j < size.
+inline void narrow(int64_t by, int64_t start, int64_t size, int64_t& low, int64_t& high) {
+    if (by == 0) {
+        if (start < 0 || start >= size) high = 0;
+    } else if (by == 1) {
+        low = std::max(low, -start);
+        high = std::min(high, size - start);
+    } else if (by > 0) {
+        if (start < 0) low = std::max(low, (-start + by - 1) / by);
+        high = start >= size ? 0 : std::min(high, (size - 1 - start) / by + 1);
+    } else {
+        if (start >= size) low = std::max(low, (start - size - by) / -by);
+        high = start < 0 ? 0 : std::min(high, start / -by + 1);
+    }
+}
+
 template <class T>
 void stage_row(const T* from, T* to, int rank, const Word* sizes, const Word* strides, const Condition* conditions, int64_t* bases,
                int count) {
@@ -33,24 +49,13 @@ void stage_row(const T* from, T* to, int rank, const Word* sizes, const Word* st
     int64_t at = 0;
     for (;;) {
         int64_t low = 0, high = length;
-        for (int c = 0; c < count; c++) {
-            const int64_t by = conditions[c].coefficients[last], start = bases[c], size = conditions[c].size;
-            if (by == 0) {
-                if (start < 0 || start >= size) high = 0;
-            } else if (by > 0) {
-                if (start < 0) low = std::max(low, (-start + by - 1) / by);
-                high = start >= size ? 0 : std::min(high, (size - 1 - start) / by + 1);
-            } else {
-                if (start >= size) low = std::max(low, (start - size - by) / -by);
-                high = start < 0 ? 0 : std::min(high, start / -by + 1);
-            }
-        }
+        for (int c = 0; c < count; c++) narrow(conditions[c].coefficients[last], bases[c], conditions[c].size, low, high);
         low = std::min(low, std::max<int64_t>(high, 0));
         high = std::max(high, low);
         for (int64_t j = 0; j < low; j++) to[j] = 0;
         const T* source = from + at;
         if (stride == 1) {
-            for (int64_t j = low; j < high; j++) to[j] = source[j];
+            std::memcpy(to + low, source + low, (high - low) * sizeof(T));
         } else {
             for (int64_t j = low; j < high; j++) to[j] = source[j * stride];
         }

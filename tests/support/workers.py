@@ -98,12 +98,14 @@ Job = tuple[Program, Mapping[str, Array], Mapping[str, Array]]
 
 @dataclass(frozen=True)
 class Run:
-    """A job that ``world`` workers run together, recorded in ``folder``. They meet at ``port``."""
+    """A job that ``world`` workers run together, recorded in ``folder``. They meet at ``port``. Others than worker 0 are given
+    ``others`` instead, if there is such a job."""
 
     world: int
     job: Job
     folder: Path
     port: int
+    others: Job | None = None
 
 
 def free_port() -> int:
@@ -123,8 +125,9 @@ def take_part(rank: int, runs: Sequence[Run], until: int, results: SimpleQueue[A
         os.environ |= {"WORLD_SIZE": str(run.world), "MASTER_PORT": str(run.port)}
 
         try:
+            job = run.others if rank and run.others else run.job
             told = partial(_tell, run.folder.with_suffix(".steps"))
-            results.put((run.folder, rank, run_worker(run.folder, *run.job, until, timeout=60, progress=told)))
+            results.put((run.folder, rank, run_worker(run.folder, *job, until, timeout=60, progress=told)))
         except RefstepError as error:
             results.put((run.folder, rank, error))
 
@@ -147,7 +150,7 @@ def start_workers(runs: Sequence[Run], until: int) -> tuple[list[Any], SimpleQue
 def gather(processes: Sequence[Any], results: SimpleQueue[Any], number: int) -> list[Any]:
     """The results that processes put until there are ``number``, or nobody is left to put any. Then the processes are ended."""
     found: list[Any] = []
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     try:
         while len(found) < number and time.monotonic() < deadline:
             working = any(process.is_alive() for process in processes)

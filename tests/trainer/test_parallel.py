@@ -43,17 +43,26 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_one_two_and_four_workers_give_the_same_history_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_two_and_four_workers_give_the_same_history_root_or_refuse_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tasks = jobs(*NAMES)
     expected = {name: history(job, STEPS) for name, job in tasks.items()}
     for name, job in tasks.items():
         alone(monkeypatch)
         assert run_worker(tmp_path / name, *job, STEPS) == expected[name]
     runs = [Run(world, job, tmp_path / f"{name}-{world}", free_port()) for world in (2, 4) for name, job in tasks.items()]
-    found = gather(*start_workers(runs, STEPS), sum(run.world for run in runs))
-    assert len(found) == sum(run.world for run in runs)
-    for folder, rank, root in found:
-        assert root == (expected[folder.name.split("-")[0]] if rank == 0 else None), (folder, rank)
+    different = Run(2, tasks["mlp"], tmp_path / "different", free_port(), others=tasks["normed"])
+    found = gather(*start_workers([different, *runs], STEPS), sum(run.world for run in [different, *runs]))
+    results = {(folder.name, rank): result for folder, rank, result in found}
+    for rank in range(2):
+        error = results.pop(("different", rank))
+        assert isinstance(error, UsageError) and "different programs or data" in str(error)
+    assert results == {
+        (run.folder.name, rank): expected[run.folder.name.split("-")[0]] if rank == 0 else None
+        for run in runs
+        for rank in range(run.world)
+    }
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -119,3 +128,9 @@ def test_without_other_workers_it_gives_up(tmp_path: Path, monkeypatch: pytest.M
     program, state, data = jobs("mlp")["mlp"]
     with pytest.raises(UnavailableError, match="did not find each other"):
         run_worker(tmp_path, program, state, data, 1, timeout=2)
+
+
+def test_an_accelerator_that_is_not_there_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UsageError, match="no accelerator"):
+        run_worker(tmp_path, *jobs("mlp")["mlp"], 1, device="cuda")

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
 from bisection.boundary import Array, fitting
-from bisection.errors import UnavailableError
+from bisection.errors import UnavailableError, UsageError
 from bisection.merkle import Tree
 from bisection.program import Program
 from trainer.files import KnownRoots
@@ -39,10 +40,14 @@ def run_worker(
     "cuda" means the accelerator number LOCAL_RANK, and nccl; anything else gloo. ``timeout``: the seconds that a worker waits for
     the others before it gives up; longer than a checkpoint takes. Returns the root of the whole history on worker 0, else None.
 
-    Raises UnavailableError when the workers do not find each other or one is lost, and as ParallelExecutor and Recorder do.
+    Raises UnavailableError when the workers do not find each other or one is lost, UsageError for an accelerator that is not there,
+    and as ParallelExecutor and Recorder do.
     """
     if device == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError("device 'cuda' cannot be used here: torch sees no accelerator")
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
     try:
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(seconds=timeout))
     except (RuntimeError, ValueError) as error:

@@ -9,8 +9,9 @@ Both give the same bits. ``refstep doctor`` says which route is taken and why.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class Executor:
             torch.empty(0, device=self._device)
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
-        self._data = [array.reshape(-1) for array in fitting(program.data, data, "data")]
+        self._data = _flat(fitting(program.data, data, "data"))
         self._threads = threads or torch.get_num_threads()
         chain = compiled_route() if self._device.type == "cpu" else f"it runs on the processor, not on {self._device.type}"
         self._chain = chain
@@ -102,7 +103,7 @@ class Executor:
         return next_state(self.program, tensors), metrics_of(self.program, tensors)
 
     def _before(self, state: Mapping[str, Any]) -> list[Array]:
-        return [array.reshape(-1) for array in fitting(self.program.state, state, "state")]
+        return _flat(fitting(self.program.state, state, "state"))
 
     def _run(self, compiled: Compiled, before: list[Array], new: Callable[[Ref], Array]) -> dict[int, Array]:
         given = {
@@ -115,20 +116,27 @@ class Executor:
         return given | made
 
 
+def _flat(arrays: Iterable[Array]) -> list[Array]:
+    """``arrays`` without their shapes, each where its elements are aligned: kernels may rely on that."""
+    return [np.require(array.reshape(-1), requirements="A") for array in arrays]
+
+
 class _Buffers:
     """Arrays for results. One is taken again when nobody holds it any more: fresh memory costs a page fault every 4 KiB."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, str], list[Array]] = {}
+        self._turn = Lock()
 
     def take(self, ref: Ref) -> Array:
         """An array for the tensor ``ref`` with any contents, which nobody else holds."""
-        known = self._known.setdefault((ref.count, ref.dtype), [])
-        free = next((array for array in known if sys.getrefcount(array) <= _HELD_HERE), None)
-        if free is None:
-            free = np.empty(ref.count, LITTLE_ENDIAN[ref.dtype])
-            known.append(free)
-        return free.view()
+        with self._turn:  # between looking and taking
+            known = self._known.setdefault((ref.count, ref.dtype), [])
+            free = next((i for i in range(len(known)) if sys.getrefcount(known[i]) <= _HELD_BY_A_LIST), len(known))
+            if free == len(known):
+                known.append(np.empty(ref.count, LITTLE_ENDIAN[ref.dtype]))
+            return known[free].view()
 
 
-_HELD_HERE = 3  # by the list, by the loop and by the call that counts
+_UNHELD = [np.empty(0)]
+_HELD_BY_A_LIST = sys.getrefcount(_UNHELD[0])  # and by the call that counts, which Python's versions do differently

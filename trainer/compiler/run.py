@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import numpy as np
 
@@ -18,7 +19,7 @@ __all__ = ["Compiled"]
 
 
 class Compiled:
-    """``nodes`` compiled by ``toolchain``. A run gives the tensors ``wanted`` (by number); those that no node makes are given to it.
+    """``nodes`` compiled by ``toolchain``. A run gives the tensors ``wanted`` (by number); those that no node makes are given.
 
     Raises UnavailableError when the compiler fails.
     """
@@ -48,6 +49,7 @@ class Compiled:
         self._scratch_bytes = max((stage.scratch_bytes for stage in plan.stages), default=0)
         calls = [ctypes.cast(f, ctypes.c_void_p).value for f in (products.dot_rows, products.dot_pack)]
         self._functions = (ctypes.c_void_p * 2)(*calls)
+        self._turn = Lock()  # pointers and memory serve one run at a time
         self._memory = np.empty(plan.memory + 64, np.uint8)
         start = -self._memory.ctypes.data % 64 + self._memory.ctypes.data
         self._pointers = (ctypes.c_void_p * max(plan.slots, 1))()
@@ -63,16 +65,17 @@ class Compiled:
 
         To ``spent`` (int64, one for each operation of the plan in order) the nanoseconds are added that threads spend in it.
         """
-        for slots, arrays in ((self.plan.given, given), (self.plan.wanted, wanted)):
-            for tensor, slot in slots.items():
-                self._pointers[slot] = arrays[tensor].ctypes.data
-        self._driver.run_groups(
-            ctypes.c_void_p(self._groups.ctypes.data),
-            ctypes.c_int64(len(self._groups) // 4),
-            ctypes.c_void_p(self._words.ctypes.data),
-            self._pointers,
-            ctypes.c_int64(self._scratch_bytes),
-            ctypes.c_int(threads),
-            self._functions,
-            None if spent is None else ctypes.c_void_p(spent.ctypes.data),
-        )
+        with self._turn:
+            for slots, arrays in ((self.plan.given, given), (self.plan.wanted, wanted)):
+                for tensor, slot in slots.items():
+                    self._pointers[slot] = arrays[tensor].ctypes.data
+            self._driver.run_groups(
+                ctypes.c_void_p(self._groups.ctypes.data),
+                ctypes.c_int64(len(self._groups) // 4),
+                ctypes.c_void_p(self._words.ctypes.data),
+                self._pointers,
+                ctypes.c_int64(self._scratch_bytes),
+                ctypes.c_int(threads),
+                self._functions,
+                None if spent is None else ctypes.c_void_p(spent.ctypes.data),
+            )

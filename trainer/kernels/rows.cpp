@@ -89,6 +89,7 @@ class Pool {
     }
 
     std::mutex turn;
+    const pid_t process = getpid();
 
   private:
     static void pause() {
@@ -141,9 +142,13 @@ class Pool {
 // One pool for each process: after a fork the threads are gone. It outlives those that wait in it.
 Pool& pool() {
     static std::atomic<Pool*> it{nullptr};
-    static std::atomic<pid_t> owner{0};
-    if (owner.exchange(getpid()) != getpid()) it = new Pool;
-    return *it;
+    Pool* found = it.load();
+    while (!found || found->process != getpid()) {
+        Pool* mine = new Pool;
+        if (it.compare_exchange_strong(found, mine)) return *mine;
+        delete mine;  // another thread was first
+    }
+    return *found;
 }
 
 }  // namespace

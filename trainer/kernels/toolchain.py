@@ -11,8 +11,10 @@ import ctypes
 import os
 import re
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -53,18 +55,21 @@ class Toolchain:
         """The shared library of ``sources`` (paths in trainer/kernels, or C++ text), compiled now unless the cache holds it.
 
         ``flags`` replace ``-march``, ``extra`` ones are added. Sources are compiled into one library, each as a unit of its own;
-        the headers that they include count as part of the content. Raises UnavailableError when the compiler or the cache fails.
+        the headers that they include count as part of the content. Raises UnavailableError when the compiler or the cache fails,
+        UsageError for a cache that others can write to.
         """
         texts = {f"{i}.cpp": s.read_text() if isinstance(s, Path) else s for i, s in enumerate(sources)}
         chosen = (*(self.target if flags is None else flags), *extra)
         path = self.folder / f"{self._key(texts, chosen)}.so"
-        if not path.exists():
-            self._compile(texts, chosen, path)
+        self._secure_folder()
+        if path.exists():
+            with suppress(OSError):  # a damaged library is compiled again
+                return ctypes.CDLL(str(path))
+        self._compile(texts, chosen, path)
         try:
             return ctypes.CDLL(str(path))
         except OSError as error:
-            path.unlink(missing_ok=True)
-            raise UnavailableError(f"the compiled kernels {path} cannot be loaded ({error}): start again") from None
+            raise UnavailableError(f"the compiled kernels {path} cannot be loaded: {error}") from None
 
     @property
     def target(self) -> tuple[str, ...]:
@@ -79,11 +84,21 @@ class Toolchain:
             content.update(f"{len(part)}:{part}".encode())
         return content.hexdigest()[:32]
 
-    def _compile(self, texts: Mapping[str, str], flags: Sequence[str], path: Path) -> None:
+    def _secure_folder(self) -> None:
+        """Make the cache. What lies there is run, so only its owner may write to it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if self.folder.stat().st_uid != os.getuid():
-                raise UsageError(f"the kernel cache {self.folder} is not yours: set REFSTEP_KERNELS")
+            found = self.folder.stat()
+        except OSError as error:
+            raise self._unusable(error) from None
+        if found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH:
+            raise UsageError(f"the kernel cache {self.folder} is not yours alone: set REFSTEP_KERNELS to a folder that is")
+
+    def _unusable(self, error: OSError) -> UnavailableError:
+        return UnavailableError(f"kernels cannot be compiled into {self.folder}: {error.strerror or error}")
+
+    def _compile(self, texts: Mapping[str, str], flags: Sequence[str], path: Path) -> None:
+        try:
             with TemporaryDirectory(dir=self.folder) as work:
                 for name, text in texts.items():
                     (Path(work) / name).write_text(text)
@@ -92,10 +107,10 @@ class Toolchain:
                 command = [self.compiler, *FLAGS, *flags, f"-I{KERNELS}", "-o", str(built), *inputs]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
-                    raise UnavailableError(f"{self.compiler} cannot compile a kernel: {done.stderr.strip()[:2000]}")
+                    raise UnavailableError(f"{self.compiler} cannot compile a kernel: {_complaint(done.stderr)}")
                 built.replace(path)  # at once, so that no other process sees half of it
         except OSError as error:
-            raise UnavailableError(f"kernels cannot be compiled into {self.folder}: {error.strerror or error}") from None
+            raise self._unusable(error) from None
 
 
 @cache
@@ -108,17 +123,24 @@ def toolchain() -> Toolchain | str:
     compiler = next((found for name in names if (found := shutil.which(name))), None)
     if compiler is None:
         return f"no C++ compiler was found (looked for {', '.join(names)})"
-    said = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
-    if said.returncode or not said.stdout:
+    try:
+        said = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
         return f"{compiler} does not answer --version"
     cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(os.environ.get("REFSTEP_KERNELS") or cache_home / "refstep" / "kernels").expanduser()
-    chain = Toolchain(compiler, said.stdout.splitlines()[0], os.environ.get("REFSTEP_ISA", "native"), folder)
+    chain = Toolchain(compiler, said, os.environ.get("REFSTEP_ISA", "native"), folder)
     try:
         chain.library(['extern "C" int refstep_probe() { return 7; }'])
     except (UnavailableError, UsageError) as error:
         return str(error)
     return chain
+
+
+def _complaint(said: str) -> str:
+    """The line of a compiler's errors that says most."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line), lines[0] if lines else "it does not say why")[:300]
 
 
 def _included(texts: Iterable[str]) -> dict[str, str]:

@@ -8,9 +8,9 @@ from typing import Any
 from trainer.lowering import functions
 from trainer.lowering.builder import Value
 from trainer.lowering.circular import FURTHER, atan2
-from trainer.lowering.expression import Expr, apply, real
+from trainer.lowering.expression import Const, Expr, apply, real
 from trainer.lowering.powers import power
-from trainer.lowering.table import Context, Lowering, constant, lowers
+from trainer.lowering.table import Context, Lowering, constant, lowers, select
 
 __all__: list[str] = []
 
@@ -114,8 +114,7 @@ def _bitwise_not(ctx: Context, a: Value) -> Value:
 @lowers("aten.where.self")
 def _where(ctx: Context, condition: Value, a: Any, b: Any) -> Value:
     """a where the condition holds, else b."""
-    name = "select64" if ctx.dtype == "i64" else "select32"
-    return ctx.value(apply(name, ctx.expand(condition, "bool"), ctx.expand(a, ctx.dtype), ctx.expand(b, ctx.dtype)))
+    return ctx.value(select(ctx.dtype, ctx.expand(condition, "bool"), ctx.expand(a, ctx.dtype), ctx.expand(b, ctx.dtype)))
 
 
 @lowers("aten.neg.default")
@@ -150,7 +149,7 @@ def _relu(ctx: Context, a: Value) -> Value:
     """max(a, 0); NaN stays NaN."""
     x = ctx.expand(a, ctx.dtype)
     negative = apply("flt", x, real(0.0)) if ctx.dtype == "f32" else apply("lt64", x, 0)
-    return ctx.value(apply("select64" if ctx.dtype == "i64" else "select32", negative, 0, x))
+    return ctx.value(select(ctx.dtype, negative, Const(0), x))
 
 
 @lowers("aten.leaky_relu.default")

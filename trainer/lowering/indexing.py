@@ -14,17 +14,13 @@ from trainer.lowering.expression import Const, Expr, apply
 from trainer.lowering.lookups import scattered_sums
 from trainer.lowering.reductions import reduce_last, sum_
 from trainer.lowering.shapes import dimension
-from trainer.lowering.table import Context, constant, lowers
+from trainer.lowering.table import Context, constant, lowers, select
 from trainer.lowering.views import expand, narrow, pad, permute, position, reshape, unsqueeze
 from trainer.lowering.windows import affine
 
 __all__: list[str] = []
 
 _INLINE = 4  # writes along a dimension that one map chooses among itself
-
-
-def _select(dtype: str) -> str:
-    return "select64" if dtype == "i64" else "select32"
 
 
 class _Indexed:
@@ -134,7 +130,7 @@ def _written(builder: Builder, table: Value, places: Value, rows: Value) -> Valu
     source = reduce_last(builder, "max", latest)
     found = builder.gather(rows, Value((bins,), "i64", apply("sub64", source.expr, 1)))
     written = expand(builder, unsqueeze(source, 1), table.shape).expr
-    return Value(table.shape, table.dtype, apply(_select(table.dtype), written, found.expr, table.expr))
+    return Value(table.shape, table.dtype, select(table.dtype, written, found.expr, table.expr))
 
 
 # Along one dimension: an element of the index says where the same element of the source goes along that dimension.
@@ -170,7 +166,7 @@ def _scatter(ctx: Context, a: Value, dim: int, index: Value, source: Any) -> Val
         result = a.expr
         for j in range(count):
             hit = apply("eq64", _spread(narrow(index, d, j, 1), a.shape, d, -1), place)
-            result = apply(_select(ctx.dtype), hit, _spread(narrow(given, d, j, 1), a.shape, d, 0), result)
+            result = select(ctx.dtype, hit, _spread(narrow(given, d, j, 1), a.shape, d, 0), result)
         return ctx.value(result)
     shape = (*a.shape, count)
     hit = apply("eq64", _spread(index, shape, d, -1), position(shape, d).expr)
@@ -181,7 +177,7 @@ def _scatter(ctx: Context, a: Value, dim: int, index: Value, source: Any) -> Val
         at = apply("sub64", latest, 1) if i == d else position(a.shape, i).expr
         flat = apply("add64", apply("mul64", flat, given.shape[i]), at)
     chosen = builder.gather(reshape(builder, given, (given.count,)), Value(a.shape, "i64", flat))
-    return ctx.value(apply(_select(ctx.dtype), latest, chosen.expr, a.expr))
+    return ctx.value(select(ctx.dtype, latest, chosen.expr, a.expr))
 
 
 @lowers("aten.scatter_add.default")

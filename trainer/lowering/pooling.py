@@ -21,7 +21,7 @@ from trainer.lowering.windows import INLINE, Axis, affine, each_of, join_phases,
 
 __all__: list[str] = []
 
-_FIRST_ADDED = 4  # terms of a gradient added in one map, each from two tensors
+_INLINE_PAIRS = INLINE // 2  # terms that one map combines itself, if each is read from two tensors
 _LOWEST = -(1 << 63)
 
 
@@ -56,9 +56,9 @@ def _axes(x: Sequence[int], y: Sequence[int], size: Any, stride: Any, padding: A
 
 
 def _covering(value: Value, axes: Sequence[Axis], exact: bool) -> Value:
-    """[…, *outputs] → […, *places, *phases, *taps]: for each input the outputs whose windows may hold it, 0 where there is none.
+    """[…, *outputs] → […, *places, *phases, *taps]: for each input the outputs whose windows may reach it, 0 where there is none.
 
-    With ``exact`` also where the window has a hole or its end there; the windows have no dilation then.
+    With ``exact``, for windows without dilation, 0 also for an output whose window ends before the input.
     """
     n, first = len(axes), len(value.shape) - len(axes)
     taps = [-(-axis.reach // axis.stride) for axis in axes]
@@ -85,10 +85,9 @@ def _max_pool(
         best = _windows_max(builder, windows(keys, axes, _LOWEST), 2)
     else:  # first along the rows, then along the columns
         high, wide = axes
-        keys = _windows_max(builder, windows(keys, [wide], _LOWEST), 1)
-        turned = permute(builder.materialise([keys])[0], [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2])
-        best = _windows_max(builder, windows(turned, [high], _LOWEST), 1)
-        best = permute(best, [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2])
+        turned = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+        rows = builder.materialise([_windows_max(builder, windows(keys, [wide], _LOWEST), 1)])[0]
+        best = permute(_windows_max(builder, windows(permute(rows, turned), [high], _LOWEST), 1), turned)
     value, place = key_parts(best.expr)
     both = builder.materialise([Value(shape, "f32", value), Value(shape, "i64", place)])
     return both[0], both[1]
@@ -113,13 +112,14 @@ def _max_pool_backward(
 
 
 def _collected(ctx: Context, given: Value, named: Value, axes: Sequence[Axis]) -> Value:
+    """The sum over the taps of what is ``given`` where the place that is ``named`` is one's own."""
     first, rank = len(given.shape) - 6, len(given.shape)
     high, wide = axes
     across = [(first + 1, wide.stride), (first + 3, 1)]
     down = [(first, high.stride * wide.inputs), (first + 2, wide.inputs)]
     own = Position(affine(rank, [*down, *across], -high.padding * wide.inputs - wide.padding))
     mine = Value(given.shape, "f32", apply("select32", apply("eq64", named.expr, own), given.expr, 0))
-    return join_phases(ctx.builder, window_sum(ctx.builder, mine, 2, _FIRST_ADDED), axes)
+    return join_phases(ctx.builder, window_sum(ctx.builder, mine, 2, _INLINE_PAIRS), axes)
 
 
 def _divisor(axes: Sequence[Axis], shape: tuple[int, ...], count_padding: bool) -> Expr:

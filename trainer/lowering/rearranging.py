@@ -9,15 +9,11 @@ from trainer.lowering.builder import Value
 from trainer.lowering.expression import Affine, apply
 from trainer.lowering.reductions import sum_over
 from trainer.lowering.shapes import dimension
-from trainer.lowering.table import Context, lowers
+from trainer.lowering.table import Context, lowers, select
 from trainer.lowering.views import expand, narrow, pad, permute, position, reshape
 from trainer.lowering.windows import Axis, affine, collect, windows
 
 __all__: list[str] = []
-
-
-def _select(dtype: str) -> str:
-    return "select64" if dtype == "i64" else "select32"
 
 
 @lowers("aten.roll.default")
@@ -37,7 +33,7 @@ def _roll(ctx: Context, a: Value, shifts: Sequence[int], dims: Sequence[int] = (
         for offset in (-first, size - first):
             maps = [*same[:d], affine(rank, [(d, 1)], offset), *same[d + 1 :]]
             parts.append(pad(value, value.shape, maps, [(maps[d], size)]).expr)
-        moved = apply(_select(value.dtype), apply("lt64", position(value.shape, d).expr, first), parts[1], parts[0])
+        moved = select(value.dtype, apply("lt64", position(value.shape, d).expr, first), parts[1], parts[0])
         value = Value(value.shape, value.dtype, moved)
     return reshape(builder, value, ctx.shape)
 
@@ -77,7 +73,7 @@ def _diagonal_scatter(ctx: Context, a: Value, source: Value, offset: int = 0, di
     placed = pad(ctx.builder.keep(source), a.shape, [*(affine(rank, [(d, 1)]) for d in rest), along], [(along, length), (on, 1)])
     row, column = position(a.shape, first).expr, position(a.shape, second).expr
     held = apply("eq64", apply("sub64", column, row), offset)
-    return ctx.value(apply(_select(ctx.dtype), held, placed.expr, a.expr))
+    return ctx.value(select(ctx.dtype, held, placed.expr, a.expr))
 
 
 # Patches

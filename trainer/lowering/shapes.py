@@ -7,7 +7,7 @@ from typing import Any
 
 from trainer.lowering.builder import Value
 from trainer.lowering.expression import Affine, Expr, apply
-from trainer.lowering.table import Context, constant, lowers
+from trainer.lowering.table import Context, constant, lowers, select
 from trainer.lowering.views import expand, narrow, pad, permute, position, reshape
 
 __all__ = ["VIEWS"]
@@ -117,7 +117,6 @@ def _cat(ctx: Context, pieces: Sequence[Value], dim: int = 0) -> Value:
     d = dimension(dim, rank)
     pieces = [piece for piece in pieces if len(piece.shape) == rank]
     index = position(ctx.shape, d).expr
-    choose = "select64" if ctx.dtype == "i64" else "select32"
     result: Expr | None = None
     start = 0
     for piece in pieces:
@@ -125,7 +124,7 @@ def _cat(ctx: Context, pieces: Sequence[Value], dim: int = 0) -> Value:
         shifts[d] = start
         typed = Value(piece.shape, ctx.dtype, ctx.expand(piece, ctx.dtype, piece.shape))
         part = _shifted(ctx.builder.keep(typed), ctx.shape, shifts).expr
-        result = part if result is None else apply(choose, apply("lt64", index, start), result, part)
+        result = part if result is None else select(ctx.dtype, apply("lt64", index, start), result, part)
         start += piece.shape[d]
     if result is None:
         ctx.refuse("there is nothing to join")
@@ -145,7 +144,7 @@ def _slice_scatter(
     index = apply("sub64", position(a.shape, d).expr, first)
     held = apply("and32", apply("le64", 0, index), apply("lt64", index, step * source.shape[d]))
     held = apply("and32", held, apply("eq64", apply("mod64", index, step), 0))
-    return ctx.value(apply("select64" if ctx.dtype == "i64" else "select32", held, part.expr, a.expr))
+    return ctx.value(select(ctx.dtype, held, part.expr, a.expr))
 
 
 def _spread(ctx: Context, source: Value, d: int, size: int, first: int, step: int) -> Value:
@@ -167,7 +166,7 @@ def _replaced(ctx: Context, a: Value, source: Value, d: int, first: int, last: i
     part = _shifted(ctx.builder.keep(source), a.shape, shifts).expr
     index = position(a.shape, d).expr
     held = apply("and32", apply("le64", first, index), apply("lt64", index, last))
-    return ctx.value(apply("select64" if ctx.dtype == "i64" else "select32", held, part, a.expr))
+    return ctx.value(select(ctx.dtype, held, part, a.expr))
 
 
 @lowers("aten.arange.start_step")

@@ -17,7 +17,7 @@ from trainer.lowering.builder import Builder, Value
 from trainer.lowering.expression import Const, Expr, apply, real
 from trainer.lowering.views import expand
 
-__all__ = ["DTYPES", "OPERATORS", "Context", "Lowering", "constant", "convert", "lowers", "truncated"]
+__all__ = ["DTYPES", "OPERATORS", "Context", "Lowering", "constant", "convert", "lowers", "select", "truncated"]
 
 DTYPES = {
     torch.float32: "f32",
@@ -103,6 +103,11 @@ def _stand_in(value: Value) -> torch.Tensor:
 def constant(number: float | int | bool, dtype: str) -> Const:
     """``number`` as a register of ``dtype``."""
     return real(float(number)) if dtype == "f32" else Const(int(number))
+
+
+def select(dtype: str, condition: Expr, a: Expr, b: Expr) -> Expr:
+    """The register a of ``dtype`` where ``condition`` is not 0, else b."""
+    return apply("select64" if dtype == "i64" else "select32", condition, a, b)
 
 
 def convert(x: Expr, source: str, target: str) -> Expr:

@@ -85,7 +85,7 @@ class Mesh:
         return all(cuts)
 
     def layout(self, count: int, cuts: Sequence[int]) -> list[Dimension]:
-        """The dimensions that view a tensor of ``count`` elements along its cuts, outermost first."""
+        """The dimensions that view a tensor of ``count`` elements along its cuts, outermost first, without those of size 1."""
         sizes: list[tuple[int, int, int | None]] = []
         left = count
         for axis in self.order(cuts):
@@ -94,6 +94,8 @@ class Mesh:
             left = cuts[axis]
         dimensions, local = [], 1
         for size, stride, cut_by in reversed([*sizes, (left, 1, None)]):
+            if size == 1:
+                continue
             dimensions.append(Dimension(size, stride, local if cut_by is None else 0, cut_by))
             local *= size if cut_by is None else 1
         return dimensions[::-1]

@@ -145,7 +145,9 @@ class _Planner:
     def _put(self, kind: type[Node], inputs: tuple[Ref, ...], outputs: Sequence[tuple[str, int]], *own: Any) -> tuple[Ref, ...]:
         level = max((self._level[ref.tensor] for ref in inputs), default=0)
         refs = tuple(self._new(dtype, count, level) for dtype, count in outputs)
-        self._rounds[level][0].append(kind(inputs, refs, *own))
+        node = kind(inputs, refs, *own)
+        node.check()
+        self._rounds[level][0].append(node)
         return refs
 
     def _wire(self, tensor: int) -> str:

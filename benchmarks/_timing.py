@@ -169,7 +169,7 @@ def _memory(task: Task, contender: str) -> dict[str, Any]:
     """Most bytes of memory in a few steps, above what the process had before there was a model."""
     warm = torch.randn(64, 64, requires_grad=True)
     (warm @ warm).sum().backward()
-    before = _resident()["VmRSS"]
+    before = _resident()["RssAnon"]
     with ExitStack() as stack:
         if contender == EAGER:
             turn = _turns(_plain(task))
@@ -184,13 +184,14 @@ def _memory(task: Task, contender: str) -> dict[str, Any]:
         ctypes.CDLL(None).malloc_trim(0)  # what capture has left unused
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         turn(3)
-        return {"bytes": _resident()["VmHWM"] - before}
+        after = _resident()
+        return {"bytes": after["VmHWM"] - after["RssFile"] - before}
 
 
 def _resident() -> dict[str, int]:
-    """This process's resident memory in bytes, now (VmRSS) and at its peak (VmHWM)."""
+    """This process's resident memory in bytes: peak (VmHWM), anonymous (RssAnon), and mapped files such as libraries (RssFile)."""
     rows = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
-    return {row[0].rstrip(":"): int(row[1]) << 10 for row in rows if row and row[0] in ("VmRSS:", "VmHWM:")}
+    return {row[0].rstrip(":"): int(row[1]) << 10 for row in rows if row and row[0] in ("VmHWM:", "RssAnon:", "RssFile:")}
 
 
 def _first(task: Task, bits: int) -> dict[str, Any]:

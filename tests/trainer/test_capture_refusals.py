@@ -86,6 +86,16 @@ def test_a_variant_of_an_operator_is_refused_with_the_reason() -> None:
         attempt(loss=lambda m, b: nn.functional.conv3d(m(b["x"]).reshape(1, 1, 2, 2, 3), torch.ones(1, 1, 1, 1, 1)).mean())
 
 
+def test_complex_numbers_are_refused_by_name() -> None:
+    with pytest.raises(UnsupportedOperator, match=r"aten\.view_as_complex\.default, used in the loss"):
+        attempt(nn.Linear(4, 2), loss=lambda m, b: torch.view_as_complex(m(b["x"])).abs().mean())
+
+
+def test_truth_values_as_an_index_are_refused() -> None:
+    with pytest.raises(UnsupportedOperator, match=r"aten\.\w+.*, used in the loss .*may not depend on values"):
+        attempt(loss=lambda m, b: m(b["x"])[b["y"] > 0].mean())
+
+
 def test_a_half_precision_model_part_is_refused() -> None:
     with pytest.raises(UnsupportedOperator, match="float16"):
         attempt(loss=lambda m, b: m(b["x"]).half().float().mean())

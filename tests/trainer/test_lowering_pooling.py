@@ -27,6 +27,8 @@ CASES = {
     "avg ceil": Case(SHAPE, lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True)),
     "avg ceil, padding not counted": Case(SHAPE, lambda x: F.avg_pool2d(x, 2, 2, 0, ceil_mode=True, count_include_pad=False)),
     "avg divisor": Case(SHAPE, lambda x: F.avg_pool2d(x, (2, 4), divisor_override=3)),
+    "avg 3d": Case((1, 2, 5, 4, 6), lambda x: F.avg_pool3d(x, (3, 2, 2), (2, 2, 1), (1, 0, 1))),
+    "local response": Case(SHAPE, lambda x: F.local_response_norm(x, 3, alpha=0.5)),
     "avg 1d": Case((2, 3, 9), lambda x: F.avg_pool1d(x, 4, 3, 2)),
     "adaptive avg": Case(SHAPE, lambda x: F.adaptive_avg_pool2d(x, (3, 5))),
     "adaptive avg, even": Case((2, 3, 6, 8), lambda x: F.adaptive_avg_pool2d(x, (3, 2))),

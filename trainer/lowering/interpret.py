@@ -103,9 +103,22 @@ def uses(node: torch.fx.Node) -> int:
 
 def _refuse_unknown(trace: Trace) -> None:
     for node in trace.graph.nodes:
-        if node.op == "call_function" and node.target is not operator.getitem and str(node.target) not in OPERATORS:
+        if node.op != "call_function":
+            continue
+        if _depends_on_values(node.meta.get("val")):
+            raise UnsupportedOperator(
+                f"{node.target}, used {trace.place(node)}, has no lowering: the size of its result may not depend on values; "
+                "use torch.where instead of an index of truth values"
+            )
+        if node.target is not operator.getitem and str(node.target) not in OPERATORS:
             source = node.meta.get("original_aten", node.target)
             part = "" if str(source) == str(node.target) else f" (its part {node.target})"
             raise UnsupportedOperator(
                 f"{source}{part}, used {trace.place(node)}, has no lowering; supported are {', '.join(SUPPORTED)}"
             )
+
+
+def _depends_on_values(result: Any) -> bool:
+    """Whether a dimension of ``result``, as PyTorch describes it, is known only when the program runs."""
+    tensors = result if isinstance(result, tuple | list) else [result]
+    return any(isinstance(size, torch.SymInt) for t in tensors if isinstance(t, torch.Tensor) for size in t.shape)

@@ -47,9 +47,8 @@ def _flat_position(shape: tuple[int, ...], last: int) -> Expr:
 # Windows of one form
 
 
-def _axes(x: Sequence[int], y: Sequence[int], size: Any, stride: Any, padding: Any, dilation: Any = 1) -> list[Axis]:
-    """The axes of the pooling that takes [..., *x] to [..., *y]; numbers are given for all axes or for each."""
-    n = 2
+def _axes(x: Sequence[int], y: Sequence[int], size: Any, stride: Any, padding: Any, dilation: Any = 1, n: int = 2) -> list[Axis]:
+    """The ``n`` axes of the pooling that takes [..., *x] to [..., *y]; numbers are given for all axes or for each."""
     size, stride = list(size), list(stride) or list(size)
     each = [[v] * n if isinstance(v, int) else list(v) * (n // len(v)) for v in (size, stride, padding, dilation)]
     return [Axis(*numbers) for numbers in zip(x[-n:], y[-n:], *each, strict=True)]
@@ -139,7 +138,11 @@ def _divisor(axes: Sequence[Axis], shape: tuple[int, ...], count_padding: bool) 
     return count
 
 
-@lowers("aten.avg_pool2d.default")
+def _mean_axes(ctx: Context, x: Sequence[int], y: Sequence[int], size: Any, stride: Any, padding: Any) -> list[Axis]:
+    return _axes(x, y, size, stride, padding, n=3 if "avg_pool3d" in ctx.name else 2)
+
+
+@lowers("aten.avg_pool2d.default", "aten.avg_pool3d.default")
 def _avg_pool(
     ctx: Context,
     x: Value,
@@ -150,14 +153,14 @@ def _avg_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Value:
-    """The mean of each window of the last two dimensions; one dimension is a window of height 1."""
-    axes = _axes(x.shape, ctx.shape, size, stride, padding)
-    total = window_sum(ctx.builder, windows(ctx.builder.keep(x), axes), 2)
+    """The mean of each window of the last two or three dimensions; one dimension is a window of height 1."""
+    axes = _mean_axes(ctx, x.shape, ctx.shape, size, stride, padding)
+    total = window_sum(ctx.builder, windows(ctx.builder.keep(x), axes), len(axes))
     divisor = real(divisor_override) if divisor_override else _divisor(axes, ctx.shape, count_include_pad)
     return ctx.value(apply("fdiv", total.expr, divisor))
 
 
-@lowers("aten.avg_pool2d_backward.default")
+@lowers("aten.avg_pool2d_backward.default", "aten.avg_pool3d_backward.default")
 def _avg_pool_backward(
     ctx: Context,
     gradient: Value,
@@ -169,11 +172,11 @@ def _avg_pool_backward(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Value:
-    """The gradient of avg_pool2d."""
-    axes = _axes(x.shape, gradient.shape, size, stride, padding)
+    """The gradient of avg_pool2d and avg_pool3d."""
+    axes = _mean_axes(ctx, x.shape, gradient.shape, size, stride, padding)
     divisor = real(divisor_override) if divisor_override else _divisor(axes, gradient.shape, count_include_pad)
     share = Value(gradient.shape, "f32", apply("fdiv", gradient.expr, divisor))
-    return join_phases(ctx.builder, window_sum(ctx.builder, _covering(ctx.builder.keep(share), axes, True), 2), axes)
+    return join_phases(ctx.builder, window_sum(ctx.builder, _covering(ctx.builder.keep(share), axes, True), len(axes)), axes)
 
 
 # Windows of several forms

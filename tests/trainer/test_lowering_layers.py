@@ -119,6 +119,9 @@ FUNCTIONS = {
         lambda x: torch.tan(x) * 0.1 + torch.atan(x) + torch.asin(x / 9) + torch.acos(x / 9) + torch.atan2(x, x.flip(0))
     ),
     "hyperbolic": case(lambda x: torch.sinh(x) + torch.cosh(x) + torch.atanh(x / 9) + torch.asinh(x) + torch.acosh(x.abs() + 1.5)),
+    "distances": case(lambda x: torch.cdist(x, x[1:] * x[1:]) + torch.cdist(x, x.flip(1), p=1)[:, :4]),
+    "distances in batches": case(lambda x: torch.cdist(x, x.square()[:, :2]), 2, 3, 4),
+    "bilinear": Case(SHAPE, lambda m, x: m(x, x[:, :4] ** 2), lambda: nn.Bilinear(6, 4, 3)),
     "norms of other orders": case(
         lambda x: (
             x.norm(p=3, dim=1, keepdim=True) * x

@@ -16,6 +16,7 @@ from trainer.lowering import (  # noqa: F401  (importing them fills the table)
     extremes,
     indexing,
     lookups,
+    pairs,
     pooling,
     rearranging,
     resampling,

@@ -53,6 +53,7 @@ def _sections() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         "shapes": "Shapes",
         "rearranging": "Rearranging",
         "sums": "Products, sums, norms and losses",
+        "pairs": "Pairs of rows",
         "convolution": "Convolution",
         "pooling": "Pooling",
         "resampling": "Resampling",

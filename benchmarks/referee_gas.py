@@ -15,24 +15,34 @@ from typing import Literal
 
 import numpy as np
 
-from bisection.merkle import LEAF_BYTES, Tree, fold, fold_range, leaf_digest
-from bisection.nodes import DTYPES, Dot, Gather, Map, Node, Read, Reduce, Ref, ScatterAdd
+from bisection.merkle import LEAF_BYTES, Tree, depth_of, fold, fold_range, leaf_digest
+from bisection.nodes import DTYPES, Condition, Dot, Gather, Map, Node, Read, Reduce, Ref, ScatterAdd
 from bisection.scalar import BY_NAME, INSTRUCTIONS, Op, ScalarProgram
 from bisection.witness import Leaf, NodeProof, Run, StepRoots
 from contracts.build import artifact
 from tests.differential.evm import Contract
 from tests.differential.operands import cases
-from trainer.lowering.verdicts import MOST_GAS, longest_run, map_gas
+from trainer.lowering.verdicts import GAME, MOST_GAS, longest_run, map_gas
 
-TENSORS = 200  # a trace of depth 8
-NODES = 1000  # a program of depth 10
-LARGE = 64 << 14  # elements of four bytes in a tensor of depth 14
+
+@dataclass(frozen=True)
+class Size:
+    """How large the step around a node is: tensors in its trace, nodes in its program, elements of four bytes in a large tensor."""
+
+    tensors: int
+    nodes: int
+    large: int
+
+
+SMALL = Size(200, 1000, 64 << 14)  # a trace of depth 8, a program of depth 10, tensors of depth 14
+LARGE = Size(1 << 14, 1 << 14, 64 << 18)  # the largest that capture counts on (trainer/lowering/verdicts.py)
 
 
 @dataclass
 class Scene:
     """One node and its tensors, in the middle of a program and of a trace; openings are made up as they are asked for."""
 
+    size: Size = SMALL
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1))
     roots: dict[int, bytes] = field(default_factory=dict)
     openings: dict[int, tuple[bytes, tuple[bytes, ...]]] = field(default_factory=dict)
@@ -45,7 +55,7 @@ class Scene:
         data = self.rng.bytes(length) if data is None else data * (length // len(data))
         digests = [leaf_digest(data[at : at + LEAF_BYTES]) for at in range(0, length, LEAF_BYTES)]
         leaves = -(-ref.nbytes // LEAF_BYTES)
-        depth = (leaves - 1).bit_length()
+        depth = depth_of(leaves)
         siblings, a, b = [], low, high
         for _ in range(depth):
             siblings += [self.rng.bytes(32)] * (a % 2) + [self.rng.bytes(32)] * (b % 2)
@@ -57,10 +67,11 @@ class Scene:
         """The gas of the verdict on one element. Inputs must be open."""
         code, claimed = node.encode(), node.outputs[output]
         self.open(claimed, position)
-        trace = Tree([self.roots.get(number, self.rng.bytes(32)) for number in range(TENSORS)])
-        path = [self.rng.bytes(32) for _ in range((NODES + 1 - 1).bit_length())]
-        program_root = fold(leaf_digest(code), NODES // 2, path)
-        step = StepRoots(program_root, NODES, trace.root, TENSORS, bytes(32), bytes(32), 1, bytes(32), 1)
+        trace = Tree([self.roots.get(number, self.rng.bytes(32)) for number in range(self.size.tensors)])
+        nodes, tensors = self.size.nodes, self.size.tensors
+        path = [self.rng.bytes(32) for _ in range(depth_of(nodes + 1))]
+        program_root = fold(leaf_digest(code), nodes // 2, path)
+        step = StepRoots(program_root, nodes, trace.root, tensors, bytes(32), bytes(32), 1, bytes(32), 1)
 
         def opened(ref: Ref, kind: type[Leaf] | type[Run]) -> Leaf | Run:
             data, siblings = self.openings[ref.tensor]
@@ -68,7 +79,7 @@ class Scene:
 
         is_element = isinstance(node, Map | Gather)
         inputs = [opened(ref, Leaf if is_element else Run) for ref in node.inputs]
-        proof = NodeProof(NODES // 2, code, tuple(path))
+        proof = NodeProof(nodes // 2, code, tuple(path))
         contract.call("judge_element" if is_element else "judge_run", step, proof, output, position, opened(claimed, Leaf), inputs)
         return contract.gas
 
@@ -78,28 +89,35 @@ def refs(first: int, *rows: tuple[str, int]) -> tuple[Ref, ...]:
     return tuple(Ref(first + i, dtype, count) for i, (dtype, count) in enumerate(rows))
 
 
-def map_node(inputs: int, instructions: int, outputs: int = 1, names: tuple[str, ...] = ("fmul", "fadd")) -> Map:
-    """A map over two dimensions of large f32 tensors, as lowered elementwise code is: a chain of the given instructions."""
-    rows = ("f32", LARGE)
-    spare = inputs + 2 + 2
+def map_node(
+    inputs: int, instructions: int, outputs: int = 1, names: tuple[str, ...] = ("fmul", "fadd"), size: Size = SMALL, spread: int = 0
+) -> Map:
+    """A map over large f32 tensors, as lowered elementwise code is: a chain of the given instructions. ``spread`` more dimensions
+    of size 2, with two conditions on every read, make its encoding long, as windows do."""
+    rows = ("f32", size.large)
+    rank = 2 + spread
+    spare = inputs + rank + 2
     ops = []
     for i in range(instructions):
         row = BY_NAME[names[i % len(names)]]
         registers = [i % spare, max(spare + i - 1, 0), (i + 1) % spare][: len(row.operands)]
         ops.append(Op(row.code, *registers))
     results = tuple(spare + instructions - 1 - i for i in range(outputs))
-    scalar = ScalarProgram(inputs, 2, (0x3F666666, 0x3DCCCCCD), tuple(ops), results)
-    reads = tuple(Read(0, (1024, 1)) for _ in range(inputs))
-    return Map(refs(100, *[rows] * inputs), refs(150, *[rows] * outputs), (LARGE // 1024, 1024), reads, scalar)
+    scalar = ScalarProgram(inputs, rank, (0x3F666666, 0x3DCCCCCD), tuple(ops), results)
+    iteration = (*[2] * spread, size.large // 1024 >> spread, 1024)
+    inside = Condition(0, size.large, (1,) * rank)
+    strides = (*(size.large >> 1 + d for d in range(spread)), 1024, 1)
+    read = Read(0, strides, (inside,) * (2 if spread else 0))
+    return Map(refs(100, *[rows] * inputs), refs(150, *[rows] * outputs), iteration, (read,) * inputs, scalar)
 
 
 # The mix of an AdamW update: moments, bias correction, square root, division, decay.
 ADAMW = ("fmul", "fmul", "fadd", "fmul", "fsub", "fmul", "fadd", "fsqrt", "fadd", "fdiv")
 
 
-def map_gas_of(contract: Contract, node: Map) -> int:
+def map_gas_of(contract: Contract, node: Map, size: Size = SMALL) -> int:
     """The gas of a verdict about an element of a map that reads large tensors."""
-    position, scene = 123_456, Scene()
+    position, scene = 123_456, Scene(size)
     for ref in node.inputs:
         scene.open(ref, position)
     return scene.verdict(contract, node, 0, position)
@@ -108,38 +126,41 @@ def map_gas_of(contract: Contract, node: Map) -> int:
 def gather_gas(contract: Contract) -> int:
     """The gas of a verdict about an element of a gather."""
     row, column = 482, 64
-    table, index = refs(100, ("f32", LARGE), ("i32", 4096))
+    table, index = refs(100, ("f32", SMALL.large), ("i32", 4096))
     scene = Scene()
     scene.open(table, 3 * 256 + column)
     scene.open(index, row, data=(3).to_bytes(4, "little"))
     return scene.verdict(contract, Gather((table, index), refs(150, ("f32", 4096 * 256)), 256), 0, row * 256 + column)
 
 
-def reduce_gas(contract: Contract, op: Literal["sum", "max"], dtype: str, length: int) -> int:
+def reduce_gas(contract: Contract, op: Literal["sum", "max"], dtype: str, length: int, size: Size = SMALL) -> int:
     """The gas of a verdict about a sum or maximum of ``length`` elements."""
-    x = Ref(100, dtype, length * 4096)
-    scene = Scene()
+    rows = size.large >> 8
+    x = Ref(100, dtype, length * rows)
+    scene = Scene(size)
     scene.open(x, 1234 * length, length)
-    return scene.verdict(contract, Reduce((x,), refs(150, ("i64" if op == "sum" else dtype, 4096)), op, length), 0, 1234)
+    return scene.verdict(contract, Reduce((x,), refs(150, ("i64" if op == "sum" else dtype, rows)), op, length), 0, 1234)
 
 
-def dot_gas(contract: Contract, dtype: str, length: int) -> int:
+def dot_gas(contract: Contract, dtype: str, length: int, size: Size = SMALL) -> int:
     """The gas of a verdict about a product of two runs of ``length`` elements."""
-    a, b = refs(100, (dtype, 1024 * length), (dtype, 1024 * length))
-    scene = Scene()
+    rows = size.large >> 10
+    a, b = refs(100, (dtype, rows * length), (dtype, rows * length))
+    scene = Scene(size)
     scene.open(a, 120 * length, length)
     scene.open(b, 576 * length, length)
-    node = Dot((a, b), refs(150, ("i64", 1024 * 1024)), 1024, 1024, length)
+    node = Dot((a, b), refs(150, ("i64", rows * 1024)), 1024, 1024, length)
     return scene.verdict(contract, node, 0, 120 * 1024 + 576)
 
 
-def scatter_gas(contract: Contract, dtype: str, index_dtype: str, length: int) -> int:
+def scatter_gas(contract: Contract, dtype: str, index_dtype: str, length: int, size: Size = SMALL) -> int:
     """The gas of a verdict about a bin of a scatter_add of ``length`` elements."""
-    values, index = refs(100, (dtype, 1024 * length), (index_dtype, length))
-    scene = Scene()
+    rows = size.large >> 10
+    values, index = refs(100, (dtype, rows * length), (index_dtype, length))
+    scene = Scene(size)
     scene.open(values, 70 * length, length)
     scene.open(index, 0, length)
-    return scene.verdict(contract, ScatterAdd((values, index), refs(150, ("i64", 1024 * 64)), length, 64), 0, 70 * 64 + 3)
+    return scene.verdict(contract, ScatterAdd((values, index), refs(150, ("i64", rows * 64)), length, 64), 0, 70 * 64 + 3)
 
 
 def verdicts(contract: Contract) -> Iterator[tuple[str, int]]:
@@ -156,19 +177,33 @@ def verdicts(contract: Contract) -> Iterator[tuple[str, int]]:
     yield "scatter_add of 1,024 i64", scatter_gas(contract, "i64", "i32", 1024)
 
 
-def captured_verdicts(contract: Contract) -> Iterator[tuple[str, int]]:
-    """(what, gas) of the dearest verdicts about nodes that capture makes (trainer/lowering/verdicts.py)."""
-    for inputs in (4, 8):
-        node = next(n for size in range(128, 0, -1) if map_gas((n := map_node(inputs, size, 1, ADAMW)).scalar) <= MOST_GAS)
-        yield f"map, {inputs} inputs, {len(node.scalar.ops)} float instructions", map_gas_of(contract, node)
+def in_game(contract: Contract) -> int:
+    """The gas of the last verdict in a transaction that calls the game, which has its own work to do but no more calldata."""
+    return max(contract.gas, contract.executed + GAME)
+
+
+def bound_of(node: Map) -> int:
+    """The bound on the gas of a verdict about ``node`` (trainer/lowering/verdicts.py)."""
+    return map_gas(node.scalar, len(node.encode()), [node.outputs[0].nbytes, *(ref.nbytes for ref in node.inputs)])
+
+
+def captured_verdicts(contract: Contract, size: Size) -> Iterator[tuple[str, int]]:
+    """(what, gas) of the dearest verdicts about nodes that capture makes (trainer/lowering/verdicts.py), with the game's part."""
+    for inputs in (4, 6, 8):
+        node = next(n for ops in range(128, 0, -1) if bound_of(n := map_node(inputs, ops, 1, ADAMW, size)) <= MOST_GAS)
+        map_gas_of(contract, node, size)
+        yield f"map, {inputs} inputs, {len(node.scalar.ops)} float instructions", in_game(contract)
     for dtype in ("i32", "i64"):
         length = longest_run(dtype)
-        yield f"sum of {length:,} {dtype}", reduce_gas(contract, "sum", dtype, length)
+        reduce_gas(contract, "sum", dtype, length, size)
+        yield f"sum of {length:,} {dtype}", in_game(contract)
     for dtype in ("i16", "i32"):
         length = longest_run(dtype, dtype)
-        yield f"dot of {length:,} {dtype} pairs", dot_gas(contract, dtype, length)
+        dot_gas(contract, dtype, length, size)
+        yield f"dot of {length:,} {dtype} pairs", in_game(contract)
     length = longest_run("i32", "i64")
-    yield f"scatter_add of {length:,} i32 by i64", scatter_gas(contract, "i32", "i64", length)
+    scatter_gas(contract, "i32", "i64", length, size)
+    yield f"scatter_add of {length:,} i32 by i64", in_game(contract)
 
 
 def instructions(contract: Contract, samples: int = 50) -> Iterator[tuple[str, int]]:
@@ -183,9 +218,15 @@ def main() -> None:
     for name in ("Referee", "scalar_mock"):
         print(f"{name}: {artifact(name).runtime_size:,} of 24,576 bytes")
     print()
-    for title, table in (("at the limits of the format", verdicts), ("that capture makes", captured_verdicts)):
+    referee = Contract("Referee")
+    tables = {
+        "at the limits of the format": verdicts(referee),
+        "that capture makes, in a small step": captured_verdicts(referee, SMALL),
+        "that capture makes, in the largest step": captured_verdicts(referee, LARGE),
+    }
+    for title, rows in tables.items():
         print(f"Verdicts {title}")
-        for what, gas in table(Contract("Referee")):
+        for what, gas in rows:
             print(f"{what:<50}{gas:>9,}")
         print()
     for name, gas in instructions(Contract("scalar_mock")):

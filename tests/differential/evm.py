@@ -33,8 +33,10 @@ class Contract:
         self._evm = pyrevm.EVM(gas_limit=1 << 40)
         self._evm.set_balance(CALLER, 10**24)
         self.address = self._evm.deploy(CALLER, built.bytecode)
+        self.executed = 0
+        """What the last call would have cost as a transaction of its own, were there no floor under its calldata."""
         self.gas = 0
-        """What the last call would have cost as a transaction of its own, the calldata floor included."""
+        """The same with the floor."""
 
     def call(self, function: str, *arguments: Any, gas: int = BLOCK_GAS) -> Any:
         """The result: a value, a tuple of several, or None. Dataclasses stand for structs. Raises Reverted."""
@@ -53,7 +55,8 @@ class Contract:
             returned = self._evm.message_call(CALLER, self.address, calldata=data, gas=gas)
         except RuntimeError as error:
             raise _reverted(error) from None
-        self.gas = max(self._evm.result.gas_used, TRANSACTION_GAS + FLOOR_PER_TOKEN * sum(4 if byte else 1 for byte in data))
+        self.executed = self._evm.result.gas_used
+        self.gas = max(self.executed, TRANSACTION_GAS + FLOOR_PER_TOKEN * sum(4 if byte else 1 for byte in data))
         return bytes(returned)
 
     @staticmethod

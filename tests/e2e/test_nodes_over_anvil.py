@@ -161,7 +161,7 @@ def test_an_honest_job_is_completed_and_paid_though_its_trainer_is_killed(town: 
             pass_time(town.web3, DAY + 1)
             town.await_status(job, JobStatus.COMPLETED)
             town.await_balance("trainer", 11 * ETHER - ETHER // 20)
-            assert "do not hash to it" in trainer.await_event("job refused", job=damaged)["reason"]
+            assert "is damaged" in trainer.await_event("job refused", job=damaged)["reason"]
             assert "numerics version 7" in trainer.await_event("job refused", job=strange)["reason"]
             assert trainer.end() == 0
         assert challenger.end() == 0

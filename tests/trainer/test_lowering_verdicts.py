@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.referee_gas import ADAMW, captured_verdicts, map_gas_of, map_node
+from benchmarks.referee_gas import ADAMW, LARGE, SMALL, Size, bound_of, captured_verdicts, in_game, map_gas_of, map_node
 from bisection.nodes import DTYPES, Dot, Map, Reduce, ScatterAdd
 from bisection.program import Program
 from tests.differential.evm import Contract
 from trainer.capture import capture
-from trainer.lowering.verdicts import GAME, MOST_GAS, longest_run, map_gas
+from trainer.lowering.verdicts import MOST_GAS, longest_run
 
 
 @pytest.fixture(scope="module")
@@ -18,23 +18,40 @@ def referee() -> Contract:
     return Contract("Referee")
 
 
-def test_the_dearest_nodes_that_capture_makes_stay_below(referee: Contract) -> None:
-    for what, gas in captured_verdicts(referee):
-        assert gas + GAME < MOST_GAS, what
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small step", "largest step"])
+def test_the_dearest_nodes_that_capture_makes_stay_below(referee: Contract, size: Size) -> None:
+    for what, gas in captured_verdicts(referee, size):
+        assert gas < MOST_GAS, what
 
 
-@pytest.mark.parametrize(("inputs", "size"), [(1, 1), (1, 128), (3, 37), (6, 40), (8, 20), (8, 128)])
-def test_the_bound_for_maps_is_a_bound(referee: Contract, inputs: int, size: int) -> None:
-    node = map_node(inputs, size, 1, ADAMW)
-    measured = map_gas_of(referee, node) + GAME
-    assert measured < map_gas(node.scalar) < 1.35 * measured
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small step", "largest step"])
+@pytest.mark.parametrize(
+    ("inputs", "length", "spread"),
+    [
+        (1, 1, 0),
+        (1, 1, 6),
+        (1, 128, 0),
+        (3, 37, 0),
+        (4, 60, 6),
+        (6, 40, 0),
+        (8, 1, 0),
+        (8, 1, 4),
+        (8, 20, 0),
+        (8, 40, 3),
+        (8, 128, 0),
+    ],
+)
+def test_the_bound_for_maps_is_a_bound(referee: Contract, inputs: int, length: int, spread: int, size: Size) -> None:
+    node = map_node(inputs, length, 1, ADAMW, size, spread)
+    map_gas_of(referee, node, size)
+    assert in_game(referee) < bound_of(node) < 1.35 * in_game(referee)
 
 
 def checked(program: Program) -> None:
     for node in program.nodes:
         dtypes = [ref.dtype for ref in node.inputs]
         if isinstance(node, Map):
-            assert map_gas(node.scalar) <= MOST_GAS
+            assert bound_of(node) <= MOST_GAS
         elif isinstance(node, Reduce | ScatterAdd):
             assert node.length <= longest_run(*dtypes)
         elif isinstance(node, Dot):

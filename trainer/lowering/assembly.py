@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from bisection.nodes import MAX_INPUTS, MAX_NODE_BYTES, MAX_RANK, Read
 from bisection.scalar import BY_NAME, MAX_INSTRUCTIONS, MAX_REGISTERS, Op, ScalarProgram
@@ -37,13 +38,14 @@ class Assembly:
         """Whether the format allows this as one node, and a verdict about it is not too dear."""
         s, rank = self.scalar, len(self.iteration)
         registers = s.reads + rank + len(s.constants) + len(s.ops)
+        code, written = self.encoded_bytes, 8 * prod(self.iteration)  # as if all of it were i64
         return (
             max(len(self.slots), len(s.results)) <= MAX_INPUTS
             and rank <= MAX_RANK
             and len(s.ops) <= MAX_INSTRUCTIONS
             and registers <= MAX_REGISTERS
-            and self.encoded_bytes <= MAX_NODE_BYTES
-            and map_gas(s) <= MOST_GAS
+            and code <= MAX_NODE_BYTES
+            and map_gas(s, code, [written, *(slot.nbytes for slot in self.slots)]) <= MOST_GAS
         )
 
 

@@ -1,12 +1,16 @@
 """What a verdict about a node costs, so that capture makes no node whose verdict would pass 600,000 gas.
 
 The format allows more: runs of 1,024 elements of any type, and maps of 128 instructions with eight inputs. The figures bound what
-`python -m benchmarks.referee_gas` measures for the referee (in a trace of depth 8 and tensors of depth 14), and the game's part;
-tests hold them.
+`python -m benchmarks.referee_gas` measures for the referee, and the game's part; tests hold them. A large model is deep, and every
+level of a tree is one digest more in each opening: the bounds are for programs and traces of up to 2^14 nodes and tensors, those of
+maps for the tensors as they are, those of runs for tensors of up to 2^18 leaves (64 MiB).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from bisection.merkle import depth_of, leaf_count
 from bisection.nodes import DTYPES, MAX_LENGTH
 from bisection.scalar import BY_CODE, ScalarProgram
 
@@ -14,10 +18,13 @@ __all__ = ["MOST_GAS", "longest_run", "map_gas"]
 
 MOST_GAS = 600_000
 RUN_BYTES = 6_144  # of all operands of a node together
+TRACE_DEPTH = 14  # how many tensors there will be is not known while maps are cut
 
 GAME = 60_000  # finding the step, deciding, paying
-BASE = 95_000  # proofs of the node and of the claimed element
-READ = 38_000  # one opened leaf
+BASE = 55_000  # checking the node and its place
+CODE = 60  # one byte of the encoded node
+OPENING = 10_500  # one opened leaf: the claimed element's, or one read
+LEVEL = 1_170  # one digest of a path
 FLOAT, INTEGER = 2_900, 900  # one instruction
 
 
@@ -26,7 +33,10 @@ def longest_run(*dtypes: str) -> int:
     return min(MAX_LENGTH, RUN_BYTES // sum(DTYPES[dtype].size for dtype in dtypes))
 
 
-def map_gas(scalar: ScalarProgram) -> int:
-    """A bound on the gas of a verdict about a map that runs ``scalar``."""
+def map_gas(scalar: ScalarProgram, code: int, opened: Sequence[int]) -> int:
+    """A bound on the gas of a verdict about a map that runs ``scalar`` and is encoded in ``code`` bytes. ``opened`` gives the sizes
+    in bytes of the tensors that the verdict opens: one that is written, and each that is read."""
     floats = sum(BY_CODE[op.code].code < 0x10 for op in scalar.ops)
-    return GAME + BASE + READ * scalar.reads + FLOAT * floats + INTEGER * (len(scalar.ops) - floats)
+    levels = sum(TRACE_DEPTH + depth_of(leaf_count(size)) for size in opened)
+    openings = OPENING * len(opened) + LEVEL * levels
+    return GAME + BASE + CODE * code + openings + FLOAT * floats + INTEGER * (len(scalar.ops) - floats)

@@ -62,14 +62,14 @@ class Branching(nn.Linear):
 # Operators
 
 
-def test_an_operator_without_a_lowering_is_named_with_its_module_line_and_what_is_supported() -> None:
+def test_an_operator_without_a_lowering_is_named_with_its_module_and_line_and_where_the_list_is() -> None:
     with pytest.raises(UnsupportedOperator) as refusal:
         attempt(nn.Sequential(Sorting()))
     message = str(refusal.value)
     assert "aten.sort" in message
     assert "module '0' (Sorting)" in message
     assert "test_capture_refusals.py:" in message
-    assert all(name in message for name in SUPPORTED)
+    assert "refstep doctor --operators" in message and str(len(SUPPORTED)) in message and len(message) < 400
 
 
 def test_an_operator_that_only_the_loss_uses_is_placed_there() -> None:

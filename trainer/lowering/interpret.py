@@ -115,7 +115,8 @@ def _refuse_unknown(trace: Trace) -> None:
             source = node.meta.get("original_aten", node.target)
             part = "" if str(source) == str(node.target) else f" (its part {node.target})"
             raise UnsupportedOperator(
-                f"{source}{part}, used {trace.place(node)}, has no lowering; supported are {', '.join(SUPPORTED)}"
+                f"{source}{part}, used {trace.place(node)}, has no lowering; "
+                f"`refstep doctor --operators` lists the {len(SUPPORTED)} operators that have one"
             )
 
 

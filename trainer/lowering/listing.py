@@ -19,7 +19,7 @@ Generated from the tables of the code by `python -m trainer.lowering.listing > d
 
 Capture traces a model with PyTorch's own tracer and takes composite operators apart with PyTorch's own rules, so most of what a
 model calls (linear, losses, batch norm, dropout) arrives as the operators below. Anything else is refused when the model is
-captured, with its name, the module and the source line that use it, and this list.
+captured, with its name, and the module and the source line that use it.
 """
 
 FUNCTIONS_HEAD = """## Functions

@@ -135,7 +135,8 @@ def trace(model: nn.Module, loss: Loss, batch: Mapping[str, Tensor], trained: tu
         swapped = {f"model.{name}": t for (kind, name), t in given.items() if kind != "data"}
         leaves = [swapped[f"model.{name}"] for name in trained]
         examples = {name: t for (kind, name), t in given.items() if kind == "data"}
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        # Attention and recurrent layers in their plain forms, not as one operator of a library.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
             with Places(model):
                 value, extra = _scalars(torch.func.functional_call(step, swapped, (examples,)))
             if not value.requires_grad:

@@ -118,10 +118,11 @@ def _leading(nest: Nest, start: int, count: int) -> int | None:
 
 
 def _part(nest: Nest, function: int, boundary: int) -> bool:
-    """Split the loop along which an address crosses a multiple of ``boundary``, so that no loop does."""
-    for loop, (size, stride) in enumerate(zip(nest.sizes, nest.functions[function], strict=True)):
-        if stride < 0:
-            return False
+    """Split the loop along which an address crosses a multiple of ``boundary``, so that no loop does. None may run backwards."""
+    strides = nest.functions[function]
+    if min(strides, default=0) < 0:
+        return False
+    for loop, (size, stride) in enumerate(zip(nest.sizes, strides, strict=True)):
         if 0 < stride < boundary < stride * size:
             return boundary % stride == 0 and nest.split(loop, boundary // stride)
     return True

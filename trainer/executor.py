@@ -8,6 +8,7 @@ Both give the same bits. ``refstep doctor`` says which route is taken and why.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -28,6 +29,8 @@ from trainer.kernels.toolchain import Toolchain, toolchain
 from trainer.library import LibraryRoute
 
 __all__ = ["Executor", "compiled_route"]
+
+log = logging.getLogger(__name__)
 
 
 @cache
@@ -72,6 +75,8 @@ class Executor:
         self._library: LibraryRoute | None = None
         self._step: Compiled | None = None
         self._trace: Compiled | None = None
+        if isinstance(chain, str) and self._device.type == "cpu":
+            log.warning("steps take the library route, which is slower: %s", chain)
         if isinstance(chain, Toolchain):
             self._step = Compiled(self._nodes, self._made.intersection([*state_tensors(program), *program.metrics.values()]), chain)
 

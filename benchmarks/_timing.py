@@ -137,8 +137,13 @@ def _recorded(captured: Captured, threads: int) -> Iterator[Turn]:
 # Questions --------------------------------------------------------------------------------------------------------------
 
 
-def _steps(task: Task, bits: Sequence[int], threads: int, repeats: int, seconds: float, compiled: bool) -> dict[str, Any]:
-    """Time of a step of every contender in every repeat, of which there are ``repeats``, or what ``seconds`` allow, or three."""
+def _steps(
+    task: Task, bits: Sequence[int], threads: int, repeats: int, seconds: float, compiled: bool, committed: bool
+) -> dict[str, Any]:
+    """Time of a step of every contender in every repeat, of which there are ``repeats``, or what ``seconds`` allow, or three.
+
+    ``compiled`` and ``committed``: whether torch.compile and recorders are among them. ``bits`` is not empty.
+    """
     torch.set_num_threads(threads)
     turns = {EAGER: _turns(_plain(task)), DETERMINISTIC: _turns(_deterministic(task))}
     if compiled:
@@ -147,7 +152,8 @@ def _steps(task: Task, bits: Sequence[int], threads: int, repeats: int, seconds:
         for b in bits:
             captured = _captured(task, b)
             turns[str(b)] = _turns(_executed(captured, threads))
-            turns[f"{b}{COMMITTED}"] = stack.enter_context(_recorded(captured, threads))
+            if committed:
+                turns[f"{b}{COMMITTED}"] = stack.enter_context(_recorded(captured, threads))
         for turn in turns.values():
             turn(2)
         steps = min(MOST_STEPS, max(1, round(TURN_SECONDS / turns[EAGER](1)[0])))
@@ -158,7 +164,7 @@ def _steps(task: Task, bits: Sequence[int], threads: int, repeats: int, seconds:
                 break
             for name, turn in turns.items():
                 taken[name].append(turn(steps))
-    state = [byte_view(array) for array in captured.state.values()] if bits else []
+    state = [byte_view(array) for array in captured.state.values()]
     found = {name: {"wall": [w for w, _ in row], "cpu": [c for _, c in row]} for name, row in taken.items()}
     parameters = sum(parameter.numel() for parameter in task.make()[0].parameters())
     hashing = median(_turns(lambda: roots_of(state) and None)(1)[1] for _ in range(5))

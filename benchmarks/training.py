@@ -176,7 +176,7 @@ class Bench:
             ("no VNNI, torch with AVX2 as well", "gpt", {**ONLY_AVX2, **TORCH_AVX2}),
             ("no C++ compiler: library route", "gpt-1m", NO_COMPILER),
         ):
-            found = self.found(task, 1, least, compiled=False, environment=environment)
+            found = Found(self.ask("steps", task, environment, **self._options(least, 1), compiled=False, committed=False))
             ratios = [_ratio(found.ratio(str(least[0]), of=of)) for of in ("wall", "cpu")]
             rows.append((what, task, f"{found.milliseconds(EAGER):,.0f}", *ratios))
         header = ("setting", "task", "eager float32, ms", "time", "processor time")
@@ -237,14 +237,19 @@ def main() -> None:
         return
     bench, parts = Bench(asked), [machine()]
     print(parts[0], flush=True)
+    saves = asked.save or not (asked.only or asked.sections)
     for name in asked.sections or (["steps"] if asked.only else SECTIONS):
         for title, made in SECTIONS[name](bench):
             parts.append(f"**{title}**\n\n{made}")
             print(f"\n{parts[-1]}", flush=True)
-    if asked.save or not (asked.only or asked.sections):
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "training.md").write_text("\n\n".join(parts) + "\n")
-        (RESULTS / "training.json").write_text(json.dumps({"machine": parts[0], "answers": bench.answers}, indent=1) + "\n")
+            if saves:
+                _save(parts, bench.answers)
+
+
+def _save(parts: list[str], answers: dict[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "training.md").write_text("\n\n".join(parts) + "\n")
+    (RESULTS / "training.json").write_text(json.dumps({"machine": parts[0], "answers": answers}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

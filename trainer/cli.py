@@ -1,4 +1,4 @@
-"""``refstep job …`` and ``refstep trainer …``: offering jobs, looking at them, training them."""
+"""``refstep job …``, ``refstep trainer …`` and ``refstep doctor``: offering jobs, looking at them, training them; this machine."""
 
 from __future__ import annotations
 
@@ -247,8 +247,17 @@ def _run(settings: TrainerSettings, arguments: Namespace) -> None:
             run(node, settings.poll_seconds, log, stop)
 
 
+def _doctor(arguments: Namespace) -> None:
+    from trainer import doctor
+
+    if arguments.operators:
+        doctor.show_operators()
+    else:
+        doctor.show(arguments.json)
+
+
 def add_commands(commands: Any) -> None:
-    """Add ``job`` and ``trainer`` to the command line."""
+    """Add ``job``, ``trainer`` and ``doctor`` to the command line."""
     job = commands.add_parser("job", help="offer jobs and look at them").add_subparsers(required=True, metavar="COMMAND")
     opened = command(job, "open", "publish a captured model and offer its training", OpenSettings, _open)
     opened.add_argument("file", type=Path, help="a Python file that sets `captured = trainer.capture(...)`; it is run here")
@@ -258,3 +267,9 @@ def add_commands(commands: Any) -> None:
     shown.add_argument("job", type=int, help="its number")
     trainer = commands.add_parser("trainer", help="run a trainer node").add_subparsers(required=True, metavar="COMMAND")
     command(trainer, "run", "claim jobs, train them, serve and defend what was trained", TrainerSettings, _run)
+    says = "what this machine trains with and why, and whether it computes rightly"
+    doctor = commands.add_parser("doctor", help=says, description=f"Shows {says}. Exits 0 only if it does.")
+    shown = doctor.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="print one JSON object instead")
+    shown.add_argument("--operators", action="store_true", help="list the supported operators and functions instead")
+    doctor.set_defaults(start=_doctor)

@@ -56,6 +56,7 @@ def _run(settings: ChallengerSettings, arguments: Namespace) -> None:
             max_jobs=settings.max_jobs,
             device=settings.device,
             checkpoint_every=settings.checkpoint_every,
+            keep_checkpoints=settings.keep_checkpoints,
             log=log,
         )
         log("challenger started", account=account, mode=settings.mode, chain=deployment.book.chain_id)

@@ -24,6 +24,7 @@ from contracts.index import Index
 from contracts.settings import format_ether
 from trainer.executor import Executor
 from trainer.fetch import HttpServed
+from trainer.files import KnownRoots
 from trainer.package import Material
 from trainer.recorder import Executes, RecordedTrace, Recorder
 from trainer.runtime import Isolation, Log, collect, silent
@@ -79,6 +80,7 @@ class ChallengerNode:
         max_jobs: int = 4,
         device: str = "cpu",
         checkpoint_every: int = 50,
+        keep_checkpoints: int = 32,
         retry_seconds: float = 1.0,
         log: Log = silent,
         executor_of: Callable[[Material], Executes] | None = None,
@@ -90,9 +92,10 @@ class ChallengerNode:
             )
         self.verdicts: dict[tuple[int, int], SegmentVerdict] = {}
         self._deployment, self._account, self._folder, self._mode = deployment, account, folder, mode
-        self._max_jobs, self._checkpoint_every, self._log = max_jobs, checkpoint_every, log
+        self._max_jobs, self._log = max_jobs, log
+        self._recorder = partial(Recorder, checkpoint_every=checkpoint_every, keep_checkpoints=keep_checkpoints)
         self._executor_of = executor_of or (lambda material: Executor(material.program, material.data, device))
-        self._store = Store(folder / "store")
+        self._store = Store(folder / "store", KnownRoots(folder / "verified.json"))
         self._index = Index(deployment.registry.web3, deployment.book)
         self._chain = GameChain(deployment, self._index)
         self._isolation = Isolation(log, retry_seconds)
@@ -185,8 +188,8 @@ class ChallengerNode:
         self._log("step", job=number, step=step, steps=job.spec.steps, **metrics)
 
     def _recorder(self, number: int, material: Material) -> Recorder:
-        executor, folder, every = self._executor_of(material), self._folder / f"job-{number}", self._checkpoint_every
-        return Recorder(folder, material.program, material.state, material.data, executor, checkpoint_every=every)
+        executor, folder = self._executor_of(material), self._folder / f"job-{number}"
+        return self._recorder(folder, material.program, material.state, material.data, executor)
 
     def _alert(self, number: int, job: Job, reason: str) -> None:
         for segment in range(job.posted):

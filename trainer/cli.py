@@ -188,6 +188,7 @@ class NodeSettings(ChainSettings):
     confirmations: int = setting("how many blocks must hold a transaction", 1, least=1)
     device: str = setting("the torch device to run steps on", "cpu")
     checkpoint_every: int = setting("steps between checkpoints", 50, least=1)
+    keep_checkpoints: int = setting("how many checkpoints stay, besides the newest two", 32, least=1)
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,7 @@ def require_device(device: str) -> None:
 
 def _run(settings: TrainerSettings, arguments: Namespace) -> None:
     from trainer.fetch import HttpSource
+    from trainer.files import KnownRoots
     from trainer.folder import node_folder
     from trainer.node import TrainerNode, TrainerPolicy
     from trainer.runtime import await_earlier_transactions, node_log, run, stop_signals
@@ -228,7 +230,7 @@ def _run(settings: TrainerSettings, arguments: Namespace) -> None:
     require_device(settings.device)
     deployment, sender = acting(settings, settings, settings.confirmations)
     with stop_signals() as stop, node_folder(settings.folder, "trainer", deployment.book) as folder:
-        catalogue = Catalogue(Store(folder / "store"))
+        catalogue = Catalogue(Store(folder / "store", KnownRoots(folder / "verified.json")))
         with ServiceThread(application(catalogue), host, port) as url:
             log, uri = node_log(), settings.public_url or url
             node = TrainerNode(
@@ -240,6 +242,7 @@ def _run(settings: TrainerSettings, arguments: Namespace) -> None:
                 policy=TrainerPolicy(settings.min_bounty, settings.max_stake, settings.max_steps, settings.max_jobs),
                 device=settings.device,
                 checkpoint_every=settings.checkpoint_every,
+                keep_checkpoints=settings.keep_checkpoints,
                 log=log,
             )
             log("trainer started", account=sender.address, service=uri, chain=deployment.book.chain_id)

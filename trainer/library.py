@@ -6,6 +6,7 @@ in order. Each node kind is one row of ``_PREPARE``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -33,8 +34,9 @@ class LibraryRoute:
         self._runs = [None if isinstance(n, Input | Output) else _PREPARE[type(n)](n, device) for n in program.nodes]
 
     def _tensor(self, array: Array) -> Tensor:
-        flat = array.reshape(-1)
-        return torch.from_numpy(flat if flat.flags.writeable else flat.copy()).to(self._device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the array cannot be written to: nothing here writes to it
+            return torch.from_numpy(array.reshape(-1)).to(self._device)
 
     def trace(self, state: Sequence[Array], tamper: Tamper | None = None) -> list[Array]:
         """Every tensor of the step from ``state``, flat, in the trace's order. ``tamper`` may change each node's outputs."""

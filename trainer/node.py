@@ -116,6 +116,7 @@ class TrainerNode:
         policy: TrainerPolicy = TrainerPolicy(),
         device: str = "cpu",
         checkpoint_every: int = 50,
+        keep_checkpoints: int = 32,
         retry_seconds: float = 1.0,
         log: Log = silent,
         executor_of: ExecutorOf | None = None,
@@ -123,7 +124,8 @@ class TrainerNode:
     ) -> None:
         self._catalogue = catalogue
         self._deployment, self._account, self._folder, self._uri = deployment, account, folder, uri
-        self._policy, self._checkpoint_every, self._log = policy, checkpoint_every, log
+        self._policy, self._log = policy, log
+        self._recorder = partial(Recorder, checkpoint_every=checkpoint_every, keep_checkpoints=keep_checkpoints)
         self._executor_of = executor_of or (lambda material: Executor(material.program, material.data, device))
         self._served_of = served_of
         self._store = catalogue.store or Store(folder / "store")
@@ -224,8 +226,8 @@ class TrainerNode:
         executor = self._executor_of(material)
         if job.status == JobStatus.OPEN:
             _require_pace(executor, material, job)
-        folder, every = self._folder / f"job-{number}", self._checkpoint_every
-        return Recorder(folder, material.program, material.state, material.data, executor, checkpoint_every=every)
+        folder = self._folder / f"job-{number}"
+        return self._recorder(folder, material.program, material.state, material.data, executor)
 
     # One's own jobs
 

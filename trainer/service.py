@@ -31,9 +31,10 @@ from aiohttp import web
 
 from bisection.agent import Served
 from bisection.errors import RefstepError, UnavailableError, UsageError
-from bisection.merkle import LEAF_BYTES, Tree, blob_tree
+from bisection.merkle import LEAF_BYTES, Tree
 from bisection.trace import Trace
 from trainer.background import BackgroundLoop
+from trainer.kernels.hashing import tree_of
 from trainer.store import Store
 
 __all__ = ["Catalogue", "Offer", "ServedTrace", "ServiceThread", "application", "serve"]
@@ -231,7 +232,7 @@ class _Handlers:
             if data is None or leaf * LEAF_BYTES >= len(data):
                 return None
             if key not in self._trees or self._trees[key][0] != data:
-                self._trees[key] = (data, blob_tree(data))
+                self._trees[key] = (data, tree_of(data))
                 while len(self._trees) > TREES_KEPT:
                     self._trees.popitem(last=False)
             return data[leaf * LEAF_BYTES : (leaf + 1) * LEAF_BYTES] + b"".join(self._trees[key][1].prove(leaf))

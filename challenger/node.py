@@ -93,7 +93,7 @@ class ChallengerNode:
         self.verdicts: dict[tuple[int, int], SegmentVerdict] = {}
         self._deployment, self._account, self._folder, self._mode = deployment, account, folder, mode
         self._max_jobs, self._log = max_jobs, log
-        self._recorder = partial(Recorder, checkpoint_every=checkpoint_every, keep_checkpoints=keep_checkpoints)
+        self._new_recorder = partial(Recorder, checkpoint_every=checkpoint_every, keep_checkpoints=keep_checkpoints)
         self._executor_of = executor_of or (lambda material: Executor(material.program, material.data, device))
         self._store = Store(folder / "store", KnownRoots(folder / "verified.json"))
         self._index = Index(deployment.registry.web3, deployment.book)
@@ -189,7 +189,7 @@ class ChallengerNode:
 
     def _recorder(self, number: int, material: Material) -> Recorder:
         executor, folder = self._executor_of(material), self._folder / f"job-{number}"
-        return self._recorder(folder, material.program, material.state, material.data, executor)
+        return self._new_recorder(folder, material.program, material.state, material.data, executor)
 
     def _alert(self, number: int, job: Job, reason: str) -> None:
         for segment in range(job.posted):

@@ -125,7 +125,7 @@ class TrainerNode:
         self._catalogue = catalogue
         self._deployment, self._account, self._folder, self._uri = deployment, account, folder, uri
         self._policy, self._log = policy, log
-        self._recorder = partial(Recorder, checkpoint_every=checkpoint_every, keep_checkpoints=keep_checkpoints)
+        self._new_recorder = partial(Recorder, checkpoint_every=checkpoint_every, keep_checkpoints=keep_checkpoints)
         self._executor_of = executor_of or (lambda material: Executor(material.program, material.data, device))
         self._served_of = served_of
         self._store = catalogue.store or Store(folder / "store")
@@ -227,7 +227,7 @@ class TrainerNode:
         if job.status == JobStatus.OPEN:
             _require_pace(executor, material, job)
         folder = self._folder / f"job-{number}"
-        return self._recorder(folder, material.program, material.state, material.data, executor)
+        return self._new_recorder(folder, material.program, material.state, material.data, executor)
 
     # One's own jobs
 

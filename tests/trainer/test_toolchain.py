@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -83,14 +81,18 @@ def test_headers_are_in_the_key(chain: Toolchain, tmp_path: Path, monkeypatch: p
 
 
 @needs_compiler
-@pytest.mark.parametrize("damage", [b"", b"\x7fELF", bytes(5000), b"not a library" * 500])
-def test_a_damaged_library_is_compiled_again(chain: Toolchain, damage: bytes) -> None:
-    source = f"// {len(damage)}\n{SEVEN}"  # the loader knows libraries by their path: one for each case
-    chain.folder.mkdir(parents=True)
-    path = chain.folder / f"{chain._key({'0.cpp': source}, chain.target)}.so"
-    path.write_bytes(damage)
-    assert chain.library([source]).seven() == 7
-    assert path.read_bytes() != damage
+def test_a_damaged_library_is_compiled_again(chain: Toolchain) -> None:
+    """Loading half of one would end the process."""
+    chain.library([SEVEN])
+    (path,) = chain.folder.iterdir()
+    whole = path.read_bytes()
+    damaged = [whole[:kept] for kept in (0, 1, 40, 1000, 5000, -1000, -1)]
+    for number, content in enumerate([*damaged, whole[:3000] + bytes(500) + whole[3500:], bytes(len(whole))]):
+        another = replace(chain, version=str(number))  # a path that this process has not loaded yet
+        place = chain.folder / f"{another._key({'0.cpp': SEVEN}, chain.target)}.so"
+        place.write_bytes(content)
+        assert another.library([SEVEN]).seven() == 7
+        assert place.read_bytes() == whole
 
 
 @needs_compiler
@@ -132,18 +134,18 @@ def test_what_the_compiler_refuses_is_one_line(chain: Toolchain) -> None:
 
 @needs_compiler
 def test_many_threads_and_processes_compile_the_same_at_once(chain: Toolchain) -> None:
-    code = f"""
-import sys
-from pathlib import Path
-from trainer.kernels.toolchain import Toolchain
-chain = Toolchain({chain.compiler!r}, {chain.version!r}, {chain.isa!r}, Path({str(chain.folder)!r}))
-print(chain.library([sys.stdin.read()]).seven())
-"""
-    processes = [subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) for _ in range(3)]
+    children = []
+    for _ in range(3):
+        children.append(os.fork())
+        if children[-1] == 0:
+            try:
+                os._exit(chain.library([SEVEN]).seven())
+            finally:
+                os._exit(1)
     with ThreadPoolExecutor(3) as pool:
         libraries = list(pool.map(lambda _: chain.library([SEVEN]), range(3)))
-    assert [process.communicate(SEVEN)[0] for process in processes] == ["7\n"] * 3
-    assert [library.seven() for library in libraries] == [7] * 3
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [7, 7, 7]
+    assert [library.seven() for library in libraries] == [7, 7, 7]
     assert len(list(chain.folder.iterdir())) == 1
 
 

@@ -14,7 +14,6 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -62,10 +61,8 @@ class Toolchain:
         chosen = (*(self.target if flags is None else flags), *extra)
         path = self.folder / f"{self._key(texts, chosen)}.so"
         self._secure_folder()
-        if path.exists():
-            with suppress(OSError):  # a damaged library is compiled again
-                return ctypes.CDLL(str(path))
-        self._compile(texts, chosen, path)
+        if not _is_whole(path):
+            self._compile(texts, chosen, path)
         try:
             return ctypes.CDLL(str(path))
         except OSError as error:
@@ -108,6 +105,8 @@ class Toolchain:
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
                     raise UnavailableError(f"{self.compiler} cannot compile a kernel: {_complaint(done.stderr)}")
+                content = built.read_bytes()
+                built.write_bytes(content + sha256(content).digest())  # loaders ignore what follows a library
                 built.replace(path)  # at once, so that no other process sees half of it
         except OSError as error:
             raise self._unusable(error) from None
@@ -135,6 +134,15 @@ def toolchain() -> Toolchain | str:
     except (UnavailableError, UsageError) as error:
         return str(error)
     return chain
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether there is a library as it was written: loading half of one would end the process."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return sha256(content[: -sha256().digest_size]).digest() == content[-sha256().digest_size :]
 
 
 def _complaint(said: str) -> str:

@@ -137,12 +137,10 @@ def _recorded(captured: Captured, threads: int) -> Iterator[Turn]:
 # Questions --------------------------------------------------------------------------------------------------------------
 
 
-def _steps(
-    task: Task, bits: Sequence[int], threads: int, repeats: int, seconds: float, compiled: bool, committed: bool
-) -> dict[str, Any]:
+def _steps(task: Task, bits: Sequence[int], threads: int, repeats: int, seconds: float, compiled: bool) -> dict[str, Any]:
     """Time of a step of every contender in every repeat, of which there are ``repeats``, or what ``seconds`` allow, or three.
 
-    ``compiled`` and ``committed``: whether torch.compile and recorders are among them. ``bits`` is not empty.
+    ``compiled``: whether torch.compile is among them. ``bits`` is not empty.
     """
     torch.set_num_threads(threads)
     turns = {EAGER: _turns(_plain(task)), DETERMINISTIC: _turns(_deterministic(task))}
@@ -152,8 +150,7 @@ def _steps(
         for b in bits:
             captured = _captured(task, b)
             turns[str(b)] = _turns(_executed(captured, threads))
-            if committed:
-                turns[f"{b}{COMMITTED}"] = stack.enter_context(_recorded(captured, threads))
+            turns[f"{b}{COMMITTED}"] = stack.enter_context(_recorded(captured, threads))
         for turn in turns.values():
             turn(2)
         steps = min(MOST_STEPS, max(1, round(TURN_SECONDS / turns[EAGER](1)[0])))

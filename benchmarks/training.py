@@ -76,20 +76,21 @@ class Bench:
         self.answers: dict[str, Any] = {}
         self.tasks = asked.only or MODELS
 
-    def ask(self, question: str, task: str, environment: Environment = None, **options: Any) -> Any:
-        """The answer of a process of its own."""
-        key = json.dumps([question, task, environment or {}, options])
+    def ask(self, question: str, task: str, setting: str = "", environment: Environment = None, **options: Any) -> Any:
+        """The answer of a process of its own under an environment that ``setting`` names."""
+        key = json.dumps([question, task, setting, options])
         if key not in self.answers:
             print(f"{time.strftime('%H:%M:%S')} {key}", file=sys.stderr, flush=True)
             self.answers[key] = ask(question, task, environment, **options)
         return self.answers[key]
 
     def found(
-        self, task: str, threads: int, bits: Sequence[int], compiled: bool, environment: dict[str, str] | None = None
+        self, task: str, threads: int, bits: Sequence[int], compiled: bool, setting: str = "", environment: Environment = None
     ) -> Found:
         """Times of steps."""
         limits = {"repeats": self.asked.repeats, "seconds": self.asked.seconds}
-        return Found(self.ask("steps", task, environment, bits=list(bits), threads=threads, compiled=compiled, **limits))
+        options = {"bits": list(bits), "threads": threads, "compiled": compiled, **limits}
+        return Found(self.ask("steps", task, setting, environment, **options))
 
     # Sections: (title, table) ---------------------------------------------------------------------------------------------
 
@@ -133,13 +134,11 @@ class Bench:
         for task in self.tasks:
             for bits in self.asked.bits:
                 with TemporaryDirectory(prefix="refstep-kernels-") as folder:
-                    cold, warm = (self._first(task, bits, folder, turn) for turn in ("cold", "warm"))
+                    kernels = {"REFSTEP_KERNELS": folder}
+                    cold, warm = (self.ask("first", task, setting, kernels, bits=bits) for setting in ("no kernels", "kernels"))
                 rows.append((f"{task}, {bits} bits", *(f"{x:.1f}" for x in (warm["capture"], cold["first"], warm["first"]))))
         header = ("task", "capture, s", "first step, no kernels cached, s", "kernels cached, s")
         yield "Capture, and from there to the end of the first step", table(header, rows)
-
-    def _first(self, task: str, bits: int, folder: str, turn: str) -> Any:
-        return self.ask("first", task, {"REFSTEP_KERNELS": folder, "TURN": turn}, bits=bits)
 
     def growth(self) -> Iterator[tuple[str, str]]:
         """The same GPT, smaller and larger, and with more tokens a step."""
@@ -169,18 +168,18 @@ class Bench:
 
     def settings(self) -> Iterator[tuple[str, str]]:
         """Other instruction sets, and no compiler."""
-        least = [min(self.asked.bits)]
+        bits = min(self.asked.bits)
         rows = []
-        for what, task, environment in (
+        for setting, task, environment in (
             ("no VNNI, torch with all that there is", "gpt", ONLY_AVX2),
             ("no VNNI, torch with AVX2 as well", "gpt", {**ONLY_AVX2, **TORCH_AVX2}),
-            ("no C++ compiler: library route", "gpt-1m", NO_COMPILER),
+            ("no C++ compiler: library route", "mlp", NO_COMPILER),
         ):
-            found = Found(self.ask("steps", task, environment, **self._options(least, 1), compiled=False, committed=False))
-            ratios = [_ratio(found.ratio(str(least[0]), of=of)) for of in ("wall", "cpu")]
-            rows.append((what, task, f"{found.milliseconds(EAGER):,.0f}", *ratios))
-        header = ("setting", "task", "eager float32, ms", "time", "processor time")
-        yield f"Other settings, {least[0]} bits, {_count(1)}, times eager float32", table(header, rows)
+            found = self.found(task, 1, [bits], False, setting, environment)
+            ratios = [found.ratio(name, of=of) for name in (str(bits), f"{bits}{COMMITTED}") for of in ("wall", "cpu")]
+            rows.append((setting, task, f"{found.milliseconds(EAGER):,.0f}", *map(_ratio, ratios)))
+        header = ("setting", "task", "eager float32, ms", "time", "processor time", "with commitments", "processor time")
+        yield f"Other settings, {bits} bits, {_count(1)}, times eager float32", table(header, rows)
 
 
 SECTIONS: dict[str, Callable[[Bench], Iterator[tuple[str, str]]]] = {

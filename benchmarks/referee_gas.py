@@ -22,7 +22,7 @@ from bisection.witness import Leaf, NodeProof, Run, StepRoots
 from contracts.build import artifact
 from tests.differential.evm import Contract
 from tests.differential.operands import cases
-from trainer.lowering.verdicts import GAME, MOST_GAS, longest_run, map_gas
+from trainer.lowering.verdicts import GAME, HANDED_ON, MOST_GAS, longest_run, map_gas
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,10 @@ def verdicts(contract: Contract) -> Iterator[tuple[str, int]]:
     yield "scatter_add of 1,024 i64", scatter_gas(contract, "i64", "i32", 1024)
 
 
-def in_game(contract: Contract) -> int:
-    """The gas of the last verdict in a transaction that calls the game, which has its own work to do but no more calldata."""
-    return max(contract.gas, contract.executed + GAME)
+def in_game(contract: Contract, inputs: int) -> int:
+    """The gas of the last verdict, about a node of so many inputs, in a transaction that calls the game: that has its own work to
+    do, but no more calldata."""
+    return max(contract.gas, contract.executed + GAME + HANDED_ON * (1 + inputs))
 
 
 def bound_of(node: Map) -> int:
@@ -189,21 +190,21 @@ def bound_of(node: Map) -> int:
 
 def captured_verdicts(contract: Contract, size: Size) -> Iterator[tuple[str, int]]:
     """(what, gas) of the dearest verdicts about nodes that capture makes (trainer/lowering/verdicts.py), with the game's part."""
-    for inputs in (4, 6, 8):
+    for inputs in (4, 6, 7):
         node = next(n for ops in range(128, 0, -1) if bound_of(n := map_node(inputs, ops, 1, ADAMW, size)) <= MOST_GAS)
         map_gas_of(contract, node, size)
-        yield f"map, {inputs} inputs, {len(node.scalar.ops)} float instructions", in_game(contract)
+        yield f"map, {inputs} inputs, {len(node.scalar.ops)} float instructions", in_game(contract, inputs)
     for dtype in ("i32", "i64"):
         length = longest_run(dtype)
         reduce_gas(contract, "sum", dtype, length, size)
-        yield f"sum of {length:,} {dtype}", in_game(contract)
+        yield f"sum of {length:,} {dtype}", in_game(contract, 1)
     for dtype in ("i16", "i32"):
         length = longest_run(dtype, dtype)
         dot_gas(contract, dtype, length, size)
-        yield f"dot of {length:,} {dtype} pairs", in_game(contract)
+        yield f"dot of {length:,} {dtype} pairs", in_game(contract, 2)
     length = longest_run("i32", "i64")
     scatter_gas(contract, "i32", "i64", length, size)
-    yield f"scatter_add of {length:,} i32 by i64", in_game(contract)
+    yield f"scatter_add of {length:,} i32 by i64", in_game(contract, 2)
 
 
 def instructions(contract: Contract, samples: int = 50) -> Iterator[tuple[str, int]]:

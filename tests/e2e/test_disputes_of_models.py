@@ -21,7 +21,7 @@ from benchmarks.referee_gas import in_game
 from bisection.cut import load
 from bisection.game import Outcome
 from bisection.merkle import Tree, blob_tree
-from bisection.nodes import DTYPES
+from bisection.nodes import DTYPES, MAX_INPUTS
 from bisection.witness import judge
 from tests.differential.evm import Contract
 from tests.differential.scene import Scene, ask
@@ -128,6 +128,20 @@ def test_a_corrupted_element_is_convicted(stage: World, job_of: JobOf, name: str
         assert trial.dispute.gas <= DISPUTE_TARGET
 
 
+def test_a_verdict_costs_no_more_than_what_bounds_count_on(stage: World, job_of: JobOf, referee: Contract) -> None:
+    """What the referee costs alone, and the game's part of it, between accounts that have been paid before."""
+    rng, honest = np.random.default_rng(0), job_of("gpt").honest
+    program = honest.program
+    for place in ("data order", "optimizer: second moment"):  # the first pays the accounts, the second is dear
+        forgery = forgery_of(honest, PLACES["gpt"][place](program), rng)
+        dispute = try_forgery(stage, honest, forgery, "fast", rng).dispute
+    scene = Scene(program, forgery.node, [forgery.trainer.tensor(forgery.step, ref.tensor) for ref in program.tensors])
+    ask(referee, scene.roots, scene.witness(forgery.output, forgery.element))
+    inputs = len(scene.node.inputs)
+    assert inputs == MAX_INPUTS
+    assert 0.95 * in_game(referee, inputs) < dispute.verdict_gas < in_game(referee, inputs)
+
+
 @pytest.mark.parametrize(("name", "style", "kind"), [("gpt", "conclude", "dot"), ("cnn", "wander", "map")])
 def test_a_false_challenge_is_acquitted(stage: World, job_of: JobOf, name: str, style: str, kind: str) -> None:
     """The trainer shows what it has recorded, and is paid in the end."""
@@ -165,7 +179,7 @@ def judged(honest: Scene, number: int, referee: Contract, rng: np.random.Generat
     verdict = judge(scene.roots, witness)
     assert claimed != correct == value
     assert ask(referee, scene.roots, witness) == (verdict.claimed, verdict.correct) == (claimed, correct)
-    return in_game(referee)
+    return in_game(referee, len(scene.node.inputs))
 
 
 @pytest.mark.parametrize("name", JOBS)

@@ -17,13 +17,14 @@ from bisection.scalar import BY_CODE, ScalarProgram
 __all__ = ["MOST_GAS", "longest_run", "map_gas"]
 
 MOST_GAS = 600_000
-RUN_BYTES = 6_144  # of all operands of a node together
+RUN_BYTES = 5_120  # of all operands of a node together
 TRACE_DEPTH = 14  # how many tensors there will be is not known while maps are cut
 
-GAME = 60_000  # finding the step, deciding, paying
+GAME = 94_000  # what the game does: finding the step, deciding, paying accounts that have been paid before
+HANDED_ON = 2_200  # one opened leaf or run, by the game to the referee
 BASE = 55_000  # checking the node and its place
 CODE = 60  # one byte of the encoded node
-OPENING = 10_500  # one opened leaf: the claimed element's, or one read
+OPENING = 10_500  # one opened leaf: the claimed element's, or one read, by the referee
 LEVEL = 1_170  # one digest of a path
 FLOAT, INTEGER = 2_900, 900  # one instruction
 
@@ -38,5 +39,5 @@ def map_gas(scalar: ScalarProgram, code: int, opened: Sequence[int]) -> int:
     in bytes of the tensors that the verdict opens: one that is written, and each that is read."""
     floats = sum(BY_CODE[op.code].code < 0x10 for op in scalar.ops)
     levels = sum(TRACE_DEPTH + depth_of(leaf_count(size)) for size in opened)
-    openings = OPENING * len(opened) + LEVEL * levels
+    openings = (HANDED_ON + OPENING) * len(opened) + LEVEL * levels
     return GAME + BASE + CODE * code + openings + FLOAT * floats + INTEGER * (len(scalar.ops) - floats)

@@ -3,7 +3,7 @@
 python -m benchmarks.quality
 
 A GPT on English text and a small ResNet on handwritten digits. For each seed all variants start from the same weights and see the
-same examples in the same order, that of the program.
+same examples in the same order, that of the program. Then the gradients of every model in tests/zoo against binary64.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from benchmarks.disputes import table
 from benchmarks.text import corpus, windows
 from sims.digits import digits
 from tests.support.lowering import Workbench
+from tests.zoo.catalogue import JOBS
+from tests.zoo.eager import compare
 from tests.zoo.images import ResNet, classify
 from tests.zoo.language import GPT, GPTConfig, next_token
 from trainer import schedules
@@ -79,6 +81,10 @@ def main() -> None:
             seeds = [f"seed {seed}" for seed in SEEDS]
             header = ("variant", "mean", "standard deviation", *seeds, "farthest from float32", "on average")
             print(table(header, _rows(study, scores)), end="\n\n", flush=True)
+        print("Worst relative error of a parameter's gradient\n")
+        print(
+            table(("model", "parameters", "bfloat16 autocast", "15 bits", "20 bits"), pool.map(gradient_errors, JOBS)), end="\n\n"
+        )
     print(f"{machine()}; {perf_counter() - started:.0f} s")
 
 
@@ -95,6 +101,15 @@ def trained(name: str, variant: str, seed: int) -> float:
     model.eval()
     with torch.no_grad():
         return study.score(model)  # in float32 and PyTorch for every variant
+
+
+def gradient_errors(name: str) -> tuple[str, ...]:
+    """The row of a model of the zoo: its name, how many parameters it has, and errors. Gradients that cancel are left out."""
+    torch.set_num_threads(1)
+    captured = JOBS[name].few.capture
+    found = [comparison for comparison in compare(captured, 15, 20) if not comparison.cancelled]
+    worst = [max(c.bfloat16 for c in found), *(max(c.error for c in found if c.operand_bits == bits) for bits in (15, 20))]
+    return name, f"{sum(p.numel() for p in captured.model.parameters()):,}", *(f"{error:.1e}" for error in worst)
 
 
 def gpt() -> Study:

@@ -53,6 +53,8 @@ JOBS = {
     # As they are commonly written:
     "temporal convolutions": Job(sequences.TCN, language.next_token, lambda: data.sequences(32), 8),
     "transformer encoder": Job(sequences.EncoderClassifier, images.classify, data.images),
+    "encoder language model": Job(sequences.EncoderLanguageModel, language.next_token, lambda: data.sequences(24), 8, adamw(5e-3)),
+    "lstm": Job(sequences.LSTMClassifier, images.classify, data.images, 32, adam(1e-2)),
     "masked attention": Job(sequences.MaskedAttention, sequences.padded_next_token, _padded),
     "mobilenet": Job(images.MobileNet, images.classify, data.images, optimizer=sgd(), checked=2),
     "squeeze and excite": Job(lambda: images.MobileNet(nn.Hardswish, excite=True), images.classify, data.images),
@@ -61,7 +63,7 @@ JOBS = {
     "vit": Job(patches.ViT, images.classify, data.images, 32, adamw(1e-2, weight_decay=0.05)),
     "mixer": Job(patches.Mixer, images.classify, data.images),
     "vae": Job(restore.VAE, restore.evidence, data.images, 32, optimizer=adam(), fall=0.9),
-    "denoiser": Job(restore.Denoiser, restore.denoise, data.images),
+    "denoiser": Job(restore.Denoiser, restore.denoise, data.images, checked=4),
     "skip-gram": Job(embeddings.SkipGram, embeddings.skip_gram, lambda: {"words": data.words(200, 2)[1]}, 32, adam(1e-2), fall=0.9),
     "matrix factorisation": Job(
         embeddings.MatrixFactorization, embeddings.ratings, data.pixels, 128, adam(1e-2, weight_decay=1e-5)

@@ -1,10 +1,11 @@
-"""PyTorch's own gradients of a job's first step: the same examples, the same random draws, any precision."""
+"""Gradients of a job's first step against PyTorch's own: the same examples, the same random draws, any precision."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,39 @@ from trainer.lowering.step import Step
 from trainer.lowering.table import OPERATORS, Context
 from trainer.lowering.views import narrow, reshape
 
-__all__ = ["eager_gradients"]
+__all__ = ["Comparison", "compare", "eager_gradients"]
+
+CANCELLED = 1e-5
+"""The relative error of eager float32 from which on a gradient counts as zero in exact arithmetic, or nearly: what is left when all
+terms cancel, as with the bias before a batch norm, the key's bias in attention, or a scale that the next norm takes out again."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Relative errors (Frobenius) of one parameter's gradient in a program and in eager PyTorch with bfloat16 autocast.
+
+    Errors of ``cancelled`` gradients are relative to the largest gradient in the model.
+    """
+
+    parameter: str
+    operand_bits: int
+    error: float
+    bfloat16: float
+    cancelled: bool
+
+
+def compare(captured: Capture, *operand_bits: int) -> Iterator[Comparison]:
+    """Every parameter's gradient at each of ``operand_bits`` against eager autograd in binary64."""
+    exact, single, rough = eager_gradients(captured, torch.float64, torch.float32, torch.bfloat16)
+    assert set(exact) == set(captured.trained)
+    largest = max(gradient.norm() for gradient in exact.values())
+    for bits in operand_bits:
+        for name, found in captured.gradients(bits).items():
+            true = exact[name]
+            cancelled = bool((single[name] - true).norm() > CANCELLED * true.norm())
+            size = largest if cancelled else true.norm()
+            error, bfloat16 = (float((gradient - true).norm() / size) for gradient in (found, rough[name]))
+            yield Comparison(name, bits, error, bfloat16, cancelled)
 
 
 def eager_gradients(captured: Capture, *types: torch.dtype) -> list[dict[str, Tensor]]:

@@ -73,7 +73,9 @@ class DLRM(nn.Module):
         x = self.bottom(dense)
         vectors = torch.stack([x] + [table(sparse[:, i]) for i, table in enumerate(self.embeddings)], dim=1)
         products = torch.bmm(vectors, vectors.transpose(1, 2))
-        li, lj = torch.tril_indices(vectors.size(1), vectors.size(1), offset=-1)
+        count = vectors.size(1)
+        li = torch.tensor([i for i in range(count) for j in range(i)])
+        lj = torch.tensor([j for i in range(count) for j in range(i)])
         return self.top(torch.cat([x, products[:, li, lj]], dim=1)).squeeze(1)
 
 

@@ -1,4 +1,4 @@
-"""Sequences: causal convolutions, and PyTorch's own transformer layers with masks and dropout."""
+"""Sequences: causal convolutions, PyTorch's own transformer layers with masks and dropout, and an LSTM."""
 
 from __future__ import annotations
 
@@ -108,8 +108,39 @@ class EncoderClassifier(nn.Module):
         return self.fc(self.encoder(x).mean(dim=1))
 
 
+class EncoderLanguageModel(nn.Module):
+    """A language model out of ``nn.TransformerEncoder`` with a causal mask, normalised first."""
+
+    def __init__(self, vocab: int = 128, d_model: int = 24) -> None:
+        super().__init__()
+        self.d_model = d_model
+        self.embedding = nn.Embedding(vocab, d_model)
+        self.pos_encoder = PositionalEncoding(d_model)
+        layer = nn.TransformerEncoderLayer(d_model, 2, 48, 0.1, activation="gelu", batch_first=True, norm_first=True)
+        self.transformer_encoder = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(d_model), enable_nested_tensor=False)
+        self.linear = nn.Linear(d_model, vocab)
+
+    def forward(self, src: Tensor) -> Tensor:
+        x = self.pos_encoder(self.embedding(src) * math.sqrt(self.d_model))
+        mask = nn.Transformer.generate_square_subsequent_mask(src.size(1), device=src.device)
+        return self.linear(self.transformer_encoder(x, mask=mask, is_causal=True))
+
+
+class LSTMClassifier(nn.Module):
+    """Rows of an image as a sequence, read in both directions; the last states of both name the digit."""
+
+    def __init__(self, hidden: int = 12, classes: int = 10) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, hidden, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(2 * hidden, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, (h, _) = self.lstm(x.squeeze(1))
+        return self.fc(torch.cat([h[-2], h[-1]], dim=1))
+
+
 class MaskedAttention(nn.Module):
-    """``nn.MultiheadAttention`` over texts of different lengths, padded with 0: is the word after the next vowel a long one?"""
+    """``nn.MultiheadAttention`` over texts of different lengths, padded with 0."""
 
     def __init__(self, vocab: int = 128, dim: int = 24) -> None:
         super().__init__()

@@ -82,7 +82,7 @@ class Pool {
         }
         work(job, scratch[0]);
         if (helpers > 0) {
-            for (int spin = 0; spin < 4000 && left.load() != 0; spin++) pause();
+            for (int spin = 0; spin < SPINS && left.load() != 0; spin++) pause();
             std::unique_lock<std::mutex> lock(mutex);
             done.wait(lock, [&] { return left.load() == 0; });
         }
@@ -92,6 +92,8 @@ class Pool {
     const pid_t process = getpid();
 
   private:
+    static constexpr int SPINS = 2000;  // some 30 microseconds: what sleeping and waking costs
+
     static void pause() {
 #if defined(__x86_64__)
         _mm_pause();
@@ -106,17 +108,18 @@ class Pool {
             scratch.assign(std::max<size_t>(scratch.size(), helpers + 1), nullptr);
             for (char*& memory : scratch) memory = (char*)std::aligned_alloc(64, (scratch_bytes + 127) / 64 * 64);
         }
-        for (; started < helpers; started++) std::thread(&Pool::serve, this, started, generation).detach();
+        for (; started < helpers; started++) std::thread(&Pool::serve, this, started, generation.load()).detach();
     }
 
     void serve(int number, int64_t seen) {
         for (;;) {
             Job* job;
             char* memory;
+            for (int spin = 0; spin < SPINS && generation.load() == seen; spin++) pause();  // the next group is often near
             {
                 std::unique_lock<std::mutex> lock(mutex);
-                wake.wait(lock, [&] { return generation != seen; });
-                seen = generation;
+                wake.wait(lock, [&] { return generation.load() != seen; });
+                seen = generation.load();
                 if (number >= wanted) continue;
                 job = current;
                 memory = scratch[number + 1];
@@ -136,7 +139,7 @@ class Pool {
     Job* current = nullptr;
     int wanted = 0, started = 0;
     std::atomic<int> left{0};
-    int64_t generation = 0;
+    std::atomic<int64_t> generation{0};
 };
 
 // One pool for each process: after a fork the threads are gone. It outlives those that wait in it.

@@ -15,6 +15,7 @@ from bisection.nodes import Gather, Input
 from bisection.program import Program
 from trainer.capture import Captured
 from trainer.executor import Executor
+from trainer.lowering.step import BUFFER
 
 __all__ = ["CHEATS", "CheatingExecutor", "cheat"]
 
@@ -56,8 +57,9 @@ class CheatingExecutor:
 
 
 def _trained(program: Program) -> list[int]:
-    """The state tensors that training changes: all floats with more than one element, parameters and moments."""
-    return [i for i, spec in enumerate(program.state) if spec.dtype == "f32" and spec.count > 1]
+    """The parameters and moments: all floats with more than one element that are no buffers."""
+    tensors = enumerate(program.state)
+    return [i for i, spec in tensors if spec.dtype == "f32" and spec.count > 1 and not spec.name.startswith(BUFFER)]
 
 
 def _parameters(program: Program) -> list[int]:

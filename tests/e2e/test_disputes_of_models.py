@@ -23,9 +23,14 @@ from bisection.game import Outcome
 from bisection.merkle import Tree, blob_tree
 from bisection.nodes import DTYPES, MAX_INPUTS
 from bisection.witness import judge
+from sims import demo
+from sims.cheats import CHEATS
+from sims.demo import Options
+from sims.show import Quiet
 from tests.differential.evm import Contract
 from tests.differential.scene import Scene, ask
 from tests.e2e.models import JOBS, PLACES
+from trainer.capture import Captured
 from trainer.executor import Executor
 from trainer.recorder import RecordedTrace, Recorder
 
@@ -56,6 +61,7 @@ CASES = [
     for place in places
     for path in PATHS
 ]
+LIES = {("gpt", "data-order"), ("cnn", "gradient")}  # that nodes tell in every run
 ELEMENTS = 30  # of each job, judged by the referee alone
 
 
@@ -63,6 +69,7 @@ ELEMENTS = 30  # of each job, judged by the referee alone
 class Job:
     """A job and its honest run: in memory, to depart from, and as a node has recorded it."""
 
+    captured: Captured
     honest: Execution
     recorded: RecordedTrace
 
@@ -102,7 +109,7 @@ def job_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobOf]:
             recorder = stack.enter_context(Recorder(tmp_path_factory.mktemp(name), *material, executor, checkpoint_every=2))
             recorder.run(STEPS)
             honest = Execution.honest(executor, captured.state, captured.data, STEPS)
-            return Job(honest, recorder.segment(0, STEPS))
+            return Job(captured, honest, recorder.segment(0, STEPS))
 
         yield made
     torch.set_num_threads(threads)
@@ -140,6 +147,19 @@ def test_a_verdict_costs_no_more_than_what_bounds_count_on(stage: World, job_of:
     inputs = len(scene.node.inputs)
     assert inputs == MAX_INPUTS
     assert 0.95 * in_game(referee, inputs) < dispute.verdict_gas < in_game(referee, inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "lie"),
+    [pytest.param(name, lie, marks=() if (name, lie) in LIES else pytest.mark.deep) for name in JOBS for lie in CHEATS],
+)
+def test_nodes_convict_every_lie(job_of: JobOf, name: str, lie: str) -> None:
+    """The whole of it, as in the demo: trainer and challenger nodes, recordings, data service."""
+    captured = job_of(name).captured
+    other = JOBS[name](learning_rate=0.01) if CHEATS[lie] is None else captured
+    outcome = demo.run("fraud", demo.World(Quiet()), captured, other, Options(STEPS, 0, lie), Quiet())
+    assert demo.right(outcome) and outcome.transactions == 3
+    assert outcome.gas <= DISPUTE_TARGET and outcome.verdict_gas <= VERDICT_TARGET
 
 
 @pytest.mark.parametrize(("name", "style", "kind"), [("gpt", "conclude", "dot"), ("cnn", "wander", "map")])

@@ -16,11 +16,11 @@ def test_a_model_trains_with_the_reference_bits_on_any_number_of_threads(name: s
     captured = job.capture
     program = captured.program
     executors = [Executor(program, captured.step.data, threads=threads) for threads in (1, 2)]
-    state, metrics = executors[0].step(captured.state)
+    state, metrics = executors[1].step(captured.state)
     assert state_root(program, state) == state_root(program, next_state(program, captured.first))
     losses = [metrics["loss"]]
     for _ in range(job.steps - 2):
-        state, metrics = executors[1].step(state)
+        state, metrics = executors[0].step(state)
         losses.append(metrics["loss"])
     ends = [executor.step(state)[0] for executor in executors]
     assert state_root(program, ends[0]) == state_root(program, ends[1])
@@ -28,5 +28,5 @@ def test_a_model_trains_with_the_reference_bits_on_any_number_of_threads(name: s
 
 
 def test_the_zoo_is_large_enough() -> None:
-    """Seven kinds that the task names, and at least ten modules as they are commonly written."""
+    """Seven named kinds, and at least ten modules as they are commonly written."""
     assert len(JOBS) >= 17 and all(job.steps >= 100 for job in JOBS.values())

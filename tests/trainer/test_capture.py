@@ -364,6 +364,28 @@ def test_a_nan_in_training_shows_in_the_loss() -> None:
     assert np.isnan(metrics["loss"])
 
 
+def test_a_causal_mask_is_applied_though_nobody_looks_whether_it_is_one() -> None:
+    """PyTorch's encoder compares the mask's values to choose a faster way, which a traced model cannot."""
+
+    class Encoder(nn.Module):
+        def __init__(self, hint: bool | None) -> None:
+            super().__init__()
+            self.layer = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 8, 0.0, batch_first=True), 1)
+            self.hint = hint
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x, mask=nn.Transformer.generate_square_subsequent_mask(x.size(1)), is_causal=self.hint)
+
+    def roots(hint: bool | None) -> bytes:
+        torch.manual_seed(0)
+        model = Encoder(hint)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        loss: Loss = lambda model, batch: model(batch["x"]).square().mean()  # noqa: E731
+        return capture(model, loss, optimizer, {"x": torch.randn(4, 3, 8)}, 2).program.root
+
+    assert roots(None) == roots(False)
+
+
 def test_what_torch_compile_wraps_is_captured_as_it_was_written() -> None:
     class Model(nn.Module):
         def __init__(self, wrap: Callable[[Any], Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch._decomp.decompositions import native_batch_norm_decomposition
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.traceback import preserve_node_meta
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules import transformer
 
 from bisection.errors import UnsupportedOperator, UsageError
 from trainer.lowering.watch import PLACE, OtherRandomness, OwnTensors, Places, uncompiled, unvalidated
@@ -136,7 +138,7 @@ def trace(model: nn.Module, loss: Loss, batch: Mapping[str, Tensor], trained: tu
         leaves = [swapped[f"model.{name}"] for name in trained]
         examples = {name: t for (kind, name), t in given.items() if kind == "data"}
         # Attention and recurrent layers in their plain forms, not as one operator of a library.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False), _masks_unread():
             with Places(model):
                 value, extra = _scalars(torch.func.functional_call(step, swapped, (examples,)))
             if not value.requires_grad:
@@ -215,6 +217,17 @@ def _changed(graph: torch.fx.Graph, names: list[tuple[str, str]], lasting: int) 
         graph.erase_node(node)  # buffers are known above, and changes of a batch are seen by nobody
     graph.eliminate_dead_code()
     return changed
+
+
+@contextmanager
+def _masks_unread() -> Iterator[None]:
+    """While active, transformer layers do not look into a mask for whether it is causal: to them that is a hint for speed only."""
+    detect = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = detect
 
 
 def _tracer(function: Callable[..., Any], table: Mapping[Any, Callable[..., Any]]) -> Callable[..., torch.fx.GraphModule]:

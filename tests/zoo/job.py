@@ -41,8 +41,8 @@ class Job:
 
     ``checked`` is the number of examples with which gradients are compared, if not ``batch_size``. It is small for networks with
     many kinks (ReLU, max pooling): an input that lies as near to a kink as the error of 15 bits may fall on its other side, which
-    changes that element's gradient wholly. In few examples none does. (The denoiser's last bias is one number, which bfloat16 can
-    hit by luck.)
+    changes that element's gradient wholly. Among few examples that is rare. (The denoiser's last bias is one number, which
+    bfloat16 can hit by luck.)
     """
 
     model: Callable[[], nn.Module]

@@ -123,7 +123,7 @@ class EncoderLanguageModel(nn.Module):
     def forward(self, src: Tensor) -> Tensor:
         x = self.pos_encoder(self.embedding(src) * math.sqrt(self.d_model))
         mask = nn.Transformer.generate_square_subsequent_mask(src.size(1), device=src.device)
-        return self.linear(self.transformer_encoder(x, mask=mask, is_causal=True))
+        return self.linear(self.transformer_encoder(x, mask))
 
 
 class LSTMClassifier(nn.Module):

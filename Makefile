@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make test-deep | make bench | make bench-gas | make bench-disputes | make lock
+# make demo | make test | make lint | make test-deep | make bench | make bench-gas | make bench-disputes | make bench-quality | make lock
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ ANVIL_VERSION := 1.7.1
 # Idle torch threads wait asleep: two test processes share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-deep bench bench-gas bench-disputes lint format lock clean
+.PHONY: demo test test-deep bench bench-gas bench-disputes bench-quality lint format lock clean
 
 demo: $(READY)
 	$(BIN)/refstep demo
@@ -33,6 +33,10 @@ bench-gas: $(READY) $(ANVIL)
 
 bench-disputes: $(READY) $(ANVIL)
 	$(BIN)/python -m benchmarks.disputes
+
+# The tables of docs/quality.md: seven to ten minutes.
+bench-quality: $(READY)
+	$(BIN)/python -m benchmarks.quality
 
 lint: $(READY)
 	$(BIN)/ruff check .

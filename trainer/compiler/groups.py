@@ -20,8 +20,8 @@ __all__ = ["Group", "form_groups"]
 ROW_BYTES = 64 * 1024  # of all tensors that a group makes, for one row: a block of rows is to fit a core's own cache
 FEWEST_ROWS = 16  # below, threads would wait for each other; groups smaller than ROW_BYTES in all may have fewer
 SHORTEST_RUN = 16  # elements that lie side by side in what a group writes: else its reader had better fetch them
-LONGEST_JOINED = 6 * 1024  # elements
 FINEST_ROW = 256  # elements; shorter rows are joined before a group is compiled
+LONGEST_JOINED = 6 * 1024  # elements that a row may come to by that
 
 
 @dataclass(eq=False, slots=True)

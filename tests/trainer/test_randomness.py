@@ -361,7 +361,8 @@ def test_draws_that_would_be_constants_are_refused(draw: Callable[[], Any], comp
         capture(given.model, lambda m, b: classify(m, b) * draw(), sgd, given.data, 8)
 
 
-def test_distributions_check_their_arguments_again_after_capture() -> None:
+def test_distributions_check_their_arguments_again_after_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", True)  # torch.compile switches it off for good
     measured(DRAWS["distributions"])
     with pytest.raises(ValueError, match="scale"):
         torch.distributions.Normal(0.0, -1.0)

@@ -393,7 +393,7 @@ FUNCTIONS: dict[str, Function] = {
     "sigmoid": Function(sigmoid, 2.5, "aten.sigmoid.default"),
     "silu": Function(silu, 3.3, "aten.silu.default"),
     "tanh": Function(tanh, 1.4, "aten.tanh.default"),
-    "erf": Function(erf, 1.4, "aten.erf.default"),
+    "erf": Function(erf, 1.5, "aten.erf.default"),
     "gelu": Function(gelu, 5.2),
     "gelu_tanh": Function(gelu_tanh, 3.4),
     "sin": Function(sin, 1.7, "aten.sin.default"),

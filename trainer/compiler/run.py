@@ -10,6 +10,7 @@ from threading import Lock
 
 import numpy as np
 
+from bisection.errors import UnavailableError
 from bisection.nodes import Node
 from trainer.compiler.plan import Kernel, Place, make_plan
 from trainer.kernels import dot
@@ -21,7 +22,7 @@ __all__ = ["Compiled"]
 class Compiled:
     """``nodes`` compiled by ``toolchain``. A run gives the tensors ``wanted`` (by number); those that no node makes are given.
 
-    Raises UnavailableError when the compiler fails.
+    Raises UnavailableError when the compiler fails, or this machine has too little memory.
     """
 
     def __init__(self, nodes: Sequence[Node], wanted: Collection[int], toolchain: Toolchain) -> None:
@@ -29,6 +30,8 @@ class Compiled:
         self._driver = toolchain.library([KERNELS / "rows.cpp"])
         plan = make_plan(nodes, wanted, products)
         self.plan = plan
+        self._scratch_bytes = max((stage.scratch_bytes for stage in plan.stages), default=0)
+        _require(plan.memory + self._scratch_bytes * (os.cpu_count() or 1))
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             libraries = list(pool.map(lambda source: toolchain.library([source], extra=KERNEL_FLAGS), plan.sources))
         self._kept = [products, *libraries]
@@ -46,7 +49,6 @@ class Compiled:
                     else:
                         words.append(kernels[word.source] if isinstance(word, Kernel) else word)  # type: ignore[arg-type]
         self._words, self._groups = np.array(words, np.int64), np.array(rows, np.int64)
-        self._scratch_bytes = max((stage.scratch_bytes for stage in plan.stages), default=0)
         calls = [ctypes.cast(f, ctypes.c_void_p).value for f in (products.dot_rows, products.dot_pack)]
         self._functions = (ctypes.c_void_p * 2)(*calls)
         self._turn = Lock()  # pointers and memory serve one run at a time
@@ -79,3 +81,12 @@ class Compiled:
                 self._functions,
                 None if spent is None else ctypes.c_void_p(spent.ctypes.data),
             )
+
+
+def _require(wanted: int) -> None:
+    """Raise UnavailableError unless this machine has ``wanted`` bytes of memory: asking for more could end the process."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > there:
+        raise UnavailableError(
+            f"a step needs {wanted / 1e9:,.1f} GB of memory, and this machine has {there / 1e9:,.1f}: use a larger one"
+        )

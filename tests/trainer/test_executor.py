@@ -14,9 +14,10 @@ import torch
 
 from bisection import reference, state_root
 from bisection.boundary import tensor_bytes
-from bisection.errors import ProgramError, UsageError
-from bisection.nodes import Dot, Gather, Map, Node, Reduce, ScatterAdd
-from bisection.program import Program
+from bisection.errors import ProgramError, UnavailableError, UsageError
+from bisection.nodes import Dot, Gather, Input, Map, Node, Output, Reduce, Ref, ScatterAdd
+from bisection.program import Program, TensorSpec
+from bisection.scalar import ScalarProgram
 from tests.support.programs import counting_program, random_node
 from trainer import executor as module
 from trainer.compiler import groups, plan
@@ -219,6 +220,21 @@ def test_several_threads_step_at_once(many_blocks: None, shared: bool, route: st
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda start: chain_of_steps(executors[start], start, 60), range(4)))
     assert found == expected and len(set(found)) == 4
+
+
+@needs_compiler
+def test_a_step_that_no_memory_holds_is_refused_before_it_is_asked_for() -> None:
+    """A table of 256 GiB, of which one element is looked up."""
+    step, table, found = Ref(0, "i64", 1), Ref(1, "f32", 1 << 36), Ref(2, "f32", 1)
+    nodes = (
+        Input((), (step,), "state", 0),
+        Map((), (table,), (1 << 18, 1 << 18), (), ScalarProgram(0, 2, (1,), (), (2,))),
+        Gather((table, step), (found,), 1),
+        Output((step,), (), 0),
+    )
+    program = Program(nodes, (TensorSpec("step", "i64", ()),), (), {"found": 2})
+    with pytest.raises(UnavailableError, match=r"a step needs 2\d\d\.\d GB of memory"):
+        Executor(program, {})
 
 
 @needs_compiler

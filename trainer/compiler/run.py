@@ -87,6 +87,5 @@ def _require(wanted: int) -> None:
     """Raise UnavailableError unless this machine has ``wanted`` bytes of memory: asking for more could end the process."""
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if wanted > there:
-        raise UnavailableError(
-            f"a step needs {wanted / 1e9:,.1f} GB of memory, and this machine has {there / 1e9:,.1f}: use a larger one"
-        )
+        needs, has = (f"{size / 1e9:,.1f} GB" for size in (wanted, there))
+        raise UnavailableError(f"a step needs {needs} of memory and this machine has {has}: use a larger one")

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import prod
 
-from bisection.nodes import DTYPES, Map, Node
+from bisection.nodes import DTYPES, Map, Node, Reduce
 from trainer.compiler.rows import View, coarser_rows, local_view, natural_rows, nest_of
 
 __all__ = ["Group", "form_groups"]
 
 ROW_BYTES = 64 * 1024  # of all tensors that a group makes, for one row: a block of rows is to fit a core's own cache
+WIDER_TO_REDUCE = 4  # times ROW_BYTES, for a node that makes little of much: what it reads need not go through memory
 FEWEST_ROWS = 16  # below, threads would wait for each other; groups smaller than ROW_BYTES in all may have fewer
 SHORTEST_RUN = 16  # elements that lie side by side in what a group writes: else its reader had better fetch them
 FINEST_ROW = 256  # elements; shorter rows are joined before a group is compiled
@@ -71,7 +72,8 @@ def _join(groups: list[Group], g: int, number: int, nodes: Sequence[Node], made_
         if view is None or (view.outer > 1 and view.inner < SHORTEST_RUN):
             continue
         views |= {ref.tensor: view for ref in node.outputs}
-        if not _small_enough(rows, views, [*group.nodes, number], nodes):
+        most = ROW_BYTES * (WIDER_TO_REDUCE if isinstance(node, Reduce) else 1)
+        if not _small_enough(rows, views, [*group.nodes, number], nodes, most):
             return False
         if not _all_local(group.nodes, rows, views, nodes):
             continue
@@ -86,10 +88,10 @@ def _all_local(members: Sequence[int], rows: int, views: Mapping[int, View], nod
     return all(local_view(nodes[number], rows, views) == views[nodes[number].outputs[0].tensor] for number in members)
 
 
-def _small_enough(rows: int, views: Mapping[int, View], members: Sequence[int], nodes: Sequence[Node]) -> bool:
+def _small_enough(rows: int, views: Mapping[int, View], members: Sequence[int], nodes: Sequence[Node], most: int) -> bool:
     size = {ref.tensor: DTYPES[ref.dtype].size for number in members for ref in nodes[number].outputs}
     row = sum(view.each * size[tensor] for tensor, view in views.items())
-    return row <= ROW_BYTES and (rows >= FEWEST_ROWS or rows * row <= ROW_BYTES)
+    return row <= most and (rows >= FEWEST_ROWS or rows * row <= ROW_BYTES)
 
 
 def _depend(groups: list[Group], g: int, others: Iterable[int]) -> None:

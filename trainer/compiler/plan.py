@@ -397,7 +397,8 @@ class _GroupPlanner:
         step = pattern.row.digits[0][1] if pattern.row.digits else 0
         each = prod(pattern.sizes)
         ways = [(_run_cost(pattern.sizes[-1], pattern.strides[-1]), -1, 0)]
-        if each * min(together, 64) * size <= MOST_TILE:
+        plain = len(pattern.sizes) == 1 and not pattern.conditions and step == 1  # transposed without a tile in between
+        if plain or each * min(together, 64) * size <= MOST_TILE:
             ways.append((_run_cost(together, step) + _TRANSPOSITION, -2, together))
         for loop in range(len(pattern.sizes) - 1):
             if prod(pattern.sizes[loop:]) * size <= MOST_TILE:

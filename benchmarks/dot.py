@@ -40,7 +40,7 @@ def main() -> None:
     chain = toolchain()
     if isinstance(chain, str):
         raise SystemExit(chain)
-    made = dot.library(chain)
+    made = dot.load(chain)
     lines = []
     for kind, shapes in SHAPES.items():
         for batch, m, n, k in shapes:

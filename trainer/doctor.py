@@ -27,7 +27,7 @@ from trainer.executor import Executor, compiled_route
 from trainer.kernels import dot
 from trainer.kernels.hashing import backends, root_of, why_hashlib
 from trainer.kernels.toolchain import Toolchain, toolchain
-from trainer.library import LibraryRoute
+from trainer.library_route import LibraryRoute
 from trainer.lowering.listing import page
 
 __all__ = ["examine", "show", "show_operators"]
@@ -144,7 +144,7 @@ def _wrong(chain: Toolchain | str) -> Iterator[str]:
     blob = bytes(range(256)) * 33 + b"end"
     yield from (f"hashing by {name}" for name in backends() if root_of(blob, backend=name) != blob_root(blob))
     if isinstance(chain, Toolchain):
-        yield from dot.probe(dot.library(chain))
+        yield from dot.probe(dot.load(chain))
     program, names, data = _probe()
     state = {"step": np.zeros((), np.int64)}
     expected = reference.trace(program, state, data)

@@ -44,7 +44,7 @@ class Kernels:
 
     def __init__(self, chain: Toolchain, sources: Mapping[str, str]) -> None:
         text = "\n".join(source.replace("void kernel(", f"void kernel_{name}(") for name, source in sources.items())
-        self._library = chain.library([text], extra=KERNEL_FLAGS)
+        self._library = chain.build([text], extra=KERNEL_FLAGS)
 
     def run(self, name: str, count: int, inputs: Sequence[Array], outputs: Sequence[str], piece: int | None = None) -> list[Array]:
         """``count`` elements of each output (by element type). ``inputs`` of one element stay where they are when only ``piece``

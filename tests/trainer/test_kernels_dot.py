@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.kernels.dot import library, probe, product, reference
+from trainer.kernels.dot import load, probe, product, reference
 from trainer.kernels.toolchain import Toolchain, toolchain
 
 CHAIN = toolchain()
@@ -40,11 +40,11 @@ def features() -> set[str]:
 def made(request: pytest.FixtureRequest) -> ctypes.CDLL:
     assert isinstance(CHAIN, Toolchain)
     if request.param == "native":
-        return library(CHAIN)
+        return load(CHAIN)
     feature, flags = ISAS[request.param]
     if feature not in features():
         pytest.skip(f"this processor has no {feature}")
-    return library(CHAIN, tuple(flags.split()))
+    return load(CHAIN, tuple(flags.split()))
 
 
 def operand(rng: np.random.Generator, dtype: type, rows: int, k: int, bits: int) -> np.ndarray:

@@ -45,23 +45,23 @@ def without_compiler(chain: Toolchain) -> Toolchain:
 
 @needs_compiler
 def test_what_is_cached_is_not_compiled_again(chain: Toolchain) -> None:
-    assert chain.library([SEVEN]).seven() == 7
-    assert without_compiler(chain).library([SEVEN]).seven() == 7
+    assert chain.build([SEVEN]).seven() == 7
+    assert without_compiler(chain).build([SEVEN]).seven() == 7
     with pytest.raises(UnavailableError, match="cannot be compiled into"):
-        without_compiler(chain).library([SEVEN.replace("7", "8")])
+        without_compiler(chain).build([SEVEN.replace("7", "8")])
 
 
 @needs_compiler
 def test_everything_that_could_change_code_is_in_the_key(chain: Toolchain) -> None:
     other = 'extern "C" int seven() { return 8; }'
     ways = [
-        chain.library([SEVEN]),
-        chain.library([SEVEN], flags=[]),
-        chain.library([SEVEN], extra=["-DX"]),
-        chain.library([SEVEN, "int x;"]),
-        chain.library([other]),
-        replace(chain, isa="x86-64").library([SEVEN]) if module._is_x86() else chain.library([SEVEN], extra=["-DY"]),
-        replace(chain, version="another").library([SEVEN]),
+        chain.build([SEVEN]),
+        chain.build([SEVEN], flags=[]),
+        chain.build([SEVEN], extra=["-DX"]),
+        chain.build([SEVEN, "int x;"]),
+        chain.build([other]),
+        replace(chain, isa="x86-64").build([SEVEN]) if module._is_x86() else chain.build([SEVEN], extra=["-DY"]),
+        replace(chain, version="another").build([SEVEN]),
     ]
     assert [way.seven() for way in ways] == [7, 7, 7, 7, 8, 7, 7]
     assert len(list(chain.folder.glob("*.so"))) == len(ways)
@@ -77,13 +77,13 @@ def test_headers_are_in_the_key(chain: Toolchain, tmp_path: Path, monkeypatch: p
     (sources / "outer.hpp").write_text('#include "inner.hpp"\n')
     for value in (7, 8):
         (sources / "inner.hpp").write_text(f"#define VALUE {value}\n")
-        assert chain.library(['#include "outer.hpp"\nextern "C" int seven() { return VALUE; }']).seven() == value
+        assert chain.build(['#include "outer.hpp"\nextern "C" int seven() { return VALUE; }']).seven() == value
 
 
 @needs_compiler
 def test_a_damaged_library_is_compiled_again(chain: Toolchain) -> None:
     """Loading half of one would end the process."""
-    chain.library([SEVEN])
+    chain.build([SEVEN])
     (path,) = chain.folder.iterdir()
     whole = path.read_bytes()
     damaged = [whole[:kept] for kept in (0, 1, 40, 1000, 5000, -1000, -1)]
@@ -91,7 +91,7 @@ def test_a_damaged_library_is_compiled_again(chain: Toolchain) -> None:
         another = replace(chain, version=str(number))  # a path that this process has not loaded yet
         place = chain.folder / f"{another._key({'0.cpp': SEVEN}, chain.target)}.so"
         place.write_bytes(content)
-        assert another.library([SEVEN]).seven() == 7
+        assert another.build([SEVEN]).seven() == 7
         assert place.read_bytes() == whole
 
 
@@ -99,7 +99,7 @@ def test_a_damaged_library_is_compiled_again(chain: Toolchain) -> None:
 def test_a_folder_that_cannot_be_made_is_one_clear_error(chain: Toolchain, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UnavailableError, match=r"^kernels cannot be compiled into .*file/cache: Not a directory$"):
-        replace(chain, folder=tmp_path / "file" / "cache").library([SEVEN])
+        replace(chain, folder=tmp_path / "file" / "cache").build([SEVEN])
 
 
 @needs_compiler
@@ -107,27 +107,27 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(chain: Toolchain, tmp_p
 def test_a_folder_without_permission_is_one_clear_error(chain: Toolchain) -> None:
     chain.folder.mkdir(parents=True, mode=0o500)
     with pytest.raises(UnavailableError, match="Permission denied"):
-        chain.library([SEVEN])
+        chain.build([SEVEN])
 
 
 @needs_compiler
 def test_a_folder_that_others_can_write_to_is_refused_even_for_what_is_cached(
     chain: Toolchain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chain.library([SEVEN])
+    chain.build([SEVEN])
     chain.folder.chmod(0o777)
     with pytest.raises(UsageError, match="is not yours alone: set REFSTEP_KERNELS"):
-        chain.library([SEVEN])
+        chain.build([SEVEN])
     chain.folder.chmod(0o700)
     monkeypatch.setattr(os, "getuid", lambda: chain.folder.stat().st_uid + 1)
     with pytest.raises(UsageError, match="is not yours alone"):
-        chain.library([SEVEN])
+        chain.build([SEVEN])
 
 
 @needs_compiler
 def test_what_the_compiler_refuses_is_one_line(chain: Toolchain) -> None:
     with pytest.raises(UnavailableError, match=r"cannot compile a kernel: .*error") as refused:
-        chain.library(["int x = ;\nint y = ;"])
+        chain.build(["int x = ;\nint y = ;"])
     assert len(str(refused.value).splitlines()) == 1
     assert list(chain.folder.iterdir()) == []
 
@@ -139,11 +139,11 @@ def test_many_threads_and_processes_compile_the_same_at_once(chain: Toolchain) -
         children.append(os.fork())
         if children[-1] == 0:
             try:
-                os._exit(chain.library([SEVEN]).seven())
+                os._exit(chain.build([SEVEN]).seven())
             finally:
                 os._exit(1)
     with ThreadPoolExecutor(3) as pool:
-        libraries = list(pool.map(lambda _: chain.library([SEVEN]), range(3)))
+        libraries = list(pool.map(lambda _: chain.build([SEVEN]), range(3)))
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [7, 7, 7]
     assert [library.seven() for library in libraries] == [7, 7, 7]
     assert len(list(chain.folder.iterdir())) == 1

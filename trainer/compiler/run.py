@@ -26,14 +26,14 @@ class Compiled:
     """
 
     def __init__(self, nodes: Sequence[Node], wanted: Collection[int], toolchain: Toolchain) -> None:
-        products = dot.library(toolchain)
-        self._driver = toolchain.library([KERNELS / "rows.cpp"])
+        products = dot.load(toolchain)
+        self._driver = toolchain.build([KERNELS / "rows.cpp"])
         plan = make_plan(nodes, wanted, products)
         self.plan = plan
         self._scratch_bytes = max((stage.scratch_bytes for stage in plan.stages), default=0)
         _require(plan.memory + self._scratch_bytes * (os.cpu_count() or 1))
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            libraries = list(pool.map(lambda source: toolchain.library([source], extra=KERNEL_FLAGS), plan.sources))
+            libraries = list(pool.map(lambda source: toolchain.build([source], extra=KERNEL_FLAGS), plan.sources))
         self._kept = [products, *libraries]
         kernels = {
             source: ctypes.cast(made.kernel, ctypes.c_void_p).value for source, made in zip(plan.sources, libraries, strict=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from trainer.kernels.toolchain import KERNELS, Toolchain
 
-__all__ = ["declare", "library", "probe", "product", "reference"]
+__all__ = ["declare", "load", "probe", "product", "reference"]
 
 _INT, _LONG, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 _SIGNATURES = {
@@ -22,12 +22,12 @@ _SIGNATURES = {
 
 
 @cache
-def library(toolchain: Toolchain, flags: tuple[str, ...] | None = None) -> ctypes.CDLL:
+def load(toolchain: Toolchain, flags: tuple[str, ...] | None = None) -> ctypes.CDLL:
     """The kernels compiled by ``toolchain``, for its instruction set or with ``flags`` in its place, their C types declared.
 
     Raises UnavailableError when they cannot be compiled. The caller checks with ``probe`` that this machine runs them rightly.
     """
-    return declare(toolchain.library([KERNELS / "dot.cpp"], flags))
+    return declare(toolchain.build([KERNELS / "dot.cpp"], flags))
 
 
 def declare(made: ctypes.CDLL) -> ctypes.CDLL:

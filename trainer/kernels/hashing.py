@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import sys
 from collections.abc import Sequence
 from functools import cache
 
@@ -106,10 +105,8 @@ def _library() -> ctypes.CDLL | str:
     chain = toolchain()
     if isinstance(chain, str):
         return chain
-    if sys.byteorder != "little":
-        return "this machine is big-endian"
     try:
-        library = chain.library(SOURCES, flags=[])  # each source names its own instruction set
+        library = chain.build(SOURCES, flags=[])  # each source names its own instruction set
     except (UnavailableError, UsageError) as error:
         log.warning("hashing goes on without compiled code: %s", error)
         return str(error)

@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -50,7 +51,7 @@ class Toolchain:
     isa: str
     folder: Path
 
-    def library(self, sources: Sequence[str | Path], flags: Sequence[str] | None = None, extra: Sequence[str] = ()) -> ctypes.CDLL:
+    def build(self, sources: Sequence[str | Path], flags: Sequence[str] | None = None, extra: Sequence[str] = ()) -> ctypes.CDLL:
         """The shared library of ``sources`` (paths in trainer/kernels, or C++ text), compiled now unless the cache holds it.
 
         ``flags`` replace ``-march``, ``extra`` ones are added. Sources are compiled into one library, each as a unit of its own;
@@ -115,6 +116,8 @@ class Toolchain:
 @cache
 def toolchain() -> Toolchain | str:
     """This machine's toolchain, or the reason why it has none."""
+    if sys.byteorder != "little":
+        return "this machine is big-endian"  # kernels read tensors as they are committed to
     wanted = os.environ.get("REFSTEP_CXX")
     if wanted == "none":
         return "REFSTEP_CXX is none"
@@ -130,10 +133,10 @@ def toolchain() -> Toolchain | str:
     folder = Path(os.environ.get("REFSTEP_KERNELS") or cache_home / "refstep" / "kernels").expanduser()
     chain = Toolchain(compiler, said, os.environ.get("REFSTEP_ISA", "native"), folder)
     try:
-        chain.library(['extern "C" int refstep_probe() { return 7; }'])
+        can_run = chain.build([KERNELS / "processor.cpp"]).refstep_can_run()
     except (UnavailableError, UsageError) as error:
         return str(error)
-    return chain
+    return chain if can_run else f"this processor lacks the instruction set that REFSTEP_ISA names, {chain.isa}"
 
 
 def _is_whole(path: Path) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from bisection.errors import UnsupportedOperator, UsageError
+from trainer.lowering.arithmetic import add, div, mul, root, sub
 from trainer.lowering.builder import Builder, Value
 from trainer.lowering.expression import Const, Expr, apply, real
 from trainer.lowering.functions import magnitude
@@ -166,34 +167,14 @@ Options = Mapping[str, Any]
 Exprs = Mapping[str, Any]
 
 
-def _add(a: Expr, b: Expr) -> Expr:
-    return apply("fadd", a, b)
-
-
-def _sub(a: Expr, b: Expr) -> Expr:
-    return apply("fsub", a, b)
-
-
-def _mul(a: Expr, b: Expr) -> Expr:
-    return apply("fmul", a, b)
-
-
-def _div(a: Expr, b: Expr) -> Expr:
-    return apply("fdiv", a, b)
-
-
-def _root(a: Expr) -> Expr:
-    return apply("fsqrt", a)
-
-
 def _towards(a: Expr, b: Expr, weight: float) -> Expr:
     """a + weight·(b - a)."""
-    return _add(a, _mul(_sub(b, a), real(weight)))
+    return add(a, mul(sub(b, a), real(weight)))
 
 
 def _average(a: Expr, b: Expr, kept: float) -> Expr:
     """kept·a + (1 - kept)·b."""
-    return _add(_mul(a, real(kept)), _mul(b, real(1.0 - kept)))
+    return add(mul(a, real(kept)), mul(b, real(1.0 - kept)))
 
 
 def _larger(a: Expr, b: Expr) -> Expr:
@@ -210,10 +191,10 @@ def _sgd(o: Options, x: Exprs) -> dict[str, Expr]:
     if o["momentum"]:
         added = g
         if o["dampening"]:
-            added = _mul(g, apply("select32", apply("eq64", x["step"], 0), real(1.0), real(1.0 - o["dampening"])))
-        buffer = new["momentum_buffer"] = _add(_mul(x["momentum_buffer"], real(o["momentum"])), added)
-        g = _add(g, _mul(buffer, real(o["momentum"]))) if o["nesterov"] else buffer
-    new["p"] = _sub(x["p"], _mul(g, x["lr"]))
+            added = mul(g, apply("select32", apply("eq64", x["step"], 0), real(1.0), real(1.0 - o["dampening"])))
+        buffer = new["momentum_buffer"] = add(mul(x["momentum_buffer"], real(o["momentum"])), added)
+        g = add(g, mul(buffer, real(o["momentum"]))) if o["nesterov"] else buffer
+    new["p"] = sub(x["p"], mul(g, x["lr"]))
     return new
 
 
@@ -223,36 +204,36 @@ def _adam_kept(o: Options) -> dict[str, float]:
 
 def _adam_scalars(o: Options, x: Exprs) -> dict[str, Expr]:
     one, two = x["corrections"]
-    scalars = {"size": _div(x["lr"], one), "scale": _root(two)}
+    scalars = {"size": div(x["lr"], one), "scale": root(two)}
     if o.get("decoupled_weight_decay") and o["weight_decay"]:
         decay = o["weight_decay"]
         constant = isinstance(x["lr"], Const)
-        scalars["kept"] = real(1.0 - o["lr"] * decay) if constant else _sub(real(1.0), _mul(x["lr"], real(decay)))
+        scalars["kept"] = real(1.0 - o["lr"] * decay) if constant else sub(real(1.0), mul(x["lr"], real(decay)))
     return scalars
 
 
 def _adam(o: Options, x: Exprs) -> dict[str, Expr]:
     g, (beta1, beta2) = x["g"], o["betas"]
-    p = _mul(x["p"], x["kept"]) if "kept" in x else x["p"]
+    p = mul(x["p"], x["kept"]) if "kept" in x else x["p"]
     m = _towards(x["exp_avg"], g, 1.0 - beta1)
-    v = _average(x["exp_avg_sq"], _mul(g, g), beta2)
+    v = _average(x["exp_avg_sq"], mul(g, g), beta2)
     new = {"p": p, "exp_avg": m, "exp_avg_sq": v}
     if o.get("amsgrad"):
         v = new["max_exp_avg_sq"] = _larger(x["max_exp_avg_sq"], v)
-    bound = _add(_div(_root(v), x["scale"]), real(o["eps"]))
-    new["p"] = _sub(p, _mul(x["size"], _div(m, bound)))
+    bound = add(div(root(v), x["scale"]), real(o["eps"]))
+    new["p"] = sub(p, mul(x["size"], div(m, bound)))
     return new
 
 
 def _adamax_scalars(o: Options, x: Exprs) -> dict[str, Expr]:
-    return {"size": _div(x["lr"], x["corrections"][0])}
+    return {"size": div(x["lr"], x["corrections"][0])}
 
 
 def _adamax(o: Options, x: Exprs) -> dict[str, Expr]:
     g, (beta1, beta2) = x["g"], o["betas"]
     m = _towards(x["exp_avg"], g, 1.0 - beta1)
-    u = _larger(_mul(x["exp_inf"], real(beta2)), _add(magnitude(g), real(o["eps"])))
-    return {"p": _sub(x["p"], _mul(x["size"], _div(m, u))), "exp_avg": m, "exp_inf": u}
+    u = _larger(mul(x["exp_inf"], real(beta2)), add(magnitude(g), real(o["eps"])))
+    return {"p": sub(x["p"], mul(x["size"], div(m, u))), "exp_avg": m, "exp_inf": u}
 
 
 def _rmsprop_kept(o: Options) -> dict[str, float]:
@@ -261,35 +242,35 @@ def _rmsprop_kept(o: Options) -> dict[str, float]:
 
 def _rmsprop(o: Options, x: Exprs) -> dict[str, Expr]:
     g = x["g"]
-    v = _average(x["square_avg"], _mul(g, g), o["alpha"])
+    v = _average(x["square_avg"], mul(g, g), o["alpha"])
     new = {"square_avg": v}
     if o["centered"]:
         m = new["grad_avg"] = _towards(x["grad_avg"], g, 1.0 - o["alpha"])
-        v = _sub(v, _mul(m, m))
-    move = _div(g, _add(_root(v), real(o["eps"])))
+        v = sub(v, mul(m, m))
+    move = div(g, add(root(v), real(o["eps"])))
     if o["momentum"]:
-        move = new["momentum_buffer"] = _add(_mul(x["momentum_buffer"], real(o["momentum"])), move)
-    new["p"] = _sub(x["p"], _mul(x["lr"], move))
+        move = new["momentum_buffer"] = add(mul(x["momentum_buffer"], real(o["momentum"])), move)
+    new["p"] = sub(x["p"], mul(x["lr"], move))
     return new
 
 
 def _adagrad_scalars(o: Options, x: Exprs) -> dict[str, Expr]:
     if not o["lr_decay"]:
         return {}
-    return {"lr": _div(x["lr"], _add(real(1.0), _mul(apply("scaled", x["step"], 0), real(o["lr_decay"]))))}
+    return {"lr": div(x["lr"], add(real(1.0), mul(apply("scaled", x["step"], 0), real(o["lr_decay"]))))}
 
 
 def _adagrad(o: Options, x: Exprs) -> dict[str, Expr]:
-    total = _add(x["sum"], _mul(x["g"], x["g"]))
-    return {"p": _sub(x["p"], _mul(x["lr"], _div(x["g"], _add(_root(total), real(o["eps"]))))), "sum": total}
+    total = add(x["sum"], mul(x["g"], x["g"]))
+    return {"p": sub(x["p"], mul(x["lr"], div(x["g"], add(root(total), real(o["eps"]))))), "sum": total}
 
 
 def _adadelta(o: Options, x: Exprs) -> dict[str, Expr]:
     g, eps = x["g"], real(o["eps"])
-    v = _average(x["square_avg"], _mul(g, g), o["rho"])
-    move = _mul(_div(_root(_add(x["acc_delta"], eps)), _root(_add(v, eps))), g)
-    travelled = _average(x["acc_delta"], _mul(move, move), o["rho"])
-    return {"p": _sub(x["p"], _mul(x["lr"], move)), "square_avg": v, "acc_delta": travelled}
+    v = _average(x["square_avg"], mul(g, g), o["rho"])
+    move = mul(div(root(add(x["acc_delta"], eps)), root(add(v, eps))), g)
+    travelled = _average(x["acc_delta"], mul(move, move), o["rho"])
+    return {"p": sub(x["p"], mul(x["lr"], move)), "square_avg": v, "acc_delta": travelled}
 
 
 @dataclass(frozen=True, slots=True)

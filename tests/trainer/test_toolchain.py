@@ -17,6 +17,7 @@ from trainer.kernels import toolchain as module
 from trainer.kernels.toolchain import KERNELS, Toolchain, toolchain
 
 CHAIN = toolchain()
+PROCESSOR = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
 SEVEN = 'extern "C" int seven() { return 7; }'
 
 needs_compiler = pytest.mark.skipif(isinstance(CHAIN, str), reason=str(CHAIN))
@@ -190,6 +191,16 @@ def test_an_unknown_instruction_set_has_a_reason(fresh: None, monkeypatch: pytes
     monkeypatch.setenv("REFSTEP_ISA", "abacus")
     monkeypatch.setenv("REFSTEP_KERNELS", str(tmp_path))
     assert "abacus" in str(compiled_route())
+
+
+@needs_compiler
+@pytest.mark.skipif(os.uname().machine != "x86_64" or "avx_vnni" in PROCESSOR, reason="this processor has all that is asked for")
+def test_an_instruction_set_that_the_processor_lacks_has_a_reason(
+    fresh: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REFSTEP_ISA", "alderlake")  # the first with AVX-VNNI
+    monkeypatch.setenv("REFSTEP_KERNELS", str(tmp_path))
+    assert compiled_route() == "this processor lacks the instruction set that REFSTEP_ISA names, alderlake"
 
 
 @needs_compiler

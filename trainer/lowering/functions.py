@@ -13,6 +13,7 @@ from itertools import pairwise
 from math import log as natural_log
 from math import pi, sqrt
 
+from trainer.lowering.arithmetic import SIGN, add, choose, div, magnitude, mul, negative, signed_as, sub
 from trainer.lowering.expression import Const, Expr, apply, real
 
 __all__ = [
@@ -30,8 +31,6 @@ __all__ = [
 
 NAN = Const(0x7FC00000)
 INFINITY = Const(0x7F800000)
-MAGNITUDE = 0x7FFFFFFF
-SIGN = -(1 << 31)
 ZERO, HALF, ONE, TWO = real(0.0), real(0.5), real(1.0), real(2.0)
 
 
@@ -44,47 +43,12 @@ class Function:
     operator: str | None = None
 
 
-def _add(a: Expr, b: Expr) -> Expr:
-    return apply("fadd", a, b)
-
-
-def _sub(a: Expr, b: Expr) -> Expr:
-    return apply("fsub", a, b)
-
-
-def _mul(a: Expr, b: Expr) -> Expr:
-    return apply("fmul", a, b)
-
-
-def _div(a: Expr, b: Expr) -> Expr:
-    return apply("fdiv", a, b)
-
-
-def _choose(condition: Expr, a: Expr, b: Expr) -> Expr:
-    return apply("select32", condition, a, b)
-
-
-def magnitude(x: Expr) -> Expr:
-    """|x|."""
-    return apply("and32", x, MAGNITUDE)
-
-
-def negative(x: Expr) -> Expr:
-    """-x: the sign bit flipped."""
-    return apply("xor32", x, SIGN)
-
-
-def _signed_as(size: Expr, x: Expr) -> Expr:
-    """``size``, which is not negative, with the sign of ``x``."""
-    return apply("or32", size, apply("and32", x, SIGN))
-
-
 def _polynomial(x: Expr, coefficients: Sequence[float]) -> Expr:
     """Σ coefficients[i]·x^i by Horner's rule."""
     *rest, top = coefficients
     total: Expr = real(top)
     for c in reversed(rest):
-        total = _add(_mul(total, x), real(c))
+        total = add(mul(total, x), real(c))
     return total
 
 
@@ -93,12 +57,12 @@ def _polynomial(x: Expr, coefficients: Sequence[float]) -> Expr:
 
 def _reduced(x: Expr) -> tuple[Expr, Expr]:
     """(n, r): x = n·ln 2 + r with n whole and |r| about ln 2 / 2 at most; x is held where e^x is not beyond doubt 0 or infinite."""
-    x = _choose(apply("flt", x, real(-126.0)), real(-126.0), x)
-    x = _choose(apply("flt", real(89.0), x), real(89.0), x)
-    n = apply("round", _mul(x, real(1.4426950408889634)))
+    x = choose(apply("flt", x, real(-126.0)), real(-126.0), x)
+    x = choose(apply("flt", real(89.0), x), real(89.0), x)
+    n = apply("round", mul(x, real(1.4426950408889634)))
     whole = apply("scaled", n, 0)
     # The first part of ln 2 has 15 bits, so that its product with n is exact (Cody and Waite, 1980).
-    return n, _sub(_sub(x, _mul(whole, real(0.693145751953125))), _mul(whole, real(1.428606765330187e-06)))
+    return n, sub(sub(x, mul(whole, real(0.693145751953125))), mul(whole, real(1.428606765330187e-06)))
 
 
 def _power_minus_one(r: Expr) -> Expr:
@@ -111,22 +75,22 @@ def _power_minus_one(r: Expr) -> Expr:
         0.0013940562516380538,
         0.00018843955801903876,
     )
-    return _add(r, _mul(_mul(r, r), _polynomial(r, tail)))
+    return add(r, mul(mul(r, r), _polynomial(r, tail)))
 
 
 def exp(x: Expr) -> Expr:
     """e^a."""
     n, r = _reduced(x)
-    return apply("ldexp", _add(ONE, _power_minus_one(r)), n)
+    return apply("ldexp", add(ONE, _power_minus_one(r)), n)
 
 
 def expm1(x: Expr) -> Expr:
     """e^a - 1."""
     n, r = _reduced(x)
     p = _power_minus_one(r)
-    small = _add(apply("ldexp", p, n), _sub(apply("ldexp", ONE, n), ONE))
-    whole = _choose(apply("lt32", n, 60), small, apply("ldexp", _add(ONE, p), n))
-    return _choose(apply("feq", x, ZERO), x, whole)
+    small = add(apply("ldexp", p, n), sub(apply("ldexp", ONE, n), ONE))
+    whole = choose(apply("lt32", n, 60), small, apply("ldexp", add(ONE, p), n))
+    return choose(apply("feq", x, ZERO), x, whole)
 
 
 def _logistic(low: Expr, n: Expr, r: Expr, factor: Expr) -> Expr:
@@ -134,9 +98,9 @@ def _logistic(low: Expr, n: Expr, r: Expr, factor: Expr) -> Expr:
 
     The power of two comes last, so that small results keep their digits.
     """
-    significand = _add(ONE, _power_minus_one(r))
-    part = _div(_mul(factor, _choose(low, significand, ONE)), _add(ONE, apply("ldexp", significand, n)))
-    return apply("ldexp", part, _choose(low, n, Const(0)))
+    significand = add(ONE, _power_minus_one(r))
+    part = div(mul(factor, choose(low, significand, ONE)), add(ONE, apply("ldexp", significand, n)))
+    return apply("ldexp", part, choose(low, n, Const(0)))
 
 
 def sigmoid(x: Expr) -> Expr:
@@ -150,7 +114,7 @@ def _below_zero(x: Expr) -> Expr:
 
 def _above(x: Expr) -> Expr:
     """x held above -200, for factors of something that is 0 there."""
-    return _choose(apply("flt", x, real(-200.0)), real(-200.0), x)
+    return choose(apply("flt", x, real(-200.0)), real(-200.0), x)
 
 
 def silu(x: Expr) -> Expr:
@@ -161,11 +125,11 @@ def silu(x: Expr) -> Expr:
 def tanh(x: Expr) -> Expr:
     """Hyperbolic tangent."""
     size = magnitude(x)
-    z = _mul(x, x)
+    z = mul(x, x)
     series = (-0.3333328194317559, 0.1333144222319832, -0.05373971698290725, 0.020639093191676446, -0.005704993518003762)
-    small = _add(size, _mul(_mul(size, z), _polynomial(z, series)))
-    large = _sub(ONE, _div(TWO, _add(exp(_mul(TWO, size)), ONE)))
-    return _signed_as(_choose(apply("flt", size, real(0.625)), small, large), x)
+    small = add(size, mul(mul(size, z), _polynomial(z, series)))
+    large = sub(ONE, div(TWO, add(exp(mul(TWO, size)), ONE)))
+    return signed_as(choose(apply("flt", size, real(0.625)), small, large), x)
 
 
 # Logarithms
@@ -174,28 +138,28 @@ def tanh(x: Expr) -> Expr:
 def _log_parts(x: Expr) -> tuple[Expr, Expr, Expr]:
     """(k, f, k as a float): x = (1 + f)·2^k with 1 + f in √½ … √2, for positive finite x."""
     tiny = apply("lt32", x, 0x00800000)
-    normal = _choose(tiny, _mul(x, real(2.0**25)), x)
+    normal = choose(tiny, mul(x, real(2.0**25)), x)
     shifted = apply("shr32", apply("sub32", normal, 0x3F3504F3), 23)
-    f = _sub(apply("sub32", normal, apply("shl32", shifted, 23)), ONE)
-    k = _choose(tiny, apply("sub32", shifted, 25), shifted)
+    f = sub(apply("sub32", normal, apply("shl32", shifted, 23)), ONE)
+    k = choose(tiny, apply("sub32", shifted, 25), shifted)
     return k, f, apply("scaled", k, 0)
 
 
 def _log_sum(f: Expr, k: Expr, low: Expr) -> Expr:
     """ln(1 + f) + k·ln 2 + low, by a series in s = f / (2 + f) (W. Kahan's and K. C. Ng's method in 4.4BSD's log)."""
-    s = _div(f, _add(TWO, f))
-    z = _mul(s, s)
-    r = _mul(z, _polynomial(z, (0.66666662693, 0.40000972152, 0.28498786688, 0.24279078841)))
-    half = _mul(_mul(HALF, f), f)
-    rest = _add(_mul(s, _add(half, r)), _add(_mul(k, real(9.0580006145e-06)), low))
-    return _add(_add(_sub(rest, half), f), _mul(k, real(6.9313812256e-01)))
+    s = div(f, add(TWO, f))
+    z = mul(s, s)
+    r = mul(z, _polynomial(z, (0.66666662693, 0.40000972152, 0.28498786688, 0.24279078841)))
+    half = mul(mul(HALF, f), f)
+    rest = add(mul(s, add(half, r)), add(mul(k, real(9.0580006145e-06)), low))
+    return add(add(sub(rest, half), f), mul(k, real(6.9313812256e-01)))
 
 
 def _log_limits(x: Expr, pole: float, inside: Expr) -> Expr:
     """``inside`` with the limits of a logarithm whose pole is at x = ``pole``."""
-    result = _choose(apply("feq", x, INFINITY), INFINITY, inside)
-    result = _choose(apply("feq", x, real(pole)), negative(INFINITY), result)
-    return _choose(apply("fle", real(pole), x), result, NAN)
+    result = choose(apply("feq", x, INFINITY), INFINITY, inside)
+    result = choose(apply("feq", x, real(pole)), negative(INFINITY), result)
+    return choose(apply("fle", real(pole), x), result, NAN)
 
 
 def log(x: Expr) -> Expr:
@@ -206,12 +170,12 @@ def log(x: Expr) -> Expr:
 
 def log1p(x: Expr) -> Expr:
     """ln(1 + a)."""
-    u = _add(ONE, x)
+    u = add(ONE, x)
     k, f, whole = _log_parts(u)
-    lost = _choose(apply("flt", u, TWO), _sub(x, _sub(u, ONE)), _sub(ONE, _sub(u, x)))  # what rounding 1 + a cut off
+    lost = choose(apply("flt", u, TWO), sub(x, sub(u, ONE)), sub(ONE, sub(u, x)))  # what rounding 1 + a cut off
     near = apply("and32", apply("eq32", k, 0), apply("flt", magnitude(x), HALF))
-    inside = _log_sum(_choose(near, x, f), whole, _choose(near, ZERO, _div(lost, u)))
-    return _log_limits(x, -1.0, _choose(apply("feq", x, ZERO), x, inside))
+    inside = _log_sum(choose(near, x, f), whole, choose(near, ZERO, div(lost, u)))
+    return _log_limits(x, -1.0, choose(apply("feq", x, ZERO), x, inside))
 
 
 # The normal distribution
@@ -219,11 +183,11 @@ def log1p(x: Expr) -> Expr:
 
 def _bell(u: Expr) -> tuple[Expr, Expr]:
     """(m, n): e^(-u²/2) = m·2^n for u ≥ 0. As a rounding of the square would be felt, it is split: its first part has 12 bits."""
-    u = _choose(apply("flt", real(15.0), u), real(15.0), u)
+    u = choose(apply("flt", real(15.0), u), real(15.0), u)
     high = apply("and32", u, -(1 << 12))
-    n, r = _reduced(_mul(real(-0.5), _mul(high, high)))
-    rest = _mul(_mul(real(-0.5), _sub(u, high)), _add(u, high))
-    return _add(ONE, _power_minus_one(_add(r, rest))), n
+    n, r = _reduced(mul(real(-0.5), mul(high, high)))
+    rest = mul(mul(real(-0.5), sub(u, high)), add(u, high))
+    return add(ONE, _power_minus_one(add(r, rest))), n
 
 
 _TAIL = (
@@ -234,31 +198,31 @@ _TAIL = (
 
 def _tail_ratio(u: Expr) -> Expr:
     """Φ(-u) / e^(-u²/2) for u ≥ 0, where Φ is the normal distribution: p(q) / (u + 4) with q = (u - 4) / (u + 4)."""
-    held = _choose(apply("flt", real(15.0), u), real(15.0), u)
-    above = _add(held, real(4.0))
-    q = _div(_sub(held, real(4.0)), above)
-    return _div(_polynomial(q, _TAIL), above)
+    held = choose(apply("flt", real(15.0), u), real(15.0), u)
+    above = add(held, real(4.0))
+    q = div(sub(held, real(4.0)), above)
+    return div(_polynomial(q, _TAIL), above)
 
 
 def erf(x: Expr) -> Expr:
     """The error function."""
     size = magnitude(x)
-    z = _mul(x, x)
+    z = mul(x, x)
     series = (0.1283791657, -0.3761262582, 0.1128358514, -0.02685381179, 0.005188327477, -0.0008010192234, 7.853857903e-05)
-    small = _add(size, _mul(size, _polynomial(z, series)))
-    u = _mul(size, real(sqrt(2.0)))
+    small = add(size, mul(size, _polynomial(z, series)))
+    u = mul(size, real(sqrt(2.0)))
     m, n = _bell(u)
-    large = _sub(ONE, apply("ldexp", _mul(m, _tail_ratio(u)), apply("add32", n, 1)))
-    return _signed_as(_choose(apply("flt", size, ONE), small, large), x)
+    large = sub(ONE, apply("ldexp", mul(m, _tail_ratio(u)), apply("add32", n, 1)))
+    return signed_as(choose(apply("flt", size, ONE), small, large), x)
 
 
 def _normal(x: Expr, factor: Expr) -> tuple[Expr, Expr]:
     """(factor·Φ(x), e^(-x²/2)). The power of two comes last, so that small results keep their digits."""
     u = magnitude(x)
     m, n = _bell(u)
-    part = _mul(m, _tail_ratio(u))
-    above = _mul(factor, _sub(ONE, apply("ldexp", part, n)))
-    return _choose(apply("flt", x, ZERO), apply("ldexp", _mul(factor, part), n), above), apply("ldexp", m, n)
+    part = mul(m, _tail_ratio(u))
+    above = mul(factor, sub(ONE, apply("ldexp", part, n)))
+    return choose(apply("flt", x, ZERO), apply("ldexp", mul(factor, part), n), above), apply("ldexp", m, n)
 
 
 def gelu(x: Expr) -> Expr:
@@ -269,7 +233,7 @@ def gelu(x: Expr) -> Expr:
 def gelu_gradient(x: Expr) -> Expr:
     """The derivative of a·Φ(a): Φ(a) + a·φ(a)."""
     distribution, bell = _normal(x, ONE)
-    return _add(distribution, _mul(x, _mul(bell, real(1 / sqrt(2 * pi)))))
+    return add(distribution, mul(x, mul(bell, real(1 / sqrt(2 * pi)))))
 
 
 def _gelu_exponent(x: Expr) -> tuple[Expr, Expr]:
@@ -278,16 +242,16 @@ def _gelu_exponent(x: Expr) -> tuple[Expr, Expr]:
     Computed in fixed point, since a rounding of the exponent would be multiplied by its size.
     """
     size = magnitude(x)
-    held = _choose(apply("flt", real(11.0), size), real(11.0), size)
+    held = choose(apply("flt", real(11.0), size), real(11.0), size)
     scale = 2 * sqrt(2 / pi)
     fixed = apply("round", apply("ldexp", held, 27))  # 27 binary places
     square = apply("shr64", apply("mul64", fixed, fixed), 27)
     growth = apply("shr64", apply("mul64", square, round(scale * 0.044715 * 2**31)), 29)  # 29 binary places
     slope = apply("add64", growth, round(scale * 2**29))
     t = apply("sub64", 0, apply("shr64", apply("mul64", fixed, slope), 29))  # -2|t|, 27 binary places
-    n = apply("round", _mul(apply("scaled", t, -27), real(1.4426950408889634)))
+    n = apply("round", mul(apply("scaled", t, -27), real(1.4426950408889634)))
     rest = apply("sub64", apply("shl64", t, 20), apply("mul64", n, round(natural_log(2) * 2**47)))
-    return n, _choose(apply("feq", x, x), apply("scaled", rest, -47), NAN)
+    return n, choose(apply("feq", x, x), apply("scaled", rest, -47), NAN)
 
 
 def gelu_tanh(x: Expr) -> Expr:
@@ -299,8 +263,8 @@ def gelu_tanh_gradient(x: Expr) -> Expr:
     """The derivative of gelu_tanh: s(t) + a·2t'·s(t)·s(-t), where s(t) = ½(1 + tanh t)."""
     low, exponent = _below_zero(x), _gelu_exponent(x)
     s, rest = _logistic(low, *exponent, ONE), _logistic(apply("xor32", low, 1), *exponent, ONE)
-    slope = _add(real(2 * sqrt(2 / pi)), _mul(real(6 * 0.044715 * sqrt(2 / pi)), _mul(x, x)))
-    return _add(s, _mul(_mul(_mul(x, s), rest), slope))
+    slope = add(real(2 * sqrt(2 / pi)), mul(real(6 * 0.044715 * sqrt(2 / pi)), mul(x, x)))
+    return add(s, mul(mul(mul(x, s), rest), slope))
 
 
 # Sine and cosine
@@ -338,7 +302,7 @@ def _quadrant(size: Expr) -> tuple[Expr, Expr]:
     product = apply("add64", apply("mul64", upper, angle), apply("shr64", apply("mul64", lower, angle), 31))
     r = apply("scaled", product, -61)
     near = apply("lt32", size, 0x3F490FDB)  # below π/4
-    return apply("select64", near, 0, k), _choose(near, size, r)
+    return apply("select64", near, 0, k), choose(near, size, r)
 
 
 def _circular(x: Expr, ahead: int) -> Expr:
@@ -346,15 +310,15 @@ def _circular(x: Expr, ahead: int) -> Expr:
     size = magnitude(x)
     k, r = _quadrant(size)
     k = apply("add64", k, ahead)
-    z = _mul(r, r)
-    sine = _add(r, _mul(_mul(r, z), _polynomial(z, (-0.16666654536686068, 0.008332156056629745, -0.00019514632259923472))))
-    cosine = _add(
-        _sub(ONE, _mul(HALF, z)),
-        _mul(_mul(z, z), _polynomial(z, (0.041666645554684294, -0.0013887309876465615, 2.4432414047928517e-05))),
+    z = mul(r, r)
+    sine = add(r, mul(mul(r, z), _polynomial(z, (-0.16666654536686068, 0.008332156056629745, -0.00019514632259923472))))
+    cosine = add(
+        sub(ONE, mul(HALF, z)),
+        mul(mul(z, z), _polynomial(z, (0.041666645554684294, -0.0013887309876465615, 2.4432414047928517e-05))),
     )
-    value = _choose(apply("and64", k, 1), cosine, sine)
+    value = choose(apply("and64", k, 1), cosine, sine)
     value = apply("xor32", value, apply("shl32", apply("and64", k, 2), 30))
-    return _choose(apply("lt32", size, INFINITY), value, NAN)
+    return choose(apply("lt32", size, INFINITY), value, NAN)
 
 
 def sin(x: Expr) -> Expr:
@@ -377,12 +341,12 @@ def square_root(x: Expr) -> Expr:
 
 def rsqrt(x: Expr) -> Expr:
     """1 / √a."""
-    return _div(ONE, apply("fsqrt", x))
+    return div(ONE, apply("fsqrt", x))
 
 
 def reciprocal(x: Expr) -> Expr:
     """1 / a, correctly rounded."""
-    return _div(ONE, x)
+    return div(ONE, x)
 
 
 FUNCTIONS: dict[str, Function] = {

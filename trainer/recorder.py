@@ -177,7 +177,9 @@ class Recorder:
                     while step < until and not stop():
                         with self._executing:
                             state, metrics = self._executes(step).step(self._newest)
-                            self._beside.do(partial(self._commit, step, state))
+                            self._beside.finish()
+                            before, self._last = self._standing()[1], None  # its arrays can serve the next step
+                            self._beside.do(partial(self._commit, step, before, state))
                             self._newest, self._lent = state, True
                         tell, heard = heard, None
                         if tell is not None:
@@ -204,9 +206,8 @@ class Recorder:
     def _executes(self, step: int) -> Executes:
         return self._swap.get(step, self._executor)
 
-    def _commit(self, step: int, state: State) -> None:
-        """Record the state after ``step``."""
-        before = self._standing()[1]
+    def _commit(self, step: int, before: Tree, state: State) -> None:
+        """Record the state after ``step``; ``before`` is the tree of the one before it."""
         tree = self._trees.of(state) if step in self._swap else self._trees.after(before, state)
         self.recording.append(tree.root)
         self._last = (state, tree)

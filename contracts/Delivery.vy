@@ -20,7 +20,7 @@ exports: (ledger.credit, ledger.burnable, ledger.withdraw, ledger.burn)
 
 MAX_SECONDS: constant(uint256) = 2**32 - 1
 STATE_BEFORE: constant(uint256) = 0
-ETHER: constant(address) = empty(address)
+NATIVE: constant(address) = empty(address)
 
 
 interface Game:
@@ -170,4 +170,4 @@ def _check_unsettled(job: uint256):
 @internal
 def _close(demand: uint256, winner: address):
     self._demands[demand].account = empty(address)
-    ledger._credit(ETHER, winner, bond)
+    ledger._credit(NATIVE, winner, bond)

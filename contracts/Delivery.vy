@@ -84,7 +84,7 @@ def demand(job: uint256, component: uint256) -> uint256:
     self._demands[demand] = IDelivery.Demand(
         job=job, account=msg.sender, component=component, seed=seed, answer_by=answer_by
     )
-    log IDelivery.Demanded(
+    log IDelivery.LeafDemanded(
         demand=demand, job=job, account=msg.sender, component=component, seed=seed, answer_by=answer_by
     )
     return demand

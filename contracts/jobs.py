@@ -1,10 +1,10 @@
-"""Jobs as the registry tells them (ITaskRegistry.vyi): roots are 32 bytes, amounts in the token's smallest units, seconds in protocol
-time."""
+"""Jobs as the registry tells them (ITaskRegistry.vyi): roots of 32 bytes, amounts in a token's smallest units, protocol time in s."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from typing import cast
 
 from eth_abi.abi import encode
 from eth_typing import ChecksumAddress
@@ -12,9 +12,10 @@ from eth_utils.crypto import keccak
 
 from contracts.values import plain
 
-__all__ = ["NATIVE", "Demand", "Job", "JobSpec", "JobStatus", "Model", "Segment", "Standing", "Terms", "claim_commitment"]
+__all__ = ["NATIVE", "NOBODY", "Demand", "Job", "JobSpec", "JobStatus", "Model", "Segment", "Standing", "Terms", "claim_commitment"]
 
-NATIVE = ChecksumAddress("0x" + 40 * "0")  # type: ignore[arg-type]  # in place of a token: ether
+NOBODY = cast(ChecksumAddress, "0x" + 40 * "0")
+NATIVE = NOBODY  # in place of a token: ether
 
 
 class JobStatus(IntEnum):
@@ -61,30 +62,30 @@ class JobSpec:
         return -(-self.steps // self.segment_length)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Terms:
     """Money and time.
 
+    token             of bounty and stake
     stake             of a trainer
+    trainer           the only one that may claim; NOBODY: anybody
     game              the game contract that judges the job
+    attempts          how many trainers may try, one after the other
     segment_period    seconds from the claim, or from a segment, to the next segment
     challenge_window  seconds from a segment to its finality
-    token             of bounty and stake
-    trainer           the only one that may claim; nobody named: anybody
-    attempts          how many trainers may try, one after the other
     retained_share    of the bounty, in basis points: paid only after the delivery period
     delivery_period   seconds after completion in which leaves of the final state can be demanded
     """
 
-    token: ChecksumAddress
+    token: ChecksumAddress = NATIVE
     stake: int
-    trainer: ChecksumAddress
+    trainer: ChecksumAddress = NOBODY
     game: ChecksumAddress
-    attempts: int
+    attempts: int = 1
     segment_period: int
     challenge_window: int
-    retained_share: int
-    delivery_period: int
+    retained_share: int = 0
+    delivery_period: int = 0
 
     def value(self, amount: int) -> int:
         """What of an amount is sent as value: all of it in ether, nothing in tokens."""

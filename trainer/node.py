@@ -171,7 +171,8 @@ class TrainerNode:
             self._defend(number, job)
             self._deliver(number, job)
         moved = [self._attempt("advance", number, partial(self._advance, number, job)) for number, job in ready]
-        for number, job in self._candidates(offers)[: max(0, self._policy.max_jobs - len(own))]:
+        busy = sum(job.status.disputable for job in own.values())
+        for number, job in self._candidates(offers)[: max(0, self._policy.max_jobs - busy)]:
             moved.append(self._attempt("claim", number, partial(self._consider, number, job)))
         moved.append(
             self._isolation.attempt("collect", partial(collect, self._deployment, self._account, self._tokens(), self._log))
@@ -185,9 +186,6 @@ class TrainerNode:
         """End the step under way, and release the folder."""
         for number in list(self._work):
             self._drop(number)
-
-    def _tokens(self) -> set[str]:
-        return {NATIVE, *self._index.tokens.values()}
 
     def _jobs(self) -> tuple[dict[int, Job], dict[int, Job]]:
         """(own jobs that are not over, open jobs) by number."""
@@ -373,6 +371,6 @@ def _require_pace(executor: Executes, material: Material, job: Job) -> None:
         seconds = (time.monotonic() - started) * job.spec.segment_length
     if seconds * SPARE_TIME > job.terms.segment_period:
         raise UsageError(
-            f"the {job.spec.segment_length} steps of a segment would take about {seconds:.0f} s here, too near to its segment period "
-            f"of {job.terms.segment_period} s"
+            f"the {job.spec.segment_length} steps of a segment would take about {seconds:.0f} s here, too near to its segment "
+            f"period of {job.terms.segment_period} s"
         )

@@ -22,6 +22,7 @@ from bisection.game import (
     LeafRevealed,
     Move,
     Owed,
+    PartsRevealed,
     Pick,
     PostTrace,
     Reveal,
@@ -79,6 +80,7 @@ class Knowledge:
     state: PartialTree | None = None
     tensors: dict[int, PartialTree] = field(default_factory=dict)
     leaves: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    parts: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
     asked: set[Ask] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -104,6 +106,9 @@ class Knowledge:
         """Take in what a reveal on chain has taught everybody."""
         if isinstance(revelation, LeafRevealed):
             self.leaves[revelation.tensor, revelation.leaf] = revelation.data
+            return
+        if isinstance(revelation, PartsRevealed):
+            self.parts[revelation.height, revelation.position] = revelation.parts
             return
         if revelation.tree == TreeKind.TENSOR and revelation.tensor not in self.tensors:
             # The first digests revealed of a tensor hash to its root: the chain has seen to that.

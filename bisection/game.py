@@ -31,6 +31,7 @@ from bisection.moves import (
     RevealLeaf,
     RevealParts,
     Revelation,
+    RunDemanded,
     ShowStep,
     StepOpening,
     Timeout,
@@ -62,6 +63,7 @@ __all__ = [
     "RevealParts",
     "Revealed",
     "Revelation",
+    "RunDemanded",
     "ShowStep",
     "StepOpening",
     "Timeout",
@@ -404,7 +406,7 @@ def _(move: RevealParts, game: Game) -> Game:
     assert d is not None
     height, position = d.in_question
     drop = min(ARITY_BITS, height)
-    below = -(-d.count >> height - drop) - (position << drop)  # descendants from the first one on that lie within the run
+    below = -(-d.count >> (height - drop)) - (position << drop)  # descendants from the first one on that lie within the run
     _expect(len(move.parts) == min(1 << drop, below), "wrong number of parts")
     _expect(all(part == wrap(part, 64) for part in (*move.parts, *move.before)), "a part of more than 64 bits")
     _expect(combined(move.parts, d.takes_max) == _value_in_question(d, move.before), "parts of another result")

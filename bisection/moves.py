@@ -1,4 +1,4 @@
-"""The moves of a dispute game, and what the trainer's answers teach everybody (docs/protocol.md, "Moves")."""
+"""The moves of a dispute game, and what they teach everybody who follows the chain (docs/protocol.md, "Moves")."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ __all__ = [
     "RevealParts",
     "Revealed",
     "Revelation",
+    "RunDemanded",
     "ShowStep",
     "StepOpening",
     "Timeout",
@@ -182,4 +183,17 @@ class PartsRevealed:
     parts: tuple[int, ...]
 
 
-Revelation = Revealed | LeafRevealed | PartsRevealed
+@dataclass(frozen=True, slots=True)
+class RunDemanded:
+    """What the demand of a run taught everybody: the root of the disputed tensor and its path to the trace root.
+
+    The leftmost wrong tensor's path is all that it takes to prove any tensor before it. So whoever takes the game over can conclude
+    it, even if the trace itself came from a data service that is silent by then.
+    """
+
+    tensor: int
+    root: bytes
+    trace_proof: tuple[bytes, ...]
+
+
+Revelation = RunDemanded | Revealed | LeafRevealed | PartsRevealed

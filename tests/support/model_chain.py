@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bisection.game import (
     Claim,
+    DemandRun,
     Game,
     LeafRevealed,
     Move,
@@ -15,6 +16,7 @@ from bisection.game import (
     RevealLeaf,
     RevealParts,
     Revelation,
+    RunDemanded,
     StepOpening,
     apply,
     open_blind,
@@ -67,6 +69,9 @@ class ModelChain:
         if isinstance(move, Reveal):
             assert d is not None
             self.shown[game].append(Revealed(d.tree, d.tensor, d.height, d.position, move.children))
+        if isinstance(move, DemandRun):
+            assert d is not None
+            self.shown[game].append(RunDemanded(d.tensor, move.claim.root, move.claim.trace_proof))
         if isinstance(move, RevealParts):
             assert d is not None
             self.shown[game].append(PartsRevealed(d.height, d.position, move.parts))

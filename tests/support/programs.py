@@ -84,8 +84,13 @@ def random_map(rng: np.random.Generator, b: Builder, inputs: tuple[Ref, ...]) ->
     return b.add(Map, inputs, outputs, shape, tuple(reads), scalar)
 
 
-def random_node(rng: np.random.Generator, kind: type[Node]) -> tuple[Program, dict[str, np.ndarray[Any, Any]]]:
-    """A program whose last computing node is a random ``kind`` over hostile data; state is one counter that stays."""
+def random_node(
+    rng: np.random.Generator, kind: type[Node], length: int | None = None
+) -> tuple[Program, dict[str, np.ndarray[Any, Any]]]:
+    """A program whose last computing node is a random ``kind`` over hostile data; state is one counter that stays.
+
+    Runs have ``length`` elements, or where it is None up to 300.
+    """
     b = Builder()
     data: dict[str, np.ndarray[Any, Any]] = {}
     specs: list[TensorSpec] = []
@@ -100,7 +105,7 @@ def random_node(rng: np.random.Generator, kind: type[Node]) -> tuple[Program, di
     def integers(*names: str) -> str:
         return str(rng.choice(names or INTEGERS))
 
-    run = int(rng.integers(1, 40)) if rng.random() < 0.7 else int(rng.integers(1, 300))
+    run = length or int(rng.integers(1, 40) if rng.random() < 0.7 else rng.integers(1, 300))
     if kind is Map:
         inputs = tuple(tensor(str(rng.choice(list(DTYPES))), int(rng.integers(1, 200))) for _ in range(int(rng.integers(0, 5))))
         random_map(rng, b, inputs)

@@ -48,7 +48,7 @@ from bisection.reference import part_results
 from bisection.trace import Trace
 from bisection.witness import Leaf, boundary_witness, node_proof, part_witness, witness
 
-__all__ = ["Ask", "Decision", "Knowledge", "Open", "challenge", "defend", "open_game"]
+__all__ = ["Ask", "Decision", "Knowledge", "Open", "challenge", "defend", "open_game", "own_parts", "parts_below"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ def _finish_run(game: Game, own: Trace, knowledge: Knowledge) -> Decision | None
         return None
     assert game.step is not None and knowledge.trace is not None
     step, (index, position) = game.step, game.run
-    theirs, ours = knowledge.parts[d.height, d.position], _parts_below(_own_parts(game, own), d)
+    theirs, ours = knowledge.parts[d.height, d.position], parts_below(own_parts(game, own), d)
     child = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b), None)
     if child is None:
         return Decision(None, "every part of this run is right, and so is the element")
@@ -241,25 +241,6 @@ def _finish_run(game: Game, own: Trace, knowledge: Knowledge) -> Decision | None
     part = d.position << d.levels | child
     w = part_witness(own.program, index, position, part, lambda number: own.tensor(step, number), prove)
     return Decision(ConcludePart(w.node, child, theirs, w.inputs), "one part is wrong and its inputs are agreed: recompute it")
-
-
-def _own_parts(game: Game, own: Trace) -> list[int]:
-    """One's own partial results of all parts of the run in dispute."""
-    assert game.run is not None and game.step is not None
-    index, position = game.run
-    node = own.program.nodes[index]
-    assert isinstance(node, RunNode)
-    inputs = [np.frombuffer(own.tensor(game.step, ref.tensor), LITTLE_ENDIAN[ref.dtype]) for ref in node.inputs]
-    return part_results(node, inputs, position)
-
-
-def _parts_below(parts: Sequence[int], d: Descent) -> tuple[int, ...]:
-    """The partial results, one level of reveals below the node in question, that all ``parts`` of the run combine to."""
-    height, position = d.in_question
-    drop = min(ARITY_BITS, height)
-    each = 1 << (height - drop)
-    first, last = position << height, min((position + 1) << height, len(parts))
-    return tuple(combined(parts[at : at + each], d.takes_max) for at in range(first, last, each))
 
 
 def _dispute_state_after(game: Game, own: Trace, knowledge: Knowledge) -> Decision:
@@ -328,6 +309,28 @@ def _prover(trace: PartialTree, own: Tree) -> Callable[[int], list[bytes]]:
     return lambda number: trace.prove(number, own)
 
 
+# Partial results, for both sides ------------------------------------------------------------------------------------------
+
+
+def own_parts(game: Game, own: Trace) -> list[int]:
+    """One's own partial results of all parts of the run in dispute."""
+    assert game.run is not None and game.step is not None
+    index, position = game.run
+    node = own.program.nodes[index]
+    assert isinstance(node, RunNode)
+    inputs = [np.frombuffer(own.tensor(game.step, ref.tensor), LITTLE_ENDIAN[ref.dtype]) for ref in node.inputs]
+    return part_results(node, inputs, position)
+
+
+def parts_below(parts: Sequence[int], d: Descent) -> tuple[int, ...]:
+    """What a reveal of the node in question shows: partial results one reveal further down, given those of all ``parts``."""
+    height, position = d.in_question
+    drop = min(ARITY_BITS, height)
+    each = 1 << (height - drop)
+    first, last = position << height, min((position + 1) << height, len(parts))
+    return tuple(combined(parts[at : at + each], d.takes_max) for at in range(first, last, each))
+
+
 # The trainer's rules ----------------------------------------------------------------------------------------------------
 
 
@@ -360,10 +363,10 @@ def defend(game: Game, own: Trace, now: int) -> Decision:
 
 def _defend_run(game: Game, d: Descent, own: Trace) -> Decision:
     """Take the partial result in question apart, as one's own execution does."""
-    parts = _own_parts(game, own)
-    below = _parts_below(parts, d)
+    parts = own_parts(game, own)
+    below = parts_below(parts, d)
     if d.picked is not None:
-        return Decision(RevealParts(below, _parts_below(parts, replace(d, picked=None))), "reveal the partial results asked for")
+        return Decision(RevealParts(below, parts_below(parts, replace(d, picked=None))), "reveal the partial results asked for")
     if combined(below, d.takes_max) != int.from_bytes(d.node, "big", signed=True):
         return Decision(None, "a wrong element cannot be defended: its parts do not combine to it")
     return Decision(RevealParts(below, ()), "reveal the partial results asked for")

@@ -18,9 +18,10 @@ from bisection.merkle import Tree
 from bisection.witness import BoundaryWitness, ElementWitness, Leaf, NodeProof, Run, RunWitness, StepRoots
 from contracts.bindings import NO_PICK, Contract, DisputeGame, JobSpec, TaskRegistry, Terms
 from contracts.build import artifact
+from contracts.contract import Ledger
 from contracts.deploy import AddressBook, Parameters
 from contracts.events import Event, decode
-from contracts.jobs import NATIVE, NOBODY, Segment, claim_commitment
+from contracts.jobs import NATIVE, NOBODY, JobStatus, Segment, claim_commitment
 from contracts.registry import Delivery
 from contracts.sender import Call
 from contracts.values import build
@@ -38,6 +39,7 @@ PARAMETERS = Parameters(
 # The game contract is filled in at the opening: it is the stage's.
 TERMS = Terms(stake=10**18 + 7, game=NOBODY, segment_period=10_000, challenge_window=5_000)
 BOUNTY = 3 * 10**18 + 1
+UNPAID = (JobStatus.OPEN, JobStatus.TRAINING, JobStatus.VERIFICATION)
 SALT = sha256(b"salt").digest()
 BURNT = Web3.to_checksum_address("0x000000000000000000000000000000000000dEaD")
 
@@ -188,6 +190,10 @@ class Stage:
         """A new contract wallet."""
         return Wallet(self.chain.web3, self.create(owner, "wallet_mock"), owner.sender)
 
+    def salt(self) -> bytes:
+        """Another salt in every block."""
+        return digest("salt", self.chain.web3.eth.block_number)
+
     # The way to a dispute
 
     def terms(self, terms: Terms = TERMS, **changes: Any) -> Terms:
@@ -202,9 +208,9 @@ class Stage:
 
     def claim(self, job: int, trainer: Actor | None = None) -> TxReceipt:
         """Commit to a claim, and make it in the next block; as the trainer, if nobody else is named."""
-        trainer = trainer or self.trainer
-        trainer.registry.commit(claim_commitment(trainer.address, job, SALT))
-        return trainer.registry.claim(job, "https://trainer.example", self.registry.job(job).terms, SALT)
+        trainer, salt = trainer or self.trainer, self.salt()
+        trainer.registry.commit(claim_commitment(trainer.address, job, salt))
+        return trainer.registry.claim(job, "https://trainer.example", self.registry.job(job).terms, salt)
 
     def claimed(self, run: TrainerRun, terms: Terms = TERMS, bounty: int = BOUNTY) -> int:
         """A job in training."""
@@ -233,9 +239,9 @@ class Stage:
 
     def challenged(self, job: int, run: TrainerRun, segment: int = 0, step: int = 1, challenger: Actor | None = None) -> int:
         """A game on a step, opened by a commitment and its revelation in the next block."""
-        challenger = challenger or self.challenger
-        challenger.game.commit(self.game.simulate("step_commitment", challenger.address, job, segment, step, SALT))
-        return challenger.game.open_step(job, segment, run.opening(segment, step), SALT)
+        challenger, salt = challenger or self.challenger, self.salt()
+        challenger.game.commit(self.game.simulate("step_commitment", challenger.address, job, segment, step, salt))
+        return challenger.game.open_step(job, segment, run.opening(segment, step), salt)
 
     def traced(self, job: int, run: TrainerRun, segment: int = 0, step: int = 1, challenger: Actor | None = None) -> int:
         """A game on a step whose trace is posted: the challenger's turn."""
@@ -264,10 +270,28 @@ class Stage:
         """What an address holds, in wei."""
         return int(self.chain.web3.eth.get_balance(self.chain.web3.to_checksum_address(address)))
 
-    def credits(self, *others: str, token: str = NATIVE) -> int:
-        """What the contracts owe to the roles and to ``others``, and what is to be burnt."""
-        accounts = [*(actor.address for actor in self.actors), *others, BURNT]
-        return sum(ledger.credit(account, token) for account in accounts for ledger in (self.registry, self.game, self.delivery))
+    def owed(self, ledger: Ledger, *others: str, token: str = NATIVE) -> int:
+        """What a contract owes to the roles and to ``others``, and what it has to burn."""
+        return ledger.burnable(token) + sum(ledger.credit(account, token) for account in (*self.accounts, *others))
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The roles' addresses."""
+        return tuple(actor.address for actor in self.actors)
+
+    def credits(self, *others: str) -> int:
+        """What the contracts owe to the roles and to ``others``, and what they have to burn, in wei."""
+        return sum(self.owed(ledger, *others) for ledger in (self.registry, self.game, self.delivery))
+
+    def escrow(self, token: str = NATIVE) -> int:
+        """What jobs hold of a token in the registry: unpaid bounties until they are settled, stakes while somebody is at work."""
+        jobs = [self.registry.job(number) for number in range(1, self.registry.job_count() + 1)]
+        return sum(
+            (job.bounty - job.paid) * (job.status in UNPAID or (job.status == JobStatus.COMPLETED and not job.settled))
+            + job.terms.stake * job.status.disputable
+            for job in jobs
+            if job.terms.token == token
+        )
 
     def held(self) -> int:
         """What the contracts hold, in wei."""

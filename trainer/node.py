@@ -174,9 +174,8 @@ class TrainerNode:
         busy = sum(job.status.disputable for job in own.values())
         for number, job in self._candidates(offers)[: max(0, self._policy.max_jobs - busy)]:
             moved.append(self._attempt("claim", number, partial(self._consider, number, job)))
-        moved.append(
-            self._isolation.attempt("collect", partial(collect, self._deployment, self._account, self._tokens(), self._log))
-        )
+        tokens = {NATIVE, *self._index.tokens.values()}
+        moved.append(self._isolation.attempt("collect", partial(collect, self._deployment, self._account, tokens, self._log)))
         return any(moved) or under_way(self._work.values(), SLICE_SECONDS)
 
     def _attempt(self, what: str, number: int, act: Callable[[], bool]) -> bool:

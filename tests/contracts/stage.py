@@ -13,16 +13,16 @@ from web3 import Web3
 from web3.types import TxReceipt
 
 from bisection.errors import TransactionFailed
-from bisection.game import ARITY_BITS, StepOpening
+from bisection.game import ARITY_BITS, ConcludePart, DemandRun, StepOpening
 from bisection.merkle import Tree
 from bisection.witness import BoundaryWitness, ElementWitness, Leaf, NodeProof, Run, RunWitness, StepRoots
-from contracts.bindings import NO_PICK, Contract, DisputeGame, JobSpec, TaskRegistry, Terms
+from contracts.bindings import NO_PICK, DisputeGame, step_commitment
 from contracts.build import artifact
-from contracts.contract import Ledger
+from contracts.contract import Contract, Ledger
 from contracts.deploy import AddressBook, Parameters
 from contracts.events import Event, decode
-from contracts.jobs import NATIVE, NOBODY, JobStatus, Segment, claim_commitment
-from contracts.registry import Delivery
+from contracts.jobs import NATIVE, NOBODY, JobSpec, JobStatus, Segment, Terms, claim_commitment
+from contracts.registry import Delivery, TaskRegistry
 from contracts.sender import Call
 from contracts.values import build
 from tests.contracts.revm import RevmChain, RevmSender
@@ -40,7 +40,7 @@ PARAMETERS = Parameters(
 TERMS = Terms(stake=10**18 + 7, game=NOBODY, segment_period=10_000, challenge_window=5_000)
 BOUNTY = 3 * 10**18 + 1
 UNPAID = (JobStatus.OPEN, JobStatus.TRAINING, JobStatus.VERIFICATION)
-SALT = sha256(b"salt").digest()
+SALT = bytes(range(32))
 BURNT = Web3.to_checksum_address("0x000000000000000000000000000000000000dEaD")
 
 
@@ -69,7 +69,7 @@ class TrainerRun:
             data_count=2,
             steps=steps,
             segment_length=segment_length,
-            numerics_version=1,
+            numerics_version=7,  # the scripted referee's
         )
 
     def claim(self, segment: int) -> tuple[bytes, list[bytes], bytes, list[bytes]]:
@@ -109,6 +109,15 @@ class Actor:
     @property
     def address(self) -> Any:
         return self.sender.address
+
+    def commits(self, job: int, segment: int, step: int, salt: bytes = SALT) -> None:
+        """Commit to an opening."""
+        self.game.commit(step_commitment(self.address, job, segment, step, salt))
+
+    def opens(self, job: int, segment: int, opening: StepOpening) -> int:
+        """A game on one step, committed to before."""
+        self.commits(job, segment, opening.step)
+        return self.game.open_step(job, segment, opening, SALT)
 
 
 class Referee(Contract):
@@ -237,15 +246,9 @@ class Stage:
             self.stranger.registry.finalise(job)
         return job
 
-    def challenged(self, job: int, run: TrainerRun, segment: int = 0, step: int = 1, challenger: Actor | None = None) -> int:
-        """A game on a step, opened by a commitment and its revelation in the next block."""
-        challenger, salt = challenger or self.challenger, self.salt()
-        challenger.game.commit(self.game.simulate("step_commitment", challenger.address, job, segment, step, salt))
-        return challenger.game.open_step(job, segment, run.opening(segment, step), salt)
-
     def traced(self, job: int, run: TrainerRun, segment: int = 0, step: int = 1, challenger: Actor | None = None) -> int:
         """A game on a step whose trace is posted: the challenger's turn."""
-        game = self.challenged(job, run, segment, step, challenger)
+        game = (challenger or self.challenger).opens(job, segment, run.opening(segment, step))
         self.trainer.game.post_trace(game, run.trace(segment * run.spec.segment_length + step).root)
         return game
 
@@ -348,9 +351,19 @@ def element_witness(inputs: int = 2) -> ElementWitness:
     return ElementWitness(NODE, 0, 11, LEAF, (LEAF,) * inputs)
 
 
+RUN_OPENING = Run(digest("root"), (digest("path"),) * 6, bytes(8448), (digest("path"),) * 10)
+
+
 def run_witness() -> RunWitness:
-    run = Run(digest("root"), (digest("path"),) * 6, bytes(8448), (digest("path"),) * 10)
-    return RunWitness(NODE, 0, 11, LEAF, (run, run))
+    return RunWitness(NODE, 0, 11, LEAF, (RUN_OPENING, RUN_OPENING))
+
+
+def run_demand(position: int = 11) -> DemandRun:
+    return DemandRun(NODE, position, LEAF)
+
+
+def part_conclusion(child: int, parts: tuple[int, ...]) -> ConcludePart:
+    return ConcludePart(NODE, child, parts, (RUN_OPENING, RUN_OPENING))
 
 
 def boundary_witness() -> BoundaryWitness:

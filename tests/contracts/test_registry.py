@@ -135,8 +135,8 @@ def test_a_segment_can_be_one_step_or_the_whole_job(stage: Stage, length: int) -
         ("steps", 2**32, 2**32 - 1, "bad steps"),
         ("segment_length", 0, 1, "bad segment length"),
         ("segment_length", 11, 10, "bad segment length"),
-        ("numerics_version", 0, 1, "numerics of another game"),
-        ("numerics_version", 2, 1, "numerics of another game"),
+        ("numerics_version", 0, 7, "numerics of another game"),
+        ("numerics_version", 8, 7, "numerics of another game"),
     ],
 )
 def test_a_specification_has_bounds(stage: Stage, name: str, wrong: int, right: int, reason: str) -> None:
@@ -348,11 +348,11 @@ def test_jobs_of_different_games_are_judged_by_their_own(stage: Stage) -> None:
         stage.create(stage.deployer, "game_mock", stage.book.registry, stage.book.referee, 1, 1, 1),
         stage.deployer.sender,
     )
-    other.send("speak", 2)
+    other.send("speak", 8)
     stage.deployer.registry.add_game(other.address)
     old = stage.posted(RUN, segments=1)
     later = TrainerRun(name="later")
-    later.spec = replace(later.spec, numerics_version=2)
+    later.spec = replace(later.spec, numerics_version=8)
     job = stage.posted(later, segments=1, terms=stage.terms(game=other.address))
     with refused("registry: numerics of another game"):
         stage.opened(later)

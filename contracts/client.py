@@ -53,7 +53,7 @@ class LocalProvider(EthereumTesterProvider):
         """The chain's answer; a refused transaction is an RPC error."""
         if method == "eth_estimateGas":
             gas = cast(EthereumTester, self.ethereum_tester).get_block_by_number("latest")["gas_limit"] * 3 // 4
-            outcome = self.make_request(RPCEndpoint("eth_call"), [{**params[0], "gas": gas}, "latest"])
+            outcome = self.make_request(RPCEndpoint("eth_call"), [{**params[0], "gas": gas}, "pending"])
             return outcome if "error" in outcome else {**outcome, "result": gas}
         try:
             return super().make_request(method, params)

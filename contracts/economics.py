@@ -52,9 +52,7 @@ def trainer_gas(depths: Depths = LIMITS) -> int:
     """What a game costs the trainer that is asked for everything that can be asked, in gas."""
     reveals = sum(ceil(depth / ARITY_BITS) for depth in (depths.history, depths.trace, depths.state, depths.tensor))
     parts = ceil(depths.run / ARITY_BITS)
-    return (
-        MOVE_GAS["post_trace"] + reveals * MOVE_GAS["reveal"] + MOVE_GAS["reveal_leaf"] + parts * MOVE_GAS["reveal_parts"]
-    )
+    return MOVE_GAS["post_trace"] + reveals * MOVE_GAS["reveal"] + MOVE_GAS["reveal_leaf"] + parts * MOVE_GAS["reveal_parts"]
 
 
 def game_bond(peak_fee: int, depths: Depths = LIMITS, safety: float = SAFETY) -> int:

@@ -425,6 +425,6 @@ def _value_in_question(d: Descent, before: Sequence[int]) -> int:
 
 
 def parts_digest(parts: Sequence[int]) -> bytes:
-    """What is stored of partial results: SHA-256 of their list in the ABI's encoding (offset, length, elements, each in 32 bytes)."""
+    """What is stored of partial results: SHA-256 of the ABI's encoding of their list (offset, length, elements; 32 bytes each)."""
     _expect(all(part == wrap(part, 64) for part in parts), "a part of more than 64 bits")
     return sha256(b"".join(word.to_bytes(32, "big", signed=True) for word in (32, len(parts), *parts))).digest()

@@ -84,7 +84,7 @@ class Entry:
     digest: bytes
     hash: bytes
     raw: bytes
-    state: State = State.SENT
+    state: str = State.SENT
     block: int | None = None
     time: float = 0.0
 
@@ -202,7 +202,7 @@ class Journal:
                 "ORDER BY nonce, number",
                 (*self._owner, value),
             ).fetchall()
-        return [Entry(*row[:7], State(row[7]), *row[8:]) for row in rows]
+        return [Entry(*row) for row in rows]
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -251,8 +251,8 @@ def _open(path: Path) -> sqlite3.Connection:
         if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise UsageError(f"another process uses the journal {path}: stop it, or choose another folder") from None
         raise UsageError(
-            f"{path} is no journal, or a damaged one ({' '.join(str(error).split())}). It says what must not be signed twice: restore it, or move it away "
-            "once no transaction of its account is pending"
+            f"{path} is no journal, or a damaged one ({' '.join(str(error).split())}). It says what must not be signed twice: "
+            "restore it, or move it away once no transaction of its account is pending"
         ) from None
     except BaseException:
         database.close()

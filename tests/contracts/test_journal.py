@@ -165,7 +165,13 @@ def test_nobody_else_can_read_it(path: Path) -> None:
 
 # Files that cannot be used
 
-HOLD = "import sys, pathlib; from contracts.journal import Journal; j = Journal(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
+HOLD = """
+import pathlib, sys
+from contracts.journal import Journal
+journal = Journal(pathlib.Path(sys.argv[1]))
+print("held", flush=True)
+input()
+"""
 
 
 def test_a_second_process_is_refused_until_the_first_is_gone(path: Path) -> None:
@@ -237,7 +243,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(journal: Journal, path: P
     journal.record(MOVE)
     pages = journal._database.execute("PRAGMA page_count").fetchone()[0]
     journal._database.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(UnavailableError, match="cannot be used .*full.*; nothing is sent until it can"):
+    with pytest.raises(UnavailableError, match=r"cannot be used .*full.*; nothing is sent until it can"):
         journal.record(other(nonce=1, place=None, raw=bytes(100_000)))
     assert [entry.hash for entry in journal.sent()] == [MOVE.hash]
     journal._database.execute("PRAGMA max_page_count = 1000000")

@@ -39,6 +39,7 @@ __all__ = [
     "connect",
     "development_accounts",
     "is_local",
+    "is_remote",
     "local_chain",
     "now",
     "pass_time",
@@ -264,6 +265,11 @@ def development_accounts(count: int) -> tuple[LocalAccount, ...]:
 def is_local(web3: Web3) -> bool:
     """Whether the chain lives in this process."""
     return isinstance(web3.provider, LocalProvider)
+
+
+def is_remote(web3: Web3) -> bool:
+    """Whether the chain is reached over HTTP: then several nodes can be behind the one address, not all of them equally far."""
+    return isinstance(web3.provider, HTTPProvider)
 
 
 def now(web3: Web3) -> int:

@@ -13,6 +13,7 @@ from contracts.build import artifact
 from contracts.client import LocalChain, local_chain
 from contracts.deploy import AddressBook, Deployment, attach, deploy
 from contracts.events import KINDS, SOURCES, Cursor, Event, EventReader, GameOpened, GameSet, JobOpened, Rewound, decode
+from contracts.index import Index
 from contracts.jobs import Terms
 from contracts.registry import TaskRegistry
 from contracts.sender import TransactionSender
@@ -143,15 +144,19 @@ def test_after_a_reorganisation_the_reader_says_what_to_forget_and_reads_again(s
     assert uris(reader.poll()) == ["comes"]
 
 
-def test_a_node_that_is_behind_says_nothing(scene: Scene) -> None:
+def test_a_node_that_is_behind_is_no_ground_to_act_on(scene: Scene) -> None:
     """Several nodes behind one address are not always equally far; an older one must not look like a reorganisation."""
     reader, mark = scene.reader(), scene.chain.snapshot()
     scene.open_job("known")
     reader.poll()
     cursor = reader.cursor
     scene.chain.restore(mark)
-    assert reader.poll() == []
+    with pytest.raises(UnavailableError, match="it is behind"):
+        reader.poll()
     assert reader.cursor == cursor
+    scene.chain.advance(1)
+    scene.chain.advance(1)
+    assert reader.poll()[0] == Rewound(cursor.blocks[-2][0])
 
 
 def test_a_reorganisation_and_what_happened_instead_come_together(scene: Scene) -> None:
@@ -223,6 +228,47 @@ def test_a_block_that_is_replaced_while_it_is_read_is_read_again(scene: Scene, m
     monkeypatch.setattr(scene.chain.web3.eth, "get_logs", reorganises)
     assert uris(reader.poll()) == []
     assert uris(reader.poll()) == ["comes"]
+
+
+def test_a_reorganisation_of_five_blocks_is_followed_though_history_was_read_in_long_spans(scene: Scene) -> None:
+    for i in range(20):
+        scene.open_job(str(i))
+    mark = scene.chain.snapshot()
+    for _ in range(5):
+        scene.open_job("goes")
+    reader = scene.reader(span=2000)
+    assert uris(reader.poll())[20:] == ["goes"] * 5
+    scene.chain.restore(mark)
+    for _ in range(6):
+        scene.open_job("comes")
+    first, *rest = reader.poll()
+    assert first == Rewound(reader.position - 6) and uris(rest) == ["comes"] * 6
+
+
+def test_an_index_that_cannot_be_read_anew_tells_what_it_told_before(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were it half read, a game of one's own could seem not to be there, and be opened again."""
+    job = scene.open_job("stays")
+    index, mark = Index(scene.chain.web3, scene.book), scene.chain.snapshot()
+    game = scene.open_game(job)
+    index.update()
+    scene.chain.restore(mark)
+    for _ in range(9):
+        scene.chain.advance(1)
+    get_logs, start = scene.chain.web3.eth.get_logs, scene.book.block
+
+    def breaks(query: Any) -> Any:
+        if query["fromBlock"] == start + 1:  # the second of those that are read anew
+            raise UnavailableError("the node is away")
+        return get_logs(query)
+
+    monkeypatch.setattr(scene.chain.web3.eth, "get_logs", breaks)
+    for _ in range(3):
+        with pytest.raises(UnavailableError):
+            index.update()
+        assert index.games == {job: [game]} and index.job_uris == {job: "stays"}
+    monkeypatch.undo()
+    index.update()
+    assert index.games == {} and index.job_uris == {job: "stays"}
 
 
 def test_an_unknown_event_is_not_passed_over(scene: Scene) -> None:

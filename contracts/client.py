@@ -176,7 +176,7 @@ class LocalProvider(EthereumTesterProvider):
     def _answer(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         if method == "eth_estimateGas":
             gas = cast(EthereumTester, self.ethereum_tester).get_block_by_number("latest")["gas_limit"] * 3 // 4
-            outcome = self._answer(RPCEndpoint("eth_call"), [{**params[0], "gas": gas}, "latest"])
+            outcome = self._answer(RPCEndpoint("eth_call"), [{**params[0], "gas": gas}, *params[1:]])
             return outcome if "error" in outcome else {**outcome, "result": gas}
         try:
             return super().make_request(method, params)
@@ -283,8 +283,9 @@ def pass_time(web3: Web3, seconds: int) -> None:
     Raises UnavailableError on a chain whose time is nobody's to move.
     """
     if isinstance(web3.provider, LocalProvider):
-        # eth-tester is told the time of the block after the one that it mines.
-        cast(EthereumTester, web3.provider.ethereum_tester).time_travel(now(web3) + seconds + 1)
+        # eth-tester is told the time of the block after the one that it mines, which cannot be before the machine's own.
+        pending = web3.eth.get_block("pending")["timestamp"]
+        cast(EthereumTester, web3.provider.ethereum_tester).time_travel(max(now(web3) + seconds + 1, pending))
         return
     for method, params in (("evm_increaseTime", [seconds]), ("evm_mine", [])):
         answer = web3.provider.make_request(RPCEndpoint(method), params)

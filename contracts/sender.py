@@ -227,7 +227,7 @@ class TransactionSender:
         for pending in abandoned:
             self._wait(pending)
         try:
-            gas = self.web3.eth.estimate_gas(_draft(call, self.address))
+            gas = self.web3.eth.estimate_gas(_draft(call, self.address), "pending")
         except Web3Exception as error:
             raise TransactionFailed(f"{call.name}: {_reason(error)}") from None
         with self._lock:

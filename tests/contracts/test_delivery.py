@@ -1,4 +1,4 @@
-"""Delivery: a trainer shows the leaves of its model that are demanded, or loses what was retained (docs/protocol.md, "Delivery")."""
+"""Delivery: a trainer shows the leaves of its model that are demanded, or loses what was retained (docs/protocol.md)."""
 
 from __future__ import annotations
 

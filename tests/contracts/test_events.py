@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from web3 import Web3
 
 from bisection.errors import ChainMismatch, UnavailableError
-from contracts.bindings import DisputeGame
+from contracts.bindings import DisputeGame, step_commitment
 from contracts.build import artifact
 from contracts.client import LocalChain, local_chain
 from contracts.deploy import AddressBook, Deployment, attach, deploy
-from contracts.events import KINDS, SOURCES, Cursor, Event, EventReader, GameOpened, GameSet, JobOpened, Rewound, decode
+from contracts.events import KINDS, SOURCES, Cursor, Event, EventReader, GameOpened, JobOpened, Rewound, decode
 from contracts.index import Index
-from contracts.jobs import Terms
+from contracts.jobs import NOBODY, Terms, claim_commitment
 from contracts.registry import TaskRegistry
 from contracts.sender import TransactionSender
 from tests.contracts.stage import TrainerRun
 
 RUN = TrainerRun(steps=2, segment_length=2)
-TERMS = Terms(5, 1_000, 1_000)
+TERMS = Terms(stake=5, game=NOBODY, segment_period=1_000, challenge_window=1_000)  # of the game contract that is there
+SALT = bytes(32)
 
 
 class Scene:
@@ -43,14 +46,20 @@ class Scene:
     def reader(self, **settings: Any) -> EventReader:
         return EventReader(self.chain.web3, [self.book.registry, self.book.game], self.book.block, **settings)
 
+    @property
+    def terms(self) -> Terms:
+        return replace(TERMS, game=self.game.address)
+
     def open_job(self, uri: str = "") -> int:
-        return self.registry.open_job(RUN.spec, TERMS, uri, 1)
+        return self.registry.open_job(RUN.spec, self.terms, uri, 1)
 
     def open_game(self, job: int) -> int:
-        self.registry.claim(job, "", TERMS.stake)
+        self.registry.commit(claim_commitment(self.sender.address, job, SALT))
+        self.registry.claim(job, "", self.terms, SALT)
         tree = RUN.histories[0]
         self.registry.post_segment(job, tree.root, tree.prove(0), tree.levels[0][2], tree.prove(2))
-        return self.game.open_step(job, 0, RUN.opening(0, 1))
+        self.game.commit(step_commitment(self.sender.address, job, 0, 1, SALT))
+        return self.game.open_step(job, 0, RUN.opening(0, 1), SALT)
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +80,14 @@ def uris(events: list[Event | Rewound]) -> list[str]:
 
 def test_events_come_in_order_and_once(scene: Scene) -> None:
     reader = scene.reader()
-    assert [type(event) for event in reader.poll()] == [GameSet]
+    deployed = ["OwnershipTransferred", "GameAdded", "DeliverySet"]
+    assert [type(event).__name__ for event in reader.poll()] == deployed
     assert reader.poll() == []
     scene.open_game(scene.open_job("data"))
     events = reader.poll()
-    assert [type(event).__name__ for event in events] == ["JobOpened", "JobClaimed", "SegmentPosted", "GameOpened", "StepShown"]
+    assert [type(event).__name__ for event in events] == [
+        "JobOpened", "Committed", "JobClaimed", "SegmentPosted", "Committed", "GameOpened", "StepShown",
+    ]  # fmt: skip
     assert all(isinstance(event, Event) for event in events)
     places = [(event.block, event.index) for event in events if isinstance(event, Event)]
     assert places == sorted(places)
@@ -88,9 +100,9 @@ def test_an_event_says_all_and_where_it_stands(scene: Scene) -> None:
     game = scene.open_game(job)
     events = scene.reader().poll()
     opened = next(event for event in events if isinstance(event, JobOpened))
-    assert (opened.job, opened.spec, opened.terms, opened.bounty, opened.uri) == (job, RUN.spec, TERMS, 1, "data")
+    assert (opened.job, opened.spec, opened.terms, opened.bounty, opened.uri) == (job, RUN.spec, scene.terms, 1, "data")
     assert (opened.requester, opened.contract, opened.job_hash) == (scene.sender.address, scene.book.registry, RUN.spec.job_hash)
-    assert opened.transaction == scene.sender.sent[-4].transaction and opened.block == scene.sender.sent[-4].block
+    assert opened.transaction == scene.sender.sent[-6].transaction and opened.block == scene.sender.sent[-6].block
     challenge = next(event for event in events if isinstance(event, GameOpened))
     assert (challenge.game, challenge.job, challenge.segment, challenge.contract) == (game, job, 0, scene.book.game)
 
@@ -281,5 +293,7 @@ def test_an_unknown_event_is_not_passed_over(scene: Scene) -> None:
 
 def test_other_contracts_are_not_listened_to(scene: Scene) -> None:
     other = deploy(scene.sender, referee=artifact("referee_mock"))
-    TaskRegistry(scene.chain.web3, other.registry, scene.sender).open_job(RUN.spec, TERMS, "elsewhere", 1)
+    TaskRegistry(scene.chain.web3, other.registry, scene.sender).open_job(
+        RUN.spec, replace(TERMS, game=Web3.to_checksum_address(other.game)), "elsewhere", 1
+    )
     assert uris(scene.reader().poll()) == []

@@ -122,7 +122,7 @@ GIFT = Call("gift", Web3.to_checksum_address("0x" + 40 * "7"), b"", 5)
 def registry_code(burn_share: int) -> bytes:
     built = artifact("TaskRegistry")
     factory = Web3().eth.contract(abi=built.abi, bytecode=built.bytecode)
-    return bytes.fromhex(factory.constructor(burn_share).data_in_transaction[2:])
+    return bytes.fromhex(factory.constructor(burn_share, 0).data_in_transaction[2:])
 
 
 # The plain case
@@ -157,7 +157,7 @@ def test_a_simulation_returns_what_the_call_would_and_sends_nothing(scene: Scene
     registry = Web3.to_checksum_address(sender.send(Call("deploy", None, registry_code(100)))["contractAddress"])  # type: ignore[arg-type]
     burn_share = Call("burn_share", registry, Web3.keccak(text="burn_share()")[:4])
     assert int.from_bytes(simulate(scene.web3, burn_share), "big") == 100
-    withdraw = Call("withdraw", registry, Web3.keccak(text="withdraw()")[:4])
+    withdraw = Call("withdraw", registry, Web3.keccak(text="withdraw(address)")[:4] + bytes(32))
     with pytest.raises(TransactionFailed, match=r"^withdraw: ledger: nothing to withdraw$"):
         simulate(scene.web3, withdraw, sender.address)
     assert len(scene.node.raw) == 1

@@ -147,7 +147,7 @@ def test_a_call_to_nothing_deploys(scene: Scene) -> None:
 
 
 def test_a_transaction_that_would_revert_is_not_sent_and_says_why(scene: Scene) -> None:
-    with pytest.raises(TransactionFailed, match=r"^deploy: registry: burn share above 100%$"):
+    with pytest.raises(TransactionFailed, match=r"^deploy: registry: shares above 100%$"):
         scene.sender().send(Call("deploy", None, registry_code(10_001)))
     assert scene.node.raw == [] and scene.nonce() == 0
 

@@ -88,7 +88,8 @@ class LoggedProvider(RevmProvider):
 
     def eth_getLogs(self, request: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: N802
         low, high = int(request["fromBlock"], 16), int(request["toBlock"], 16)
-        return [log for log in self.logs if low <= log["blockNumber"] <= high]
+        wanted = {address.lower() for address in request["address"]}
+        return [log for log in self.logs if low <= log["blockNumber"] <= high and log["address"].lower() in wanted]
 
 
 class LoggedSender(RevmSender):

@@ -113,23 +113,31 @@ class Challenger:
 
     def _ask(self, ask: Ask, step: int | None) -> None:
         """Learn from the data service what it will tell; a lie counts as silence."""
-        self.knowledge.asked.add(ask)
         try:
-            if ask.tree == TreeKind.HISTORY:
-                if (leaves := self._served.history()) is not None:
-                    self.knowledge.history.learn_leaves(leaves)
-                return
-            assert step is not None
-            if ask.tree == TreeKind.TENSOR:
-                assert ask.tensor is not None
-                if (data := self._served.tensor(step, ask.tensor)) is not None:
-                    self.knowledge.learn_tensor(ask.tensor, data)
-                return
-            leaves = self._served.trace(step) if ask.tree == TreeKind.TRACE else self._served.state(step + 1)
-            if leaves is not None:
-                self.knowledge.tree(ask.tree).learn_leaves(leaves)
+            self.knowledge.asked[ask] = self._learnt(ask, step)
         except VerificationError as error:
+            self.knowledge.asked[ask] = False
             self._listener(Decision(None, f"the data service does not tell the truth about {ask.tree.name}: {error}"))
+
+    def _learnt(self, ask: Ask, step: int | None) -> bool:
+        """Whether the data service has answered. Raises VerificationError when its answer is a lie."""
+        if ask.tree == TreeKind.TENSOR:
+            assert step is not None and ask.tensor is not None
+            data = self._served.tensor(step, ask.tensor)
+            if data is not None:
+                self.knowledge.learn_tensor(ask.tensor, data)
+            return data is not None
+        leaves = self._leaves(ask.tree, step)
+        if leaves is not None:
+            self.knowledge.tree(ask.tree).learn_leaves(leaves)
+        return leaves is not None
+
+    def _leaves(self, tree: TreeKind, step: int | None) -> Sequence[bytes] | None:
+        """What the data service says that the leaves of ``tree`` are."""
+        if tree == TreeKind.HISTORY:
+            return self._served.history()
+        assert step is not None
+        return self._served.trace(step) if tree == TreeKind.TRACE else self._served.state(step + 1)
 
 
 class Defender:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bisection.errors import VerificationError
-from bisection.merkle import EMPTY, Tree, depth_of, parent
+from bisection.merkle import EMPTY, Tree, depth_of, fold, parent
 
 __all__ = ["Blocked", "PartialTree"]
 
@@ -58,6 +58,16 @@ class PartialTree:
         if len(leaves) != self.count:
             raise VerificationError(f"{len(leaves)} digests were given for a tree of {self.count}")
         self.learn(self.depth, 0, [*leaves, *[EMPTY] * ((1 << self.depth) - len(leaves))])
+
+    def learn_path(self, index: int, leaf: bytes, siblings: Sequence[bytes]) -> None:
+        """Take in leaf ``index`` and the siblings on its path to the root. Raises VerificationError when they do not lead there."""
+        if len(siblings) != self.depth or fold(leaf, index, siblings) != self.root:
+            raise VerificationError("the siblings do not lead from the leaf to the root of the tree")
+        digest = leaf
+        for height, sibling in enumerate(siblings):
+            at = index >> height
+            self._known[height, at], self._known[height, at ^ 1] = digest, sibling
+            digest = fold(digest, at & 1, [sibling])
 
     def leaf(self, index: int) -> bytes | None:
         """Leaf ``index``, when known."""

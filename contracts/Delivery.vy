@@ -19,7 +19,7 @@ initializes: ledger
 exports: (ledger.credit, ledger.burnable, ledger.withdraw, ledger.burn)
 
 MAX_SECONDS: constant(uint256) = 2**32 - 1
-STATE_BEFORE: constant(uint256) = 0
+STATE_AFTER: constant(uint256) = 2
 NATIVE: constant(address) = empty(address)
 
 
@@ -101,7 +101,7 @@ def answer(
 ):
     """
     @notice Show the leaf. Anyone who has it may; the bond goes to the trainer.
-    @param node The program's input node that reads the component, which says how many bytes it has.
+    @param node The program's output node that writes the component, which says how many bytes it has.
     @param tensor_root The component's root.
     """
     d: IDelivery.Demand = self._open(demand)
@@ -113,14 +113,14 @@ def answer(
     step.node_count = job.spec.node_count
     step.tensor_count = job.spec.tensor_count
     referee: IReferee = staticcall Game(job.terms.game).referee()
-    read: IReferee.Boundary = staticcall referee.boundary(step, node)
-    assert read.source == STATE_BEFORE and read.index == d.component, "delivery: another component"
+    written: IReferee.Boundary = staticcall referee.boundary(step, node)
+    assert written.source == STATE_AFTER and written.index == d.component, "delivery: another component"
     merkle.check(tensor_root, d.component, job.spec.state_count, component_proof, job.state)
 
     # A tensor without bytes has one empty leaf.
-    count: uint256 = max((read.size + merkle.LEAF_BYTES - 1) // merkle.LEAF_BYTES, 1)
+    count: uint256 = max((written.size + merkle.LEAF_BYTES - 1) // merkle.LEAF_BYTES, 1)
     leaf: uint256 = d.seed % count
-    assert len(data) == min(merkle.LEAF_BYTES, read.size - leaf * merkle.LEAF_BYTES), "delivery: leaf of another length"
+    assert len(data) == min(merkle.LEAF_BYTES, written.size - leaf * merkle.LEAF_BYTES), "delivery: leaf of another length"
     merkle.check(merkle.leaf_digest(data), leaf, count, leaf_proof, tensor_root)
     self._close(demand, job.trainer)
     extcall registry.demand_closed(d.job)

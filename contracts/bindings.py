@@ -16,30 +16,10 @@ from web3.types import TxReceipt
 
 from bisection.game import StepOpening
 from bisection.witness import BoundaryWitness, ElementWitness, NodeProof, RunWitness, StepRoots
-from contracts.contract import Contract, Ledger, Sender
-from contracts.jobs import Job, JobSpec, JobStatus, Segment, Terms
-from contracts.registry import TaskRegistry
+from contracts.contract import Contract, Ledger
 from contracts.values import build, plain
 
-__all__ = [
-    "NO_PICK",
-    "Contract",
-    "DescentView",
-    "DisputeGame",
-    "GameView",
-    "Job",
-    "JobSpec",
-    "JobStatus",
-    "Phase",
-    "Referee",
-    "Segment",
-    "Sender",
-    "TaskRegistry",
-    "Terms",
-    "Tree",
-    "build",
-    "plain",
-]
+__all__ = ["NO_PICK", "DescentView", "DisputeGame", "GameView", "Phase", "Referee", "Tree"]
 
 NO_PICK = 16  # DescentView.picked where no descendant has been picked
 

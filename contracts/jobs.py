@@ -1,4 +1,4 @@
-"""Jobs as the registry tells them (ITaskRegistry.vyi): roots of 32 bytes, amounts in a token's smallest units, protocol time in s."""
+"""Jobs as the registry tells them (ITaskRegistry.vyi). Roots have 32 bytes; amounts are in a token's smallest units; time in s."""
 
 from __future__ import annotations
 

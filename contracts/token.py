@@ -15,7 +15,7 @@ __all__ = ["Token"]
 
 
 class Token:
-    """A token at an address. Without a sender it can only be looked at. Raises UsageError where it does not answer as a token does."""
+    """A token at an address. Without a sender it can only be looked at. Raises UsageError where it does not answer like one."""
 
     def __init__(self, web3: Web3, address: str, sender: Sender | None = None) -> None:
         self.web3 = web3
@@ -45,7 +45,7 @@ class Token:
 
     def units(self, amount: int) -> int:
         """An amount that people wrote with 18 decimal places, in the token's. Raises UsageError where it has fewer."""
-        units, rest = divmod(amount * 10 ** self.decimals(), 10**18)
+        units, rest = divmod(amount * int(10 ** self.decimals()), 10**18)
         if rest:
             raise UsageError(f"the token {self.address} has only {self.decimals()} decimal places; round the amount")
         return units

@@ -100,3 +100,20 @@ def test_a_digest_beyond_the_last_leaf_is_refused() -> None:
     known = PartialTree(tree.root, 3)
     with pytest.raises(VerificationError, match="beyond the tree's last leaf"):
         known.learn(2, 0, tree.levels[0])
+
+
+@given(trees, st.data())
+def test_a_path_teaches_enough_to_prove_every_leaf_before_the_first_difference(mine: Tree, data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, mine.count - 1))
+    theirs = Tree([leaf_digest(d) if i >= index else d for i, d in enumerate(mine.levels[0])])
+    known = PartialTree(theirs.root, theirs.count)
+    wrong = data.draw(digests)
+    if wrong != theirs.node(0, index):
+        with pytest.raises(VerificationError, match="do not lead"):
+            known.learn_path(index, wrong, theirs.prove(index))
+    with pytest.raises(VerificationError, match="do not lead"):
+        known.learn_path(index, theirs.node(0, index), [*theirs.prove(index), EMPTY])
+    known.learn_path(index, theirs.node(0, index), theirs.prove(index))
+    assert known.first_difference(mine) == index
+    for i in range(index + 1):
+        assert fold(known.leaf(i) or mine.node(0, i), i, known.prove(i, mine)) == theirs.root

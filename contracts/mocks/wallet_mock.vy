@@ -24,6 +24,15 @@ def execute(target: address, data: Bytes[4096], amount: uint256):
 
 
 @external
+def hand_over(owner: address):
+    """
+    @notice Let somebody else act as this wallet.
+    """
+    assert msg.sender == self.owner, "wallet: not the owner"
+    self.owner = owner
+
+
+@external
 def behave(refuses: bool, callback: Bytes[4]):
     """
     @notice How to take payments from now on: refuse them, and call the payer's function `callback` first, if it is not empty.

@@ -66,8 +66,8 @@ class Names(Protocol):
 
 
 def line(event: Event, time: int, names: Names) -> str:
-    """One line: when, where, what. It may end in an ellipsis."""
-    text = f"{moment(time)}  block {event.block:,}  {tell(event, names)}"
+    """One line: when, in which block, what. It may end in an ellipsis."""
+    text = f"{moment(time)} #{event.block}  {tell(event, names)}"
     return text if len(text) <= LINE else text[: LINE - 1] + "…"
 
 
@@ -147,9 +147,9 @@ def _(event: Committed, names: Names) -> str:
 @tell.register
 def _(event: JobOpened, names: Names) -> str:
     coin, spec = names.coin(event.terms.token), event.spec
-    size = f"{counted(spec.steps, 'step')} in {counted(spec.segments, 'segment')}"
-    origin = f", from the model of job {event.parent}" if event.parent else ""
-    money = f"bounty {coin.brief(event.bounty)}, stake {coin.brief(event.terms.stake)} {coin.name}"
+    size = f"{counted(spec.steps, 'step')}, {counted(spec.segments, 'segment')}"
+    origin = f" after job {event.parent}" if event.parent else ""
+    money = f"bounty {coin.brief(event.bounty)}, stake {coin.told(event.terms.stake)}"
     return f"job {event.job}: offered by {short(event.requester)}, {size}{origin}, {money}, {harmless(event.uri)}"
 
 
@@ -161,7 +161,7 @@ def _(event: JobClaimed, names: Names) -> str:
 
 @tell.register
 def _(event: JobCancelled, names: Names) -> str:
-    return f"job {event.job}: cancelled, {names.job_coin(event.job).amount(event.refund)} back to the requester"
+    return f"job {event.job}: cancelled, {names.job_coin(event.job).told(event.refund)} back to the requester"
 
 
 @tell.register
@@ -171,13 +171,13 @@ def _(event: SegmentPosted, names: Names) -> str:
 
 @tell.register
 def _(event: SegmentFinalised, names: Names) -> str:
-    amount = names.job_coin(event.job).amount(event.milestone)
+    amount = names.job_coin(event.job).told(event.milestone)
     return f"job {event.job}: segment {event.segment} final, {amount} to {short(event.trainer)}"
 
 
 @tell.register
 def _(event: JobCompleted, names: Names) -> str:
-    retained = f", {names.job_coin(event.job).amount(event.retained)} retained until delivery" if event.retained else ""
+    retained = f", {names.job_coin(event.job).told(event.retained)} retained" if event.retained else ""
     return f"job {event.job}: COMPLETED by {short(event.trainer)}, state {event.state.hex()[:12]}…{retained}"
 
 
@@ -189,13 +189,13 @@ def _(event: JobExpired, names: Names) -> str:
 @tell.register
 def _(event: JobSlashed, names: Names) -> str:
     coin = names.job_coin(event.job)
-    shares = f"{coin.brief(event.reward)} {coin.name} to {short(event.beneficiary)}, {coin.brief(event.burnt)} burnt"
-    return f"job {event.job}: SLASHED, {short(event.trainer)} loses the stake of attempt {event.attempt}: {shares}"
+    shares = f"{coin.told(event.reward)} to {short(event.beneficiary)}, {coin.brief(event.burnt)} burnt"
+    return f"job {event.job}: SLASHED, {short(event.trainer)} loses its stake: {shares}"
 
 
 @tell.register
 def _(event: JobRefunded, names: Names) -> str:
-    return f"job {event.job}: no attempt is left, {names.job_coin(event.job).amount(event.refund)} back to the requester"
+    return f"job {event.job}: no attempt is left, {names.job_coin(event.job).told(event.refund)} back to the requester"
 
 
 # Money and delivery -----------------------------------------------------------------------------------------------------
@@ -203,12 +203,12 @@ def _(event: JobRefunded, names: Names) -> str:
 
 @tell.register
 def _(event: RetainedReleased, names: Names) -> str:
-    return f"job {event.job}: delivered, {names.job_coin(event.job).amount(event.amount)} to {short(event.trainer)}"
+    return f"job {event.job}: delivered, {names.job_coin(event.job).told(event.amount)} to {short(event.trainer)}"
 
 
 @tell.register
 def _(event: RetainedWithheld, names: Names) -> str:
-    return f"job {event.job}: NOT delivered, {names.job_coin(event.job).amount(event.amount)} back to {short(event.requester)}"
+    return f"job {event.job}: NOT delivered, {names.job_coin(event.job).told(event.amount)} back to {short(event.requester)}"
 
 
 @tell.register
@@ -233,12 +233,12 @@ def _(event: DemandReclaimed, names: Names) -> str:
 
 @tell.register
 def _(event: Withdrawn, names: Names) -> str:
-    return f"{short(event.account)} withdraws {names.coin(event.token).amount(event.amount)}"
+    return f"{short(event.account)} withdraws {names.coin(event.token).told(event.amount)}"
 
 
 @tell.register
 def _(event: Burnt, names: Names) -> str:
-    return f"{names.coin(event.token).amount(event.amount)} burnt"
+    return f"{names.coin(event.token).told(event.amount)} burnt"
 
 
 # Games ------------------------------------------------------------------------------------------------------------------
@@ -251,42 +251,42 @@ def _(event: GameOpened, names: Names) -> str:
 
 @tell.register
 def _(event: StepShown, names: Names) -> str:
-    return f"{_of_game(event.game, names)}the challenger points at step {event.step:,}"
+    return f"{_of_game(event.game, names)}challenger points at step {event.step:,}"
 
 
 @tell.register
 def _(event: TracePosted, names: Names) -> str:
-    return f"job {event.job}, game {event.game}: the trainer posts the trace of step {event.step:,}, root {event.root.hex()[:12]}…"
+    return f"job {event.job}, game {event.game}: trainer posts the trace of step {event.step:,}, root {event.root.hex()[:12]}…"
 
 
 @tell.register
 def _(event: Demanded, names: Names) -> str:
     what = f"{_tensor(event.tree, event.tensor)}, {counted(event.count, 'leaf', 'leaves')}"
-    return f"{_of_game(event.game, names)}the challenger demands the {what}"
+    return f"{_of_game(event.game, names)}challenger demands the {what}"
 
 
 @tell.register
 def _(event: Picked, names: Names) -> str:
-    above = f"{counted(event.height, 'level')} above the leaves"
-    return f"{_of_game(event.game, names)}the challenger picks descendant {event.child}, {above}, position {event.position:,}"
+    place = f"height {event.height}, position {event.position:,}"
+    return f"{_of_game(event.game, names)}challenger picks descendant {event.child} ({place})"
 
 
 @tell.register
 def _(event: Revealed, names: Names) -> str:
     what = f"{counted(len(event.children), 'digest')} of the {_tensor(event.tree, event.tensor)}"
-    return f"{_of_game(event.game, names)}the trainer reveals {what}, below height {event.height}, position {event.position:,}"
+    return f"{_of_game(event.game, names)}trainer reveals {what} (height {event.height}, position {event.position:,})"
 
 
 @tell.register
 def _(event: LeafRevealed, names: Names) -> str:
     what = f"{counted(len(event.data), 'byte')} of leaf {event.position:,} of tensor {event.tensor}"
-    return f"{_of_game(event.game, names)}the trainer reveals {what}"
+    return f"{_of_game(event.game, names)}trainer reveals {what}"
 
 
 @tell.register
 def _(event: Judged, names: Names) -> str:
-    verdict = "as claimed" if event.claimed == event.correct else f"claimed {event.claimed}, correct is {event.correct}"
-    return f"{_of_game(event.game, names)}JUDGED: node {event.node}, element {event.position:,} is {verdict}"
+    verdict = "as claimed" if event.claimed == event.correct else f"claimed {event.claimed}, correct {event.correct}"
+    return f"{_of_game(event.game, names)}JUDGED: node {event.node}, element {event.position:,}: {verdict}"
 
 
 @tell.register

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from contracts.bindings import Phase, Tree
 from contracts.jobs import NOBODY, JobStatus
-from contracts.overview import BASIS, GameState, Holding, JobState, Overview, PostedSegment
+from contracts.overview import BASIS, Account, GameState, Holding, JobState, Overview, PostedSegment
 from contracts.words import ETHER_COIN, counted, duration, fold_line, harmless, moment, percent, relative, short, table
 
 __all__ = ["deployment_text", "descent_words", "job_text", "phase_words"]
@@ -59,7 +59,8 @@ def _place(game: GameState) -> str:
 
 def _clocks(game: GameState) -> str:
     sides = (("trainer", game.trainers_left, game.trainers_turn), ("challenger", game.challengers_left, not game.trainers_turn))
-    return ", ".join(f"{side} {duration(max(left, 0))}" + (" (running)" if runs else "") for side, left, runs in sides)
+    notes = {True: " (running)", False: ""}
+    return ", ".join(f"{side} {duration(left)}{notes[runs]}" if left >= 0 else f"{side} none" for side, left, runs in sides)
 
 
 def _game_lines(game: GameState, head: str, who: str) -> list[str]:
@@ -92,10 +93,9 @@ def _next(overview: Overview, state: JobState) -> str:
     parts = []
     if state.status == JobStatus.TRAINING:
         late = clock > job.deadline
-        due = f"{relative(job.deadline - clock)}"
-        parts.append(f"segment {job.posted} was due {due}" if late else f"segment {job.posted} due {due}")
+        parts.append(f"segment {job.posted} {'was due' if late else 'due'} {relative(job.deadline - clock)}")
         if late and not job.live_games:
-            parts[-1] = f"expired {due}"
+            parts.append("can be expired")
     waiting = next((segment for segment in state.segments if not segment.final), None)
     if waiting is not None:
         parts.append(_finality(overview, waiting))
@@ -111,6 +111,8 @@ def _finality(overview: Overview, segment: PostedSegment) -> str:
 
 def _when(overview: Overview, second: int) -> str:
     """A second of protocol time, in UTC and from now."""
+    if overview.paused:
+        return f"{relative(second - overview.clock)} from when the clocks go on"
     return f"{moment(overview.in_chain_time(second))} ({relative(second - overview.clock)})"
 
 
@@ -187,10 +189,18 @@ def job_text(overview: Overview, state: JobState) -> str:
         words = f"a leaf of component {demand.component}, for {short(demand.account)}, by {_when(overview, demand.answer_by)}"
         lines += fold_line(f"demand {demand.number}", words, INDENT)
     for account in overview.accounts:
-        lines += fold_line(
-            "credit", f"{account.account} can withdraw {account.coin.amount(account.amount)} ({account.contract})", INDENT
-        )
+        words = f"{_role(state, account)} {account.account} can withdraw {account.coin.amount(account.amount)} ({account.contract})"
+        lines += fold_line("credit", words, INDENT)
+    if not overview.accounts:
+        lines += fold_line("credit", "nobody who had part in it can withdraw anything", INDENT)
     return "\n".join(lines)
+
+
+def _role(state: JobState, account: Account) -> str:
+    if account.account in (state.job.requester, state.trainer):
+        return "requester" if account.account == state.job.requester else "trainer"
+    challengers = {game.challenger for game in state.games}
+    return "challenger" if account.account in challengers else "participant"
 
 
 def _model_lines(state: JobState) -> list[str]:
@@ -246,12 +256,12 @@ def _census(jobs: Iterable[JobState]) -> str:
 
 def _job_row(overview: Overview, state: JobState) -> tuple[object, ...]:
     job, coin = state.job, state.coin
-    final = f" ({job.finalised} final)" if job.posted else ""
+    attempt = f" {job.attempt}/{job.terms.attempts}" if job.terms.attempts > 1 else ""
     return (
         state.number,
-        job.status.name.lower(),
-        f"{job.attempt}/{job.terms.attempts}",
-        f"{job.posted}/{job.spec.segments}{final}",
+        job.status.name.lower() + attempt,
+        f"{job.posted}/{job.spec.segments}",
+        job.finalised,
         job.live_games,
         coin.brief(job.bounty),
         coin.brief(job.terms.stake),
@@ -261,8 +271,8 @@ def _job_row(overview: Overview, state: JobState) -> tuple[object, ...]:
     )
 
 
-JOB_HEAD = ("job ", "status", "attempt ", "segments", "games ", "bounty ", "stake ", "of", "trainer", "next")
-MONEY_HEAD = ("contract", "of", "holds ", "owes ", "in", "credited ", "to burn ", "")
+JOB_HEAD = ("job ", "status", "posted ", "final ", "games ", "bounty ", "stake ", "of", "trainer", "next")
+MONEY_HEAD = ("contract", "of", "", "holds ", "owes ", "which is")
 
 
 def _verdict(holding: Holding, steady: bool) -> str:
@@ -275,17 +285,16 @@ def _verdict(holding: Holding, steady: bool) -> str:
 
 def _holding_row(holding: Holding, steady: bool) -> tuple[object, ...]:
     coin = holding.coin
-    deposits = ", ".join(f"{name} {coin.brief(amount)}" for name, amount in holding.deposits.items() if amount)
-    return (
-        holding.contract,
-        coin.name,
-        "?" if holding.held is None else coin.brief(holding.held),
-        coin.brief(holding.owed),
-        deposits or "-",
-        coin.brief(holding.credits),
-        coin.brief(holding.burnable),
-        _verdict(holding, steady),
-    )
+    debts = {**holding.deposits, "credited": holding.credits, "to burn": holding.burnable}
+    parts = ", ".join(f"{name} {coin.brief(amount)}" for name, amount in debts.items() if amount)
+    held = "?" if holding.held is None else coin.brief(holding.held)
+    return (holding.contract, coin.name, _verdict(holding, steady), held, coin.brief(holding.owed), parts or "nothing")
+
+
+def _games_head(games: Iterable[GameState]) -> str:
+    live = Counter(game.live for game in games)
+    told = counted(live[True], "live game")
+    return f"{told}, {live[False]} with a bond to reclaim" if live[False] else told
 
 
 def deployment_text(overview: Overview) -> str:
@@ -307,7 +316,7 @@ def deployment_text(overview: Overview) -> str:
     if overview.jobs:
         lines += table(JOB_HEAD, [_job_row(overview, state) for state in overview.jobs], 2)
     games = overview.games
-    lines += ["", counted(sum(game.live for game in games), "live game")]
+    lines += ["", _games_head(games)]
     for game in games:
         lines += _game_lines(game, f"  game {game.number}", f"job {game.job}, {_place(game)}, by {short(game.challenger)}")
     lines += ["", "money"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from textwrap import wrap
 
 from contracts.jobs import NATIVE
@@ -28,6 +29,7 @@ __all__ = [
 LINE = 120  # the longest line
 MOST_DECIMALS = 77  # 10^78 is more than any amount; a token can claim anything
 BRIEF_PLACES = 4
+MOST_BRIEF = 11  # digits and commas before the point
 UNITS = ((24 * 60 * 60, "d"), (60 * 60, "h"), (60, "min"), (1, "s"))
 
 
@@ -89,9 +91,16 @@ class Coin:
         return f"{self.number(units)} {self.name}" if self.decimals is not None else f"{units:,} units of {self.name}"
 
     def brief(self, units: int) -> str:
-        """An amount without its name, cut off after a few places: then with an ellipsis."""
-        whole, point, places = self.number(units).partition(".")
-        return f"{whole}.{places[:BRIEF_PLACES]}…" if len(places) > BRIEF_PLACES else f"{whole}{point}{places}"
+        """An amount without its name and in few digits; where others are left out it ends in an ellipsis."""
+        whole, _, places = self.number(units).partition(".")
+        if len(whole) > MOST_BRIEF:
+            return f"{Decimal(whole.replace(',', '')):.3e}…"
+        kept = places[:BRIEF_PLACES].rstrip("0")
+        return whole + ("." if kept else "") + kept + ("…" if len(places) > BRIEF_PLACES else "")
+
+    def told(self, units: int) -> str:
+        """An amount in few digits, with its name."""
+        return f"{self.brief(units)} {self.name}"
 
 
 ETHER_COIN = Coin(NATIVE, 18)
@@ -128,15 +137,17 @@ def fold_line(label: str, text: str, indent: int) -> list[str]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], left: int = 0) -> list[str]:
-    """Rows under a head, each column as wide as it must be; those whose head ends in a blank are set right, the others left.
+    """Rows under a head, moved in by ``left`` columns. What is under a head that ends in a blank is set right, the rest left.
 
-    ``left`` is by how many columns all is moved in. A line that would be too long ends in an ellipsis.
+    The last column takes what room there is, and more lines where that is too little.
     """
     cells = [[name.strip() for name in head], *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head) - 1)]
+    indent = left + sum(widths) + 2 * len(widths)
     lines = []
     for row in cells:
-        placed = (f"{cell:>{w}}" if name.endswith(" ") else f"{cell:<{w}}" for name, cell, w in zip(head, row, widths, strict=True))
-        line = " " * left + "  ".join(placed).rstrip()
-        lines.append(line if len(line) <= LINE else line[: LINE - 1] + "…")
-    return lines
+        placed = (
+            f"{cell:>{w}}" if name.endswith(" ") else f"{cell:<{w}}" for name, cell, w in zip(head, row, widths, strict=False)
+        )
+        lines += fold_line(" " * left + "  ".join(placed) + " ", row[-1], indent)
+    return [line.rstrip() for line in lines]

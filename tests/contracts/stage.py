@@ -13,10 +13,10 @@ from web3 import Web3
 from web3.types import TxReceipt
 
 from bisection.errors import TransactionFailed
-from bisection.game import ARITY_BITS, StepOpening
+from bisection.game import ARITY_BITS, ConcludePart, DemandRun, StepOpening
 from bisection.merkle import Tree
 from bisection.witness import BoundaryWitness, ElementWitness, Leaf, NodeProof, Run, RunWitness, StepRoots
-from contracts.bindings import NO_PICK, DisputeGame
+from contracts.bindings import NO_PICK, DisputeGame, step_commitment
 from contracts.build import artifact
 from contracts.contract import Contract, Ledger
 from contracts.deploy import AddressBook, Parameters
@@ -69,7 +69,7 @@ class TrainerRun:
             data_count=2,
             steps=steps,
             segment_length=segment_length,
-            numerics_version=1,
+            numerics_version=7,  # the scripted referee's
         )
 
     def claim(self, segment: int) -> tuple[bytes, list[bytes], bytes, list[bytes]]:
@@ -109,6 +109,15 @@ class Actor:
     @property
     def address(self) -> Any:
         return self.sender.address
+
+    def commits(self, job: int, segment: int, step: int, salt: bytes = SALT) -> None:
+        """Commit to an opening."""
+        self.game.commit(step_commitment(self.address, job, segment, step, salt))
+
+    def opens(self, job: int, segment: int, opening: StepOpening) -> int:
+        """A game on one step, committed to before."""
+        self.commits(job, segment, opening.step)
+        return self.game.open_step(job, segment, opening, SALT)
 
 
 class Referee(Contract):
@@ -348,9 +357,19 @@ def element_witness(inputs: int = 2) -> ElementWitness:
     return ElementWitness(NODE, 0, 11, LEAF, (LEAF,) * inputs)
 
 
+RUN_OPENING = Run(digest("root"), (digest("path"),) * 6, bytes(8448), (digest("path"),) * 10)
+
+
 def run_witness() -> RunWitness:
-    run = Run(digest("root"), (digest("path"),) * 6, bytes(8448), (digest("path"),) * 10)
-    return RunWitness(NODE, 0, 11, LEAF, (run, run))
+    return RunWitness(NODE, 0, 11, LEAF, (RUN_OPENING, RUN_OPENING))
+
+
+def run_demand(position: int = 11) -> DemandRun:
+    return DemandRun(NODE, position, LEAF)
+
+
+def part_conclusion(child: int, parts: tuple[int, ...]) -> ConcludePart:
+    return ConcludePart(NODE, child, parts, (RUN_OPENING, RUN_OPENING))
 
 
 def boundary_witness() -> BoundaryWitness:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from hexbytes import HexBytes
 
 from contracts.build import artifact
 from contracts.deploy import deploy
-from tests.contracts.stage import PARAMETERS, Stage, TrainerRun
+from tests.contracts.stage import PARAMETERS, Stage
 from tests.support.market import LoggedChain, LoggedProvider
 
 
@@ -69,9 +68,3 @@ def watched_stage() -> Stage:
     """A deployment with a referee that says what it is told, on a watched chain."""
     chain = WatchedChain(8)
     return Stage(chain, deploy(chain.senders[0], PARAMETERS, artifact("referee_mock")))  # type: ignore[arg-type]
-
-
-def judged(stage: Stage, run: TrainerRun) -> TrainerRun:
-    """``run`` in the numerics of the stage's referee."""
-    run.spec = replace(run.spec, numerics_version=stage.game.simulate("numerics_version"))
-    return run

@@ -33,11 +33,13 @@ from contracts.events import (
     LeafRevealed,
     OwnershipTransferred,
     OwnershipTransferStarted,
+    PartsRevealed,
     Paused,
     Picked,
     RetainedReleased,
     RetainedWithheld,
     Revealed,
+    RunDemanded,
     SegmentFinalised,
     SegmentPosted,
     StepShown,
@@ -275,6 +277,18 @@ def _(event: Picked, names: Names) -> str:
 def _(event: Revealed, names: Names) -> str:
     what = f"{counted(len(event.children), 'digest')} of the {_tensor(event.tree, event.tensor)}"
     return f"{_of_game(event.game, names)}trainer reveals {what} (height {event.height}, position {event.position:,})"
+
+
+@tell.register
+def _(event: RunDemanded, names: Names) -> str:
+    what = f"the run of element {event.position:,} of node {event.node}"
+    return f"{_of_game(event.game, names)}challenger has found {what}"
+
+
+@tell.register
+def _(event: PartsRevealed, names: Names) -> str:
+    what = f"{counted(len(event.parts), 'partial result')} (height {event.height}, position {event.position:,})"
+    return f"{_of_game(event.game, names)}trainer reveals {what}"
 
 
 @tell.register

@@ -145,7 +145,9 @@ def _descent(view: GameView) -> Descending | None:
     d = view.descent
     if d.tree == Tree(0):
         return None
-    return Descending(d.tree, d.height, d.position, d.count, None if d.picked == NO_PICK else d.picked, d.tensor, d.size)
+    picked = None if d.picked == NO_PICK else d.picked
+    run = (view.run_node, view.run_position) if d.tree == Tree.RUN else None
+    return Descending(d.tree, d.height, d.position, d.count, picked, d.tensor, d.size, run)
 
 
 def _job(
@@ -156,7 +158,7 @@ def _job(
         job=job,
         coin=coins[job.terms.token],
         uri=chronicle.opened[number].uri,
-        service=chronicle.services.get(number, ""),
+        service="" if job.status == JobStatus.OPEN else chronicle.services.get(number, ""),
         segments=(),
         games=tuple(game for game in games if game.job == number),
         demands=tuple(

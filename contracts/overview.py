@@ -34,7 +34,11 @@ BASIS = 10_000
 
 @dataclass(frozen=True)
 class Descending:
-    """Where a descent stands. ``height`` is that of the node in question above the leaves; ``picked`` one of its descendants."""
+    """Where a descent stands.
+
+    ``height`` is that of the node in question above the leaves, ``picked`` one of its descendants. In a tensor, ``size`` is that of
+    tensor ``tensor`` in bytes; in a run, ``run`` is the number of its node and the position of the element.
+    """
 
     tree: Tree
     height: int
@@ -43,6 +47,7 @@ class Descending:
     picked: int | None
     tensor: int
     size: int
+    run: tuple[int, int] | None
 
 
 @dataclass(frozen=True)

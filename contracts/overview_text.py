@@ -18,7 +18,7 @@ PHASES = {
     "TRACE": "the trainer owes the root of the step's trace",
     "CHILDREN": "the trainer owes the descendants of a node",
     "LEAF": "the trainer owes the bytes of a leaf",
-    "PARTS": "the trainer owes the partial results of a long run",
+    "PARTS": "the trainer owes partial results",
     "CONVICTED": "over, the trainer was convicted",
     "ACQUITTED": "over, the trainer was acquitted",
     "CANCELLED": "over, another game ended the attempt and the bond went back",
@@ -37,7 +37,7 @@ def phase_words(game: GameState) -> str:
     d = game.descent
     if game.phase == Phase.TRACE and d is not None and d.tree == Tree.TRACE:
         words += ", then its descendants"
-    return words + (", but its time is up: anybody may end the game" if game.live and game.left < 0 else "")
+    return words + (", but its time is up: anybody may end it" if game.live and game.left < 0 else "")
 
 
 def descent_words(game: GameState) -> str:
@@ -48,13 +48,15 @@ def descent_words(game: GameState) -> str:
     name = d.tree.name.lower() if d.tree.name else "?"
     if d.tree == Tree.TENSOR:
         name = f"tensor {d.tensor} of {d.size:,} bytes"
+    elif d.run is not None:
+        name = f"run of element {d.run[1]:,} of node {d.run[0]}"
     above = "at the only leaf" if d.height == 0 else f"{counted(d.height, 'level')} above the leaves"
     places = "" if d.position == 0 else f" at position {d.position:,}"
     return f"{name}, {above}{places}" + ("" if d.picked is None or d.height == 0 else f", {d.picked} picked")
 
 
 def _place(game: GameState) -> str:
-    return f"segment {game.segment}, " + ("no step shown yet" if game.step is None else f"step {game.step:,}")
+    return f"segment {game.segment}, " + ("step not shown" if game.step is None else f"step {game.step:,}")
 
 
 def _clocks(game: GameState) -> str:
@@ -66,9 +68,9 @@ def _clocks(game: GameState) -> str:
 def _game_lines(game: GameState, head: str, who: str) -> list[str]:
     text = f"{who}: {phase_words(game)}"
     if descent := descent_words(game):
-        text += f"; {descent}"
+        text += f" ({descent})"
     if game.live:
-        text += f"; time left: {_clocks(game)}"
+        text += f"; left: {_clocks(game)}"
     return fold_line(head, text, INDENT)
 
 
@@ -112,7 +114,8 @@ def _finality(overview: Overview, segment: PostedSegment) -> str:
 def _when(overview: Overview, second: int) -> str:
     """A second of protocol time, in UTC and from now."""
     if overview.paused:
-        return f"{relative(second - overview.clock)} from when the clocks go on"
+        left = second - overview.clock
+        return relative(left) if left <= 0 else f"{duration(left)} after the clocks go on"
     return f"{moment(overview.in_chain_time(second))} ({relative(second - overview.clock)})"
 
 
@@ -129,6 +132,19 @@ def _terms(state: JobState) -> str:
     if terms.trainer != NOBODY:
         parts.append(f"for {terms.trainer} only")
     return ", ".join(parts)
+
+
+def _bounty(state: JobState) -> str:
+    coin, parts = state.coin, []
+    if state.job.paid:
+        parts.append(f"{coin.number(state.job.paid)} paid")
+    if state.bounty_held:
+        parts.append(f"{coin.number(state.bounty_held)} held")
+    elif state.status in (JobStatus.CANCELLED, JobStatus.EXPIRED, JobStatus.SLASHED):
+        parts.append(f"{coin.number(state.job.bounty - state.job.paid)} given back")
+    if state.retained and state.bounty_held:
+        parts.append(f"{coin.number(state.retained)} of that until delivery")
+    return ": ".join([coin.amount(state.job.bounty), ", ".join(parts)]) if parts else coin.amount(state.job.bounty)
 
 
 def _segment_words(overview: Overview, state: JobState, segment: PostedSegment) -> str:
@@ -150,14 +166,12 @@ def job_text(overview: Overview, state: JobState) -> str:
     """One job in full."""
     job, spec = state.job, state.job.spec
     attempt = f", attempt {job.attempt} of {job.terms.attempts}" if job.terms.attempts > 1 else ""
-    paid = f", {state.coin.amount(job.paid)} paid" + (f", {state.coin.amount(state.bounty_held)} held" if state.bounty_held else "")
-    retained = f", {state.coin.amount(state.retained)} of it retained until delivery" if state.retained else ""
     rows = [
         ("status", f"{job.status.name.lower()}{attempt}: {_next(overview, state)}"),
         ("clocks", _clock_words(overview)),
         ("requester", job.requester),
         ("trainer", state.trainer or "none"),
-        ("bounty", f"{state.coin.amount(job.bounty)}{paid}{retained}"),
+        ("bounty", _bounty(state)),
         ("token", "" if state.coin == ETHER_COIN else state.coin.address),
         ("terms", _terms(state)),
         ("judged by", job.terms.game + ("" if job.terms.game == overview.book.game else ", whose games are not shown here")),

@@ -88,7 +88,7 @@ class Coin:
 
     def amount(self, units: int) -> str:
         """An amount, exactly."""
-        return f"{self.number(units)} {self.name}" if self.decimals is not None else f"{units:,} units of {self.name}"
+        return f"{self.number(units)} {self._unit}"
 
     def brief(self, units: int) -> str:
         """An amount without its name and in few digits; where others are left out it ends in an ellipsis."""
@@ -100,7 +100,13 @@ class Coin:
 
     def told(self, units: int) -> str:
         """An amount in few digits, with its name."""
-        return f"{self.brief(units)} {self.name}"
+        return f"{self.brief(units)} {self._unit}"
+
+    @property
+    def _unit(self) -> str:
+        if self.decimals is None:
+            return f"units of {self.name}"
+        return self.name if self.address == NATIVE else f"of {self.name}"
 
 
 ETHER_COIN = Coin(NATIVE, 18)

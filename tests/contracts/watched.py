@@ -24,11 +24,17 @@ class WatchedProvider(LoggedProvider):
         block = self.block if number == "latest" else int(number, 16)
         if block > self.block:
             return None
-        time, branch = self.blocks.setdefault(block, (self.time, self.branch))
-        if block == self.block:  # time can pass without a transaction
-            time = self.time
-            self.blocks[block] = (time, branch)
+        self._note()
+        time, branch = self.blocks.get(block, (0, 0))
         return {"number": hex(block), "hash": f"0x{branch:02x}{block:062x}", "timestamp": hex(time)}
+
+    def run(self, caller: str, to: str, data: bytes, value: int) -> bytes:
+        self._note()
+        return super().run(caller, to, data, value)
+
+    def _note(self) -> None:
+        """Time can pass, and a block be made, without a transaction."""
+        self.blocks[self.block] = (self.time, self.blocks.get(self.block, (0, self.branch))[1])
 
     def eth_getLogs(self, request: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: N802
         addresses = {address.lower() for address in request["address"]}

@@ -164,8 +164,7 @@ def test_the_padding_of_a_history_is_no_step(stage: Stage) -> None:
     job = stage.posted(RUN)
     tree = RUN.histories[0]  # five leaves, eight places
     with refused("game: no such step"):
-        stage.challenger.opens(job, 0, StepOpening(4, tree.levels[0][4], tuple(tree.prove(4)), bytes(32), tuple(tree.prove(5)))
-        )
+        stage.challenger.opens(job, 0, StepOpening(4, tree.levels[0][4], tuple(tree.prove(4)), bytes(32), tuple(tree.prove(5))))
 
 
 # The trace

@@ -284,7 +284,7 @@ def pass_time(web3: Web3, seconds: int) -> None:
     """
     if isinstance(web3.provider, LocalProvider):
         tester = cast(EthereumTester, web3.provider.ethereum_tester)
-        # eth-tester is told the time of the block after the one that it mines. Where this machine's clock has overtaken the chain's,
+        # eth-tester is told the time of the block after the one that it mines. Where the machine's clock has overtaken the chain's,
         # the next block cannot be earlier.
         tester.time_travel(max(now(web3) + seconds, tester.get_block_by_number("pending")["timestamp"]) + 1)
         return

@@ -113,7 +113,8 @@ def _show(settings: ChainSettings, arguments: Namespace) -> None:
 
 def _watch(settings: WatchSettings, arguments: Namespace) -> None:
     deployment = looking(settings)
-    if arguments.job is not None and not 1 <= arguments.job <= (count := deployment.registry.job_count()):
+    count = deployment.registry.job_count()
+    if arguments.job is not None and not 1 <= arguments.job <= count:
         raise UsageError(f"there is no job {arguments.job}; `refstep chain show` shows all {count}")
     watch = Watch(deployment, _first_block(settings, arguments, deployment), arguments.job, arguments.json)
     try:
@@ -132,6 +133,11 @@ def _first_block(settings: WatchSettings, arguments: Namespace, deployment: Depl
     if settings.from_block is not None:
         return max(settings.from_block, deployment.book.block)
     return deployment.book.block if arguments.once else deployment.registry.web3.eth.block_number + 1
+
+
+def complain(text: str) -> None:
+    """Say something that is not about the chain, where it does not disturb what is."""
+    print(f"refstep: {text}", file=sys.stderr, flush=True)
 
 
 class Watch:
@@ -158,11 +164,11 @@ class Watch:
                 self.catch_up()
             except (UnavailableError, Web3Exception) as error:
                 if not away:
-                    print(f"refstep: waiting: {' '.join(str(error).split())[:300]}", file=sys.stderr, flush=True)
+                    complain(f"waiting: {' '.join(str(error).split())[:300]}")
                 away = True
             else:
                 if away:
-                    print("refstep: the node answers again", file=sys.stderr, flush=True)
+                    complain("the node answers again")
                 away = False
             time.sleep(poll_seconds)
 
@@ -298,7 +304,7 @@ def _token(text: str | None) -> str:
 
 def _address(text: str) -> str:
     """An address with its checksum. Raises UsageError for what is none, or has a wrong checksum."""
-    if not text.startswith("0x") or not Web3.is_address(text):
+    if not (text.startswith("0x") and Web3.is_address(text.lower()) and (text == text.lower() or Web3.is_checksum_address(text))):
         raise UsageError(f"{text!r} is no address: 0x and 40 hexadecimal digits, in the right case or all in lower case")
     return Web3.to_checksum_address(text)
 

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from argparse import Namespace
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -113,7 +114,8 @@ def _show(settings: ChainSettings, arguments: Namespace) -> None:
 
 def _watch(settings: WatchSettings, arguments: Namespace) -> None:
     deployment = looking(settings)
-    if arguments.job is not None and not 1 <= arguments.job <= (count := deployment.registry.job_count()):
+    count = deployment.registry.job_count()
+    if arguments.job is not None and not 1 <= arguments.job <= count:
         raise UsageError(f"there is no job {arguments.job}; `refstep chain show` shows all {count}")
     watch = Watch(deployment, _first_block(settings, arguments, deployment), arguments.job, arguments.json)
     try:
@@ -129,9 +131,17 @@ def _watch(settings: WatchSettings, arguments: Namespace) -> None:
 
 
 def _first_block(settings: WatchSettings, arguments: Namespace, deployment: Deployment) -> int:
-    if settings.from_block is not None:
-        return max(settings.from_block, deployment.book.block)
-    return deployment.book.block if arguments.once else deployment.registry.web3.eth.block_number + 1
+    latest = deployment.registry.web3.eth.block_number
+    if settings.from_block is None:
+        return deployment.book.block if arguments.once else latest + 1
+    if settings.from_block > latest + 1:
+        raise UsageError(f"there is no block {settings.from_block} yet; the latest is {latest}")
+    return max(settings.from_block, deployment.book.block)
+
+
+def complain(text: str) -> None:
+    """Say something that is not about the chain, where it does not disturb what is."""
+    print(f"refstep: {text}", file=sys.stderr, flush=True)
 
 
 class Watch:
@@ -143,12 +153,19 @@ class Watch:
         self._reader = EventReader(deployment.registry.web3, addresses, first_block)
         self._lookup = Lookup(deployment)
         self._job, self._as_documents = job, as_documents
+        self._untold: deque[Event | Rewound] = deque()
 
     def catch_up(self) -> None:
         """Print what has happened since the last time. Raises UnavailableError, and Web3Exception where the node refuses."""
-        while found := self._reader.poll():
-            for event in found:
-                self._print(event)
+        while True:
+            # What cannot be looked up for an event now is looked up the next time: nothing that was read gets lost.
+            while self._untold:
+                self._print(self._untold[0])
+                self._untold.popleft()
+            position = self._reader.position
+            self._untold += self._reader.poll()
+            if not self._untold and self._reader.position == position:
+                return
 
     def follow(self, poll_seconds: float) -> None:
         """Print what happens as it happens, and wait for a node that is away."""
@@ -158,11 +175,11 @@ class Watch:
                 self.catch_up()
             except (UnavailableError, Web3Exception) as error:
                 if not away:
-                    print(f"refstep: waiting: {' '.join(str(error).split())[:300]}", file=sys.stderr, flush=True)
+                    complain(f"waiting: {' '.join(str(error).split())[:300]}")
                 away = True
             else:
                 if away:
-                    print("refstep: the node answers again", file=sys.stderr, flush=True)
+                    complain("the node answers again")
                 away = False
             time.sleep(poll_seconds)
 
@@ -172,6 +189,7 @@ class Watch:
             told = f"REORGANISED: what was told of the blocks after {event.block:,} did not happen; what did follows"
             print(json.dumps({"event": "Rewound", "block": event.block}) if self._as_documents else told, flush=True)
             return
+        self._lookup.learn(event)
         if self._job is not None and not isinstance(event, Paused | Unpaused) and job_of(event, self._lookup) != self._job:
             return
         when = self._lookup.time(event.block)
@@ -298,7 +316,7 @@ def _token(text: str | None) -> str:
 
 def _address(text: str) -> str:
     """An address with its checksum. Raises UsageError for what is none, or has a wrong checksum."""
-    if not text.startswith("0x") or not Web3.is_address(text):
+    if not (text.startswith("0x") and Web3.is_address(text.lower()) and (text == text.lower() or Web3.is_checksum_address(text))):
         raise UsageError(f"{text!r} is no address: 0x and 40 hexadecimal digits, in the right case or all in lower case")
     return Web3.to_checksum_address(text)
 

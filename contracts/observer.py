@@ -16,10 +16,11 @@ from contracts.bindings import NO_PICK, GameView, Tree
 from contracts.chronicle import Chronicle, read
 from contracts.contract import Ledger
 from contracts.deploy import Deployment
+from contracts.events import Event, GameOpened, JobOpened
 from contracts.jobs import NATIVE, Job, JobStatus, Model
 from contracts.overview import Account, Descending, GameState, Holding, JobState, OpenDemand, Overview, PostedSegment
 from contracts.token import Token
-from contracts.words import ETHER_COIN, MOST_DECIMALS, Coin
+from contracts.words import ETHER_COIN, MOST_DECIMALS, UNKNOWN_COIN, Coin
 
 __all__ = ["Lookup", "observe", "read_coin", "together"]
 
@@ -264,6 +265,13 @@ class Lookup:
         self._jobs: dict[int, int] = {}
         self._times: dict[int, int] = {}
 
+    def learn(self, event: Event) -> None:
+        """Remember what an event tells, so that it need not be looked up."""
+        if isinstance(event, JobOpened):
+            self._tokens[event.job] = event.terms.token
+        elif isinstance(event, GameOpened):
+            self._jobs[event.game] = event.job
+
     def coin(self, token: str) -> Coin:
         """See Names."""
         if token not in self._coins:
@@ -271,12 +279,12 @@ class Lookup:
         return self._coins[token]
 
     def job_coin(self, job: int) -> Coin:
-        """See Names. A job that is gone with a reorganisation counts as one in ether."""
+        """See Names. The coin of a job that is gone with a reorganisation is not known any more."""
         if job not in self._tokens:
             try:
                 self._tokens[job] = self.deployment.registry.job(job).terms.token
             except TransactionFailed:
-                return ETHER_COIN
+                return UNKNOWN_COIN
         return self.coin(self._tokens[job])
 
     def game_job(self, game: int) -> int | None:

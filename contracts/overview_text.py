@@ -337,8 +337,8 @@ def deployment_text(overview: Overview) -> str:
     lines += table(MONEY_HEAD, [_holding_row(holding, overview.steady) for holding in overview.holdings], 2)
     if overview.accounts:
         lines += ["", "can be withdrawn"]
-        owed = [(account.account, account.coin.amount(account.amount), account.contract) for account in overview.accounts]
-        lines += table(("account", "amount ", "from"), owed, 2)
+        owed = [(account.account, account.contract, account.coin.amount(account.amount)) for account in overview.accounts]
+        lines += table(("account", "from", "amount"), owed, 2)
     if not overview.steady:
         lines += ["", "The chain went on while this was read, so that amounts may not fit together."]
     return "\n".join(lines)

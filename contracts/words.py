@@ -14,6 +14,7 @@ __all__ = [
     "ETHER_COIN",
     "LINE",
     "MOST_DECIMALS",
+    "UNKNOWN_COIN",
     "Coin",
     "counted",
     "duration",
@@ -110,6 +111,7 @@ class Coin:
 
 
 ETHER_COIN = Coin(NATIVE, 18)
+UNKNOWN_COIN = Coin("an unknown token", None)
 
 
 def percent(basis_points: int) -> str:
@@ -122,7 +124,7 @@ def percent(basis_points: int) -> str:
 
 def short(address: str) -> str:
     """An address for a line that has no room for all of it. Whoever acts on it looks it up in full."""
-    return f"{address[:6]}…{address[-4:]}"
+    return f"{address[:6]}…{address[-4:]}" if address.startswith("0x") else address
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

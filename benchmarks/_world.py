@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,12 +16,12 @@ from bisection.errors import RefstepError
 from bisection.game import Game
 from bisection.program import NUMERICS_VERSION
 from bisection.trace import Trace
-from contracts.bindings import JobSpec, Terms
 from contracts.chain import GameChain
 from contracts.client import connect, development_accounts, local_chain, pass_time
 from contracts.deploy import Parameters, attach, deploy
 from contracts.events import BoundaryJudged, Judged
 from contracts.index import Index
+from contracts.jobs import NOBODY, JobSpec, Terms, claim_commitment
 from contracts.sender import Sent, TransactionSender
 from tests.e2e.anvil import anvil_command, running_anvil
 from tests.support.model_chain import HonestService
@@ -31,7 +31,7 @@ __all__ = ["CHAINS", "PATHS", "Dispute", "World", "machine", "world"]
 ETHER = 10**18
 CLOCK_SECONDS = 3_600
 PARAMETERS = Parameters(burn_share=2_000, bond=ETHER // 5, trainer_clock=CLOCK_SECONDS, challenger_clock=CLOCK_SECONDS)
-TERMS = Terms(stake=2 * ETHER, training_period=86_400, challenge_window=100_000_000)
+TERMS = Terms(stake=2 * ETHER, game=NOBODY, segment_period=86_400, challenge_window=100_000_000)
 BOUNTY = ETHER
 ROLES = ("requester", "trainer", "challenger")
 CHAINS = ("auto", "anvil", "tester")
@@ -98,9 +98,11 @@ class World:
             segment_length=steps,
             numerics_version=NUMERICS_VERSION,
         )
-        job = self.deployments["requester"].registry.open_job(spec, TERMS, "https://requester.example", BOUNTY)
-        registry = self.deployments["trainer"].registry
-        registry.claim(job, "https://trainer.example", TERMS.stake)
+        terms = replace(TERMS, game=Web3.to_checksum_address(self.book.game))
+        job = self.deployments["requester"].registry.open_job(spec, terms, "https://requester.example", BOUNTY)
+        registry, salt = self.deployments["trainer"].registry, bytes(32)
+        registry.commit(claim_commitment(self.senders["trainer"].address, job, salt))
+        registry.claim(job, "https://trainer.example", terms, salt)
         registry.post_segment(job, history.root, history.prove(0), history.node(0, steps), history.prove(steps))
         return job
 

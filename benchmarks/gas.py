@@ -26,8 +26,9 @@ from bisection.merkle import depth_of
 from bisection.nodes import Output
 from bisection.program import Program
 from bisection.witness import BoundaryWitness, ElementWitness, Witness
-from contracts.bindings import DisputeGame, plain
+from contracts.bindings import DisputeGame
 from contracts.build import artifact, names
+from contracts.values import plain
 from sims import digits
 
 __all__ = ["DISPUTE_TARGET", "SIZE_TARGET", "VERDICT_TARGET", "forgery_at", "largest_node"]

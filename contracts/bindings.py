@@ -1,65 +1,27 @@
-"""The contracts as Python classes: one method for each function, bytes and dataclasses in and out.
+"""DisputeGame and Referee as Python classes: one method for each function.
 
-Functions that change something go through a sender and return the receipt, or the number of what they opened.
-``call`` describes such a transaction without sending it, ``simulate`` says what it would return.
+Functions that change something return the receipt, or the number of what they opened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum, IntEnum, IntFlag
-from functools import cache, cached_property
-from typing import Any, ClassVar, Protocol, TypeVar, cast, get_origin, get_type_hints
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from functools import cached_property
 
-from eth_abi.abi import encode
-from eth_typing import ABIEvent, ABIFunction, ChecksumAddress
-from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector, get_abi_input_types, get_abi_output_types
-from eth_utils.crypto import keccak
+from eth_typing import ChecksumAddress
 from web3 import Web3
 from web3.types import TxReceipt
 
-from bisection.errors import UsageError
 from bisection.game import StepOpening
 from bisection.witness import BoundaryWitness, ElementWitness, NodeProof, RunWitness, StepRoots
-from contracts.build import artifact
-from contracts.sender import Call, simulate
+from contracts.contract import Contract, Ledger
+from contracts.values import build, plain
 
-__all__ = [
-    "NO_PICK",
-    "Contract",
-    "DescentView",
-    "DisputeGame",
-    "GameView",
-    "Job",
-    "JobSpec",
-    "JobStatus",
-    "Phase",
-    "Referee",
-    "Segment",
-    "Sender",
-    "TaskRegistry",
-    "Terms",
-    "Tree",
-    "build",
-    "plain",
-]
-
-T = TypeVar("T")
+__all__ = ["NO_PICK", "DescentView", "DisputeGame", "GameView", "Phase", "Referee", "Tree"]
 
 NO_PICK = 16  # DescentView.picked where no descendant has been picked
-
-
-class JobStatus(IntEnum):
-    """Where a job stands."""
-
-    OPEN = 1
-    TRAINING = 2
-    VERIFICATION = 4
-    COMPLETED = 8
-    CANCELLED = 16
-    EXPIRED = 32
-    SLASHED = 64
 
 
 class Phase(IntEnum):
@@ -86,70 +48,6 @@ class Tree(IntFlag):
     TRACE = 2
     STATE = 4
     TENSOR = 8
-
-
-@dataclass(frozen=True)
-class JobSpec:
-    """What the result of a job depends on (docs/protocol.md, "A job"); roots are 32 bytes."""
-
-    program_root: bytes
-    node_count: int
-    tensor_count: int
-    initial_state: bytes
-    state_count: int
-    data_root: bytes
-    data_count: int
-    steps: int
-    segment_length: int
-    numerics_version: int
-
-    @property
-    def job_hash(self) -> bytes:
-        """The hash that names the job's content, 32 bytes."""
-        types = ",".join("bytes32" if field.type == "bytes" else "uint256" for field in fields(self))
-        return keccak(encode([f"({types})"], [plain(self)]))
-
-    @property
-    def segments(self) -> int:
-        """How many segments a whole run has."""
-        return -(-self.steps // self.segment_length)
-
-
-@dataclass(frozen=True)
-class Terms:
-    """``stake`` in wei, ``training_period`` and ``challenge_window`` in seconds."""
-
-    stake: int
-    training_period: int
-    challenge_window: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job. ``bounty`` in wei; ``deadline`` is the last second for the last segment; ``state`` is the last one that was posted."""
-
-    status: JobStatus
-    requester: ChecksumAddress
-    trainer: ChecksumAddress
-    bounty: int
-    deadline: int
-    posted: int
-    state: bytes
-    live_games: int
-    job_hash: bytes
-    spec: JobSpec
-    terms: Terms
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A posted segment; a game on it can be opened up to and in the second ``window_end``."""
-
-    first_step: int
-    steps: int
-    history_root: bytes
-    end_state: bytes
-    window_end: int
 
 
 @dataclass(frozen=True)
@@ -184,171 +82,6 @@ class GameView:
     challenger_clock: int
     moved_at: int
     descent: DescentView
-
-
-def plain(value: Any) -> Any:
-    """``value`` as the ABI encoder takes it: dataclasses as tuples, sequences as lists, enumerations as integers."""
-    if is_dataclass(value):
-        return tuple(plain(getattr(value, field.name)) for field in fields(value))
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [plain(item) for item in value]
-    return value
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def build(kind: type[T], value: Any) -> T:
-    """``value`` from the ABI decoder as a ``kind``: a dataclass (from a tuple or mapping), enumeration, address, bytes or tuple."""
-    if is_dataclass(kind):
-        names = [field.name for field in fields(kind)]
-        values = [value[name] for name in names] if isinstance(value, Mapping) else value
-        hints = _hints(kind)
-        return kind(**{name: build(hints[name], item) for name, item in zip(names, values, strict=True)})
-    if kind is ChecksumAddress:
-        return cast(T, Web3.to_checksum_address(value))
-    if get_origin(kind) is tuple:
-        return cast(T, tuple(value))
-    if isinstance(kind, type) and issubclass(kind, Enum | bytes):
-        return kind(value)
-    return value  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class _Function:
-    """A function of a contract: its selector, and the types of its arguments and results."""
-
-    selector: bytes
-    inputs: list[str]
-    outputs: list[str]
-
-
-@cache
-def _functions(contract: str) -> dict[str, _Function]:
-    entries = [cast(ABIFunction, entry) for entry in artifact(contract).abi if entry["type"] == "function"]
-    return {
-        entry["name"]: _Function(function_abi_to_4byte_selector(entry), get_abi_input_types(entry), get_abi_output_types(entry))
-        for entry in entries
-    }
-
-
-@cache
-def _topic(contract: str, event: str) -> bytes:
-    (entry,) = (cast(ABIEvent, entry) for entry in artifact(contract).abi if entry["type"] == "event" and entry["name"] == event)
-    return event_abi_to_log_topic(entry)
-
-
-class Sender(Protocol):
-    """Who sends transactions: a TransactionSender, or what stands in for one."""
-
-    def send(self, call: Call) -> TxReceipt:
-        """The receipt of ``call``. Raises TransactionFailed if it reverts."""
-
-
-class Contract:
-    """A contract at an address. Without a sender it can only be looked at."""
-
-    NAME: ClassVar[str]
-
-    def __init__(self, web3: Web3, address: str, sender: Sender | None = None) -> None:
-        self.web3 = web3
-        self.address = Web3.to_checksum_address(address)
-        self._sender = sender
-
-    def call(self, name: str, *args: Any, value: int = 0) -> Call:
-        """The transaction that calls function ``name``, with ``value`` in wei."""
-        function = _functions(self.NAME)[name]
-        return Call(name, self.address, function.selector + self.web3.codec.encode(function.inputs, plain(args)), value)
-
-    def simulate(self, name: str, *args: Any, account: str | None = None, value: int = 0) -> Any:
-        """What function ``name`` would return to ``account``, or to anybody. Raises TransactionFailed if it would revert."""
-        returned = simulate(self.web3, self.call(name, *args, value=value), account)
-        results = self.web3.codec.decode(_functions(self.NAME)[name].outputs, returned)
-        return results[0] if len(results) == 1 else results
-
-    def send(self, name: str, *args: Any, value: int = 0) -> TxReceipt:
-        """The receipt of a transaction that calls function ``name``. Raises TransactionFailed if it reverts."""
-        if self._sender is None:
-            raise UsageError(f"{name} needs a key, and this {self.NAME} has none; give it a sender")
-        return self._sender.send(self.call(name, *args, value=value))
-
-    def _number(self, receipt: TxReceipt, event: str) -> int:
-        """The number that ``event`` gives to what was opened: its first indexed argument."""
-        topic = _topic(self.NAME, event)
-        (log,) = (log for log in receipt["logs"] if log["address"] == self.address and log["topics"][0] == topic)
-        return int.from_bytes(log["topics"][1], "big")
-
-
-class Ledger(Contract):
-    """What every contract has that holds money."""
-
-    def credit(self, account: str) -> int:
-        """What ``account`` can withdraw, in wei."""
-        return int(self.simulate("credit", account))
-
-    def withdraw(self) -> TxReceipt:
-        """Have all that the sender is owed paid out."""
-        return self.send("withdraw")
-
-
-class TaskRegistry(Ledger):
-    """The life of a job."""
-
-    NAME = "TaskRegistry"
-
-    def job(self, job: int) -> Job:
-        """All there is to know of a job."""
-        return build(Job, self.simulate("job", job))
-
-    def segment(self, job: int, segment: int) -> Segment:
-        """A posted segment."""
-        return build(Segment, self.simulate("segment", job, segment))
-
-    def job_count(self) -> int:
-        """How many jobs there are; they are numbered from 1."""
-        return int(self.simulate("job_count"))
-
-    def burn_share(self) -> int:
-        """The share of a slashed stake that is burnt, in basis points."""
-        return int(self.simulate("burn_share"))
-
-    def game(self) -> ChecksumAddress:
-        """The address of the game contract."""
-        return Web3.to_checksum_address(self.simulate("game"))
-
-    def set_game(self, game: str) -> TxReceipt:
-        """Name the game contract, once, as the deployer."""
-        return self.send("set_game", game)
-
-    def open_job(self, spec: JobSpec, terms: Terms, uri: str, bounty: int) -> int:
-        """Offer a job; its number. ``uri`` says where program, data and initial state can be fetched."""
-        return self._number(self.send("open_job", spec, terms, uri, value=bounty), "JobOpened")
-
-    def cancel(self, job: int) -> TxReceipt:
-        """Take back an open job."""
-        return self.send("cancel", job)
-
-    def claim(self, job: int, uri: str, stake: int) -> TxReceipt:
-        """Become the trainer of an open job; ``uri`` is the data service."""
-        return self.send("claim", job, uri, value=stake)
-
-    def post_segment(
-        self, job: int, history_root: bytes, start_proof: Sequence[bytes], end_state: bytes, end_proof: Sequence[bytes]
-    ) -> TxReceipt:
-        """Commit to the states of the next segment."""
-        return self.send("post_segment", job, history_root, start_proof, end_state, end_proof)
-
-    def finalise(self, job: int) -> TxReceipt:
-        """Complete a job whose last window has passed."""
-        return self.send("finalise", job)
-
-    def expire(self, job: int) -> TxReceipt:
-        """Slash the trainer of a job whose deadline has passed."""
-        return self.send("expire", job)
 
 
 class DisputeGame(Ledger):

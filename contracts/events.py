@@ -14,40 +14,58 @@ from web3.exceptions import BlockNotFound
 from web3.types import LogReceipt
 
 from bisection.errors import ChainMismatch
-from contracts.bindings import JobSpec, Terms, Tree, build
+from contracts.bindings import Tree
 from contracts.build import artifact
 from contracts.client import is_local
+from contracts.jobs import JobSpec, Terms
+from contracts.values import build
 
 __all__ = [
     "Acquitted",
+    "Answered",
     "BoundaryJudged",
+    "Burnt",
+    "Committed",
     "Convicted",
     "Cursor",
+    "DeliverySet",
+    "DemandReclaimed",
     "Demanded",
     "Event",
     "EventReader",
+    "GameAdded",
     "GameCancelled",
     "GameOpened",
-    "GameSet",
+    "GameRetired",
     "JobCancelled",
     "JobClaimed",
     "JobCompleted",
     "JobExpired",
     "JobOpened",
+    "JobRefunded",
     "JobSlashed",
     "Judged",
+    "LeafDemanded",
     "LeafRevealed",
+    "OwnershipTransferStarted",
+    "OwnershipTransferred",
+    "Paused",
     "Picked",
+    "RetainedReleased",
+    "RetainedWithheld",
     "Revealed",
     "Rewound",
+    "SegmentFinalised",
     "SegmentPosted",
     "StepShown",
     "TracePosted",
+    "Unanswered",
+    "Unpaused",
     "Withdrawn",
     "decode",
 ]
 
-SOURCES = ("TaskRegistry", "DisputeGame")
+SOURCES = ("TaskRegistry", "DisputeGame", "Delivery")
 
 
 @dataclass(frozen=True)
@@ -68,15 +86,65 @@ class Rewound:
 
 
 @dataclass(frozen=True)
-class GameSet(Event):
-    """The deployer named the game contract."""
+class OwnershipTransferStarted(Event):
+    """The owner offered the ownership."""
+
+    owner: ChecksumAddress
+    pending: ChecksumAddress
+
+
+@dataclass(frozen=True)
+class OwnershipTransferred(Event):
+    """Who may pause is somebody else."""
+
+    previous: ChecksumAddress
+    owner: ChecksumAddress
+
+
+@dataclass(frozen=True)
+class Paused(Event):
+    """All clocks stand still, at most until the second ``until``."""
+
+    until: int
+
+
+@dataclass(frozen=True)
+class Unpaused(Event):
+    """The clocks go on."""
+
+
+@dataclass(frozen=True)
+class Committed(Event):
+    """An account committed to a claim or opening that it will reveal."""
+
+    commitment: bytes
+    account: ChecksumAddress
+
+
+@dataclass(frozen=True)
+class GameAdded(Event):
+    """New jobs may name this game contract."""
 
     game: ChecksumAddress
 
 
 @dataclass(frozen=True)
+class GameRetired(Event):
+    """New jobs may no longer name this game contract."""
+
+    game: ChecksumAddress
+
+
+@dataclass(frozen=True)
+class DeliverySet(Event):
+    """The owner named the delivery contract."""
+
+    delivery: ChecksumAddress
+
+
+@dataclass(frozen=True)
 class JobOpened(Event):
-    """A requester offers a job, with ``bounty`` in wei."""
+    """A requester offers a job."""
 
     job: int
     requester: ChecksumAddress
@@ -84,24 +152,27 @@ class JobOpened(Event):
     spec: JobSpec
     terms: Terms
     bounty: int
+    parent: int
     uri: str
 
 
 @dataclass(frozen=True)
 class JobClaimed(Event):
-    """A trainer took a job; ``deadline`` is the last second for its last segment."""
+    """A trainer took a job; ``deadline`` is the last second for its next segment."""
 
     job: int
     trainer: ChecksumAddress
+    attempt: int
     deadline: int
     uri: str
 
 
 @dataclass(frozen=True)
 class JobCancelled(Event):
-    """The requester took a job back."""
+    """The requester took back what was left of a bounty."""
 
     job: int
+    refund: int
 
 
 @dataclass(frozen=True)
@@ -110,43 +181,135 @@ class SegmentPosted(Event):
 
     job: int
     segment: int
+    attempt: int
     history_root: bytes
     end_state: bytes
     window_end: int
 
 
 @dataclass(frozen=True)
+class SegmentFinalised(Event):
+    """A segment can no longer be disputed; the trainer gets ``milestone`` for it."""
+
+    job: int
+    segment: int
+    trainer: ChecksumAddress
+    milestone: int
+
+
+@dataclass(frozen=True)
 class JobCompleted(Event):
-    """A job ended well, in ``state``."""
+    """A job ended well, in ``state``; ``retained`` of the bounty is still to be earned by delivery."""
 
     job: int
     trainer: ChecksumAddress
     state: bytes
+    job_hash: bytes
+    data_root: bytes
+    parent: int
+    retained: int
 
 
 @dataclass(frozen=True)
 class JobExpired(Event):
-    """The trainer missed the deadline; ``burnt`` wei of its stake are gone."""
+    """The trainer missed a deadline; ``burnt`` of its stake belongs to nobody."""
 
     job: int
+    trainer: ChecksumAddress
+    attempt: int
     burnt: int
 
 
 @dataclass(frozen=True)
 class JobSlashed(Event):
-    """The trainer was convicted; ``burnt`` wei of its stake are gone and ``reward`` wei are the challenger's."""
+    """The trainer was convicted; of its stake ``reward`` is the beneficiary's, ``burnt`` belongs to nobody."""
 
     job: int
-    challenger: ChecksumAddress
-    burnt: int
+    trainer: ChecksumAddress
+    beneficiary: ChecksumAddress
+    attempt: int
     reward: int
+    burnt: int
+
+
+@dataclass(frozen=True)
+class JobRefunded(Event):
+    """After the last attempt the requester got back what was left of the bounty."""
+
+    job: int
+    refund: int
+
+
+@dataclass(frozen=True)
+class RetainedReleased(Event):
+    """The trainer got what was retained."""
+
+    job: int
+    trainer: ChecksumAddress
+    amount: int
+
+
+@dataclass(frozen=True)
+class RetainedWithheld(Event):
+    """The requester got what was retained: a leaf was not shown."""
+
+    job: int
+    requester: ChecksumAddress
+    amount: int
+
+
+@dataclass(frozen=True)
+class LeafDemanded(Event):
+    """Somebody demands a leaf of a final state."""
+
+    demand: int
+    job: int
+    account: ChecksumAddress
+    component: int
+    seed: int
+    answer_by: int
+
+
+@dataclass(frozen=True)
+class Answered(Event):
+    """The leaf was shown."""
+
+    demand: int
+    job: int
+    leaf: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Unanswered(Event):
+    """The leaf was not shown in time."""
+
+    demand: int
+    job: int
+
+
+@dataclass(frozen=True)
+class DemandReclaimed(Event):
+    """Somebody took its bond back from a demand that another one had settled."""
+
+    demand: int
+    job: int
 
 
 @dataclass(frozen=True)
 class Withdrawn(Event):
-    """An account was paid what it was owed, in wei."""
+    """An account was paid what it was owed of a token."""
 
+    token: ChecksumAddress
     account: ChecksumAddress
+    amount: int
+
+
+@dataclass(frozen=True)
+class Burnt(Event):
+    """What was slashed and belonged to nobody was destroyed."""
+
+    token: ChecksumAddress
     amount: int
 
 

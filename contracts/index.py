@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import singledispatchmethod
 
+from eth_typing import ChecksumAddress
 from web3 import Web3
 
 from bisection import game as rules
@@ -12,16 +13,22 @@ from bisection.game import Revelation, TreeKind
 from contracts.bindings import Tree
 from contracts.deploy import AddressBook
 from contracts.events import (
+    Answered,
     BoundaryJudged,
+    DemandReclaimed,
     Event,
     EventReader,
     GameOpened,
     JobClaimed,
+    JobExpired,
     JobOpened,
+    JobSlashed,
     Judged,
+    LeafDemanded,
     LeafRevealed,
     Revealed,
     Rewound,
+    Unanswered,
 )
 
 __all__ = ["TREE_KINDS", "Index"]
@@ -38,7 +45,11 @@ class Index:
     """Follows the events of a deployment from its first block. After a reorganisation it forgets and reads anew.
 
     job_uris      by job, where its material was said to be
-    service_uris  by job, its trainer's data service
+    service_uris  by job, its present trainer's data service
+    tokens        by job, what its bounty and stake are in
+    attempts      by job, the attempt that was claimed last
+    failed        by job, the trainers that were convicted or missed a deadline
+    demands       by job, the open demands for leaves of its final state, by number
     games         by job, its games in order
     segments      by game, the segment that it is about
     revelations   by game, everything revealed in it, in order
@@ -50,9 +61,13 @@ class Index:
         self._forget()
 
     def _forget(self) -> None:
-        self._reader = EventReader(self._web3, [self._book.registry, self._book.game], self._book.block)
+        self._reader = EventReader(self._web3, [self._book.registry, self._book.game, self._book.delivery], self._book.block)
         self.job_uris: dict[int, str] = {}
         self.service_uris: dict[int, str] = {}
+        self.tokens: dict[int, ChecksumAddress] = {}
+        self.attempts: dict[int, int] = {}
+        self.failed: defaultdict[int, set[ChecksumAddress]] = defaultdict(set)
+        self.demands: defaultdict[int, dict[int, LeafDemanded]] = defaultdict(dict)
         self.games: defaultdict[int, list[int]] = defaultdict(list)
         self.segments: dict[int, int] = {}
         self.revelations: defaultdict[int, list[Revelation]] = defaultdict(list)
@@ -74,10 +89,27 @@ class Index:
     @_take.register
     def _(self, event: JobOpened) -> None:
         self.job_uris[event.job] = event.uri
+        self.tokens[event.job] = event.terms.token
 
     @_take.register
     def _(self, event: JobClaimed) -> None:
         self.service_uris[event.job] = event.uri
+        self.attempts[event.job] = event.attempt
+
+    @_take.register(JobExpired)
+    @_take.register(JobSlashed)
+    def _(self, event: JobExpired | JobSlashed) -> None:
+        self.failed[event.job].add(event.trainer)
+
+    @_take.register
+    def _(self, event: LeafDemanded) -> None:
+        self.demands[event.job][event.demand] = event
+
+    @_take.register(Answered)
+    @_take.register(Unanswered)
+    @_take.register(DemandReclaimed)
+    def _(self, event: Answered | Unanswered | DemandReclaimed) -> None:
+        self.demands[event.job].pop(event.demand, None)
 
     @_take.register
     def _(self, event: GameOpened) -> None:

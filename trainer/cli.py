@@ -9,13 +9,17 @@ from argparse import Namespace
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from eth_typing import ChecksumAddress
+from web3 import Web3
 
 from bisection.errors import RefstepError, UsageError
-from contracts.bindings import Job, Terms
 from contracts.cli import acting, command, format_ether, looking
 from contracts.index import Index
+from contracts.jobs import NATIVE, NOBODY, Job, Terms
 from contracts.settings import ETHER, ChainSettings, KeySettings, Wei, setting
+from contracts.token import Token
 
 if TYPE_CHECKING:
     from trainer.capture import Captured
@@ -51,10 +55,21 @@ class OpenSettings(ChainSettings, KeySettings):
     uri: str | None = setting("where trainers find that; default: the same place", None)
     steps: int = setting("steps of training", least=1)
     segment_length: int | None = setting("steps of each posted segment; default: all", None, least=1)
-    bounty: Wei = setting("what the trainer is paid, in ether")
-    stake: Wei = setting("what the trainer must stake, in ether", least=1)
-    training_period: int = setting("seconds from the claim to the last segment", DAY, least=1)
+    bounty: Wei = setting("what the trainer is paid, in ether or whole tokens")
+    stake: Wei = setting("what the trainer must stake, in ether or whole tokens", least=1)
+    token: str | None = setting("the ERC-20 token of bounty and stake; default: ether", None)
+    trainer: str | None = setting("the only address that may claim the job; default: anybody", None)
+    attempts: int = setting("how many trainers may try, one after the other", 1, least=1)
+    segment_period: int = setting("seconds from the claim, or from a segment, to the next segment", DAY, least=1)
     challenge_window: int = setting("seconds from a segment to its finality", DAY, least=1)
+    retained_share: int = setting("basis points of the bounty that are paid only after the delivery period", 0, least=0)
+    delivery_period: int = setting("seconds after completion in which leaves of the result can be demanded", 0, least=0)
+    parent: int = setting("the completed job whose result this one starts from; 0: none", 0, least=0)
+
+
+@dataclass(frozen=True)
+class ActSettings(ChainSettings, KeySettings):
+    """Who acts, and where."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +112,61 @@ def _open(settings: OpenSettings, arguments: Namespace) -> None:
     remote = "://" in settings.publish
     place = settings.publish if remote else str(Path(settings.publish).expanduser().resolve())
     uri = _on_chain("uri", settings.uri or place)
-    deployment, _ = acting(settings, settings)
+    named = {name: _address(name, getattr(settings, name)) for name in ("token", "trainer")}
+    if (settings.retained_share == 0) != (settings.delivery_period == 0):
+        raise UsageError("retained_share and delivery_period go together: set both, or none")
+    deployment, sender = acting(settings, settings)
+    web3, book = deployment.registry.web3, deployment.book
+    token = None if settings.token is None else Token(web3, named["token"], sender)
+    bounty, stake = (amount if token is None else token.units(amount) for amount in (settings.bounty, settings.stake))
     captured = _captured(arguments.file)
     roots = publish(Store(place), captured.program, captured.state, captured.data)
     spec = roots.spec(settings.steps, segment_length)
-    terms = Terms(settings.stake, settings.training_period, settings.challenge_window)
-    job = deployment.registry.open_job(spec, terms, uri, settings.bounty)
-    print(f"job {job} is open: {settings.steps} steps for {format_ether(settings.bounty)} ETH, job hash {spec.job_hash.hex()}")
+    terms = Terms(
+        **named,
+        stake=stake,
+        game=cast(ChecksumAddress, book.game),
+        attempts=settings.attempts,
+        segment_period=settings.segment_period,
+        challenge_window=settings.challenge_window,
+        retained_share=settings.retained_share,
+        delivery_period=settings.delivery_period,
+    )
+    if token is not None:
+        token.allow(sender.address, book.registry, bounty)
+    job = deployment.registry.open_job(spec, terms, uri, bounty, settings.parent)
+    unit = "ETH" if token is None else f"of the token {token.address}"
+    print(f"job {job} is open: {settings.steps} steps for {format_ether(settings.bounty)} {unit}, job hash {spec.job_hash.hex()}")
+
+
+def _address(name: str, text: str | None) -> ChecksumAddress:
+    if text is None:
+        return NOBODY
+    if not Web3.is_address(text):
+        raise UsageError(f"{name} must be an address (0x and 40 hexadecimal digits), not {text!r}")
+    return Web3.to_checksum_address(text)
+
+
+def _cancel(settings: ActSettings, arguments: Namespace) -> None:
+    acting(settings, settings)[0].registry.cancel(arguments.job)
+    print(f"job {arguments.job} is cancelled; `refstep chain withdraw` pays the rest of its bounty")
+
+
+def _expire(settings: ActSettings, arguments: Namespace) -> None:
+    acting(settings, settings)[0].registry.expire(arguments.job)
+    print(f"the trainer of job {arguments.job} has missed its deadline, and lost its stake")
+
+
+def _demand(settings: ActSettings, arguments: Namespace) -> None:
+    delivery = acting(settings, settings)[0].delivery
+    number = delivery.demand(arguments.job, arguments.component)
+    answer_by = _moment(delivery.demand_of(number).answer_by)
+    print(f"demand {number}: a leaf of component {arguments.component} must be shown until {answer_by}")
+
+
+def _give_up(settings: ActSettings, arguments: Namespace) -> None:
+    acting(settings, settings)[0].delivery.give_up(arguments.demand)
+    print(f"demand {arguments.demand} was not answered: what was retained goes back to the requester, the bond to whoever demanded")
 
 
 def _serve(settings: ServeSettings, arguments: Namespace) -> None:
@@ -141,8 +204,9 @@ def _show(settings: ChainSettings, arguments: Namespace) -> None:
         ("status", job.status.name.lower()),
         ("requester", job.requester),
         ("trainer", job.trainer if job.deadline else "-"),
-        ("bounty", f"{format_ether(job.bounty)} ETH"),
-        ("stake", f"{format_ether(job.terms.stake)} ETH"),
+        ("bounty", f"{_amount(job, job.bounty)}, of which {_amount(job, job.paid)} paid"),
+        ("stake", _amount(job, job.terms.stake)),
+        ("attempt", f"{job.attempt} of {job.terms.attempts}"),
         ("deadline", _moment(job.deadline) if job.deadline else "-"),
         ("challenge window", f"{job.terms.challenge_window} s"),
         ("live games", job.live_games),
@@ -165,6 +229,10 @@ def _show(settings: ChainSettings, arguments: Namespace) -> None:
     for game in index.games[arguments.job]:
         view = deployment.game.game(game)
         print(f"game {game:<12} segment {view.segment}, {view.phase.name.lower()}, step {view.step if view.shown else '?'}")
+
+
+def _amount(job: Job, amount: int) -> str:
+    return f"{format_ether(amount)} ETH" if job.terms.token == NATIVE else f"{amount} units of {job.terms.token}"
 
 
 def _moment(timestamp: int) -> str:
@@ -201,6 +269,7 @@ class TrainerSettings(NodeSettings, KeySettings):
     max_stake: Wei = setting("claim no job that asks for more, in ether", Wei(10 * ETHER))
     max_steps: int = setting("claim no job that has more steps", 1_000_000, least=1)
     max_jobs: int = setting("how many jobs, and so stakes, at once", 1, least=1)
+    tokens: str | None = setting("claim jobs in these ERC-20 tokens too: addresses separated by commas", None)
 
 
 def require_device(device: str) -> None:
@@ -227,6 +296,7 @@ def _run(settings: TrainerSettings, arguments: Namespace) -> None:
         HttpSource(_on_chain("public_url", settings.public_url))
     elif host in ANY_HOST:
         raise UsageError(f"public_url must be set where listen is {settings.listen}: challengers have to know which address to use")
+    tokens = frozenset(_address("tokens", text.strip()) for text in (settings.tokens or "").split(",") if text.strip())
     require_device(settings.device)
     deployment, sender = acting(settings, settings, settings.confirmations)
     with stop_signals() as stop, node_folder(settings.folder, "trainer", deployment.book) as folder:
@@ -239,7 +309,7 @@ def _run(settings: TrainerSettings, arguments: Namespace) -> None:
                 folder,
                 uri,
                 catalogue,
-                policy=TrainerPolicy(settings.min_bounty, settings.max_stake, settings.max_steps, settings.max_jobs),
+                policy=TrainerPolicy(settings.min_bounty, settings.max_stake, settings.max_steps, settings.max_jobs, tokens),
                 device=settings.device,
                 checkpoint_every=settings.checkpoint_every,
                 keep_checkpoints=settings.keep_checkpoints,
@@ -268,6 +338,15 @@ def add_commands(commands: Any) -> None:
     command(job, "list", "all jobs", ChainSettings, _list)
     shown = command(job, "show", "one job, its segments and games", ChainSettings, _show)
     shown.add_argument("job", type=int, help="its number")
+    ended = command(job, "cancel", "take back what is left of the bounty of a job that nobody works on", ActSettings, _cancel)
+    ended.add_argument("job", type=int, help="its number")
+    late = command(job, "expire", "end an attempt whose deadline has passed", ActSettings, _expire)
+    late.add_argument("job", type=int, help="its number")
+    asked = command(job, "demand", "demand a random leaf of a completed job's result, against a bond", ActSettings, _demand)
+    asked.add_argument("job", type=int, help="its number")
+    asked.add_argument("component", type=int, help="which tensor of the state, counted from 0")
+    unanswered = command(job, "give-up", "note that a demanded leaf was not shown in time", ActSettings, _give_up)
+    unanswered.add_argument("demand", type=int, help="the number of the demand")
     trainer = commands.add_parser("trainer", help="run a trainer node").add_subparsers(required=True, metavar="COMMAND")
     command(trainer, "run", "claim jobs, train them, serve and defend what was trained", TrainerSettings, _run)
     says = "what this machine trains with and why, and whether it computes rightly"

@@ -11,7 +11,8 @@ import pytest
 from bisection.errors import UsageError
 from bisection.merkle import Tree
 from challenger.node import ChallengerNode, Mode, SegmentVerdict
-from contracts.bindings import JobStatus, Phase
+from contracts.bindings import Phase
+from contracts.jobs import JobStatus
 from tests.support.market import ETHER, PARAMETERS, TERMS, Diary, Market, lying
 from trainer.node import TrainerPolicy
 from trainer.service import ServedTrace

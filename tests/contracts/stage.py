@@ -16,10 +16,13 @@ from bisection.errors import TransactionFailed
 from bisection.game import StepOpening
 from bisection.merkle import Tree
 from bisection.witness import BoundaryWitness, ElementWitness, Leaf, NodeProof, Run, RunWitness, StepRoots
-from contracts.bindings import NO_PICK, Contract, DisputeGame, JobSpec, TaskRegistry, Terms
+from contracts.bindings import NO_PICK, DisputeGame
 from contracts.build import artifact
+from contracts.contract import Contract
 from contracts.deploy import AddressBook, Parameters
 from contracts.events import Event, decode
+from contracts.jobs import JobSpec, Terms
+from contracts.registry import TaskRegistry
 from contracts.sender import Call
 from tests.contracts.revm import RevmChain, RevmSender
 

@@ -13,11 +13,13 @@ from bisection.errors import TransactionFailed
 from bisection.merkle import Tree, blob_tree
 from bisection.trace import MemoryTrace
 from contracts import bindings
-from contracts.bindings import JobStatus, Phase, build, plain
+from contracts.bindings import Phase
 from contracts.build import artifact
 from contracts.client import local_chain
 from contracts.deploy import deploy
+from contracts.jobs import JobStatus
 from contracts.sender import TransactionSender
+from contracts.values import build, plain
 from tests.contracts.stage import (
     BOUNTY,
     PARAMETERS,

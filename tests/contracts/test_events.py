@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from bisection.errors import ChainMismatch, UnavailableError
-from contracts.bindings import DisputeGame, TaskRegistry, Terms
+from contracts.bindings import DisputeGame
 from contracts.build import artifact
 from contracts.client import LocalChain, local_chain
 from contracts.deploy import AddressBook, Deployment, attach, deploy
 from contracts.events import KINDS, SOURCES, Cursor, Event, EventReader, GameOpened, GameSet, JobOpened, Rewound, decode
+from contracts.jobs import Terms
+from contracts.registry import TaskRegistry
 from contracts.sender import TransactionSender
 from tests.contracts.stage import TrainerRun
 

@@ -9,7 +9,7 @@ import pytest
 from web3 import Web3
 
 from bisection.game import StepOpening
-from contracts.bindings import GameView, JobStatus, Phase, Tree, plain
+from contracts.bindings import GameView, Phase, Tree
 from contracts.build import artifact
 from contracts.events import (
     Acquitted,
@@ -23,7 +23,9 @@ from contracts.events import (
     StepShown,
     TracePosted,
 )
+from contracts.jobs import JobStatus
 from contracts.sender import Call
+from contracts.values import plain
 from tests.contracts.stage import (
     NOBODY,
     PARAMETERS,

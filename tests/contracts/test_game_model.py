@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from bisection import game as model
 from bisection.errors import IllegalMove, TransactionFailed
 from bisection.merkle import LEAF_BYTES, Tree, blob_tree
-from contracts.bindings import NO_PICK, GameView, Phase, plain
+from contracts.bindings import NO_PICK, GameView, Phase
 from contracts.bindings import Tree as Which
+from contracts.values import plain
 from tests.contracts.stage import PARAMETERS, Stage, TrainerRun, digest, element_witness, reveal_of, siblings_of
 
 STEPS, TENSOR = 20, 7

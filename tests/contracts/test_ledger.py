@@ -6,8 +6,8 @@ import pytest
 from web3 import Web3
 
 from bisection.errors import TransactionFailed
-from contracts.bindings import JobStatus, Terms
 from contracts.events import Withdrawn
+from contracts.jobs import JobStatus, Terms
 from tests.contracts.stage import BOUNTY, PARAMETERS, TERMS, Stage, TrainerRun, Wallet, element_witness, refused
 
 RUN = TrainerRun()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from bisection.errors import TransactionFailed
-from contracts.bindings import JobStatus, Terms
 from contracts.events import JobExpired, JobSlashed, Withdrawn
+from contracts.jobs import JobStatus, Terms
 from tests.contracts.stage import NOBODY, PARAMETERS, Actor, Stage, TrainerRun, element_witness
 
 RUNS = [TrainerRun(steps=2, segment_length=1, name=name) for name in ("a", "b")]

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from bisection.errors import TransactionFailed
-from contracts.bindings import JobStatus, TaskRegistry, Terms
 from contracts.build import artifact
 from contracts.events import (
     GameSet,
@@ -20,6 +19,8 @@ from contracts.events import (
     SegmentPosted,
     decode,
 )
+from contracts.jobs import JobStatus, Terms
+from contracts.registry import TaskRegistry
 from contracts.sender import Call
 from tests.contracts.stage import BOUNTY, NOBODY, PARAMETERS, TERMS, Stage, TrainerRun, boundary_witness, digest, refused
 

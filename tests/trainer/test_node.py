@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bisection.boundary import Array
 from bisection.errors import ChainMismatch
-from contracts.bindings import Job, JobSpec, JobStatus, Phase, Terms
+from contracts.bindings import Phase
+from contracts.jobs import Job, JobSpec, JobStatus, Terms
 from tests.support.market import BOUNTY, ETHER, PARAMETERS, TERMS, Diary, Market, honest_trace, lying
 from trainer.executor import Executor
 from trainer.node import Action, TrainerPolicy, due, next_action

@@ -345,7 +345,7 @@ def _(move: ConcludePart, game: Game) -> Game:
     d = game.descent
     _expect(d is not None and d.tree == TreeKind.RUN and d.levels == d.height and game.run is not None, "no parts revealed")
     assert d is not None and game.run is not None
-    _expect(parts_digest(move.parts) == d.node, "not the parts in question")
+    _expect(_digest(move.parts) == d.node, "not the parts in question")
     index, position = game.run
     _expect(move.node.index == index, "another node")
     _expect(0 <= move.child < len(move.parts), "no such part")
@@ -408,9 +408,9 @@ def _(move: RevealParts, game: Game) -> Game:
     drop = min(ARITY_BITS, height)
     below = -(-d.count >> (height - drop)) - (position << drop)  # descendants from the first one on that lie within the run
     _expect(len(move.parts) == min(1 << drop, below), "wrong number of parts")
-    _expect(all(part == wrap(part, 64) for part in (*move.parts, *move.before)), "a part of more than 64 bits")
+    node = _digest(move.parts)
     _expect(combined(move.parts, d.takes_max) == _value_in_question(d, move.before), "parts of another result")
-    entered = replace(d, node=parts_digest(move.parts), height=height, position=position, picked=None)
+    entered = replace(d, node=node, height=height, position=position, picked=None)
     return replace(game, owed=Owed.NOTHING, descent=entered)
 
 
@@ -419,5 +419,11 @@ def _value_in_question(d: Descent, before: Sequence[int]) -> int:
     if d.picked is None:
         _expect(not before, "not the parts in question")
         return int.from_bytes(d.node, "big", signed=True)
-    _expect(parts_digest(before) == d.node, "not the parts in question")
+    _expect(_digest(before) == d.node, "not the parts in question")
     return before[d.picked]
+
+
+def _digest(parts: Sequence[int]) -> bytes:
+    """What is stored of partial results, each of which must fit its type."""
+    _expect(all(part == wrap(part, 64) for part in parts), "a part of more than 64 bits")
+    return parts_digest(parts)

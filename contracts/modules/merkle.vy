@@ -4,6 +4,8 @@
 # @notice The trees of bisection/merkle.py. A tree of n leaves has depth ceil(log2 n); whoever checks a proof also checks that it
 #         has exactly that length, and that the index lies below n.
 
+from modules import checks
+
 # The digest of every place beyond the last leaf, and of every inner node that stands over two such places.
 EMPTY: constant(bytes32) = empty(bytes32)
 
@@ -52,7 +54,7 @@ def fold(digest: bytes32, index: uint256, proof: DynArray[bytes32, 32]) -> bytes
     """
     @notice The root that `digest` at leaf `index` and its siblings, lowest first, lead to.
     """
-    assert index >> len(proof) == 0, "merkle: index outside the tree"
+    checks.require(index >> len(proof) == 0, "merkle: index outside the tree")
     node: bytes32 = digest
     place: uint256 = index
     for sibling: bytes32 in proof:
@@ -70,11 +72,11 @@ def check(digest: bytes32, index: uint256, count: uint256, proof: DynArray[bytes
     """
     @notice Reverts unless `proof` shows that leaf `index` of the tree of `count` leaves under `root` is `digest`.
     """
-    assert index < count, "merkle: index outside the tree"
+    checks.require(index < count, "merkle: index outside the tree")
     # The exact depth: 2^d leaves are enough, half of them are not.
     places: uint256 = 1 << len(proof)
-    assert places >= count and places >> 1 < count, "merkle: proof of another depth"
-    assert self.fold(digest, index, proof) == root, "merkle: proof of another root"
+    checks.require(places >= count and places >> 1 < count, "merkle: proof of another depth")
+    checks.require(self.fold(digest, index, proof) == root, "merkle: proof of another root")
 
 
 @internal
@@ -84,7 +86,7 @@ def fold_range(digests: DynArray[bytes32, 33], first: uint256, depth: uint256, p
     @notice The root at height `depth` that neighbouring leaves from `first` on lead to. `proof` holds, level by level, the sibling on the
             left and the sibling on the right where there is one.
     """
-    assert depth <= 32, "merkle: range in too deep a tree"
+    checks.require(depth <= 32, "merkle: range in too deep a tree")
     row: DynArray[bytes32, 33] = digests
     width: uint256 = len(digests)
     place: uint256 = first
@@ -94,7 +96,7 @@ def fold_range(digests: DynArray[bytes32, 33], first: uint256, depth: uint256, p
         read: uint256 = 0
         written: uint256 = 0
         if place & 1 == 1:
-            assert used < len(proof), "merkle: range proof of another depth"
+            checks.require(used < len(proof), "merkle: range proof of another depth")
             row[0] = self.parent(proof[used], row[0])
             used += 1
             read = 1
@@ -105,12 +107,12 @@ def fold_range(digests: DynArray[bytes32, 33], first: uint256, depth: uint256, p
             if read + 1 < width:
                 row[written] = self.parent(row[read], row[read + 1])
             else:
-                assert used < len(proof), "merkle: range proof of another depth"
+                checks.require(used < len(proof), "merkle: range proof of another depth")
                 row[written] = self.parent(row[read], proof[used])
                 used += 1
             read += 2
             written += 1
         width = written
         place >>= 1
-    assert width == 1 and place == 0 and used == len(proof), "merkle: range proof of another depth"
+    checks.require(width == 1 and place == 0 and used == len(proof), "merkle: range proof of another depth")
     return row[0]

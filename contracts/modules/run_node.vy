@@ -1,13 +1,15 @@
 # pragma version 0.4.3
 # @title Reduce, dot and scatter_add nodes: one pass over a run of elements, or over two side by side
 # @license Apache-2.0
-# @notice Their elements in bisection/cut.py. Sums are exact and wrap to 64 bits at the end, so that their order does not matter.
+# @notice Their elements in bisection/cut.py. Sums are exact and wrap to 64 bits at the end, so that their order does not matter, and a long
+#         run can be judged part by part.
 
 from modules import encoding
 from modules import scalar_program
 from modules import tensor
 
-MAX_LENGTH: constant(uint256) = 1024
+MAX_LENGTH: constant(uint256) = 1024  # elements that one verdict reads
+PART_BYTES: constant(uint256) = 2048  # of the wider operand, that a part of a longer run has at most
 LOW_32: constant(uint256) = 2**32 - 1
 
 
@@ -27,6 +29,7 @@ struct Runs:
 def plan(n: encoding.Node, position: uint256) -> Runs:
     """
     @notice The runs that element `position` of a reduce, dot or scatter_add node goes over.
+    @custom:security Products are unchecked: counts and the position have 64 bits, and the node's fields 32.
     """
     encoding.expect(n.inputs == (1 if n.kind == encoding.REDUCE else 2) and n.outputs == 1)
     over: Runs = empty(Runs)
@@ -41,22 +44,21 @@ def plan(n: encoding.Node, position: uint256) -> Runs:
         over.takes_max = fields >> 248 == 1
         over.length = (fields >> 216) & LOW_32
         end += 5
-        over.first_x = position * over.length
-        fits = written.count * over.length == over.x.count and (not over.takes_max or over.x.dtype >= tensor.I32)
+        over.first_x = unsafe_mul(position, over.length)
+        fits = unsafe_mul(written.count, over.length) == over.x.count and (not over.takes_max or over.x.dtype >= tensor.I32)
     elif n.kind == encoding.DOT:
         rows: uint256 = fields >> 224
         columns: uint256 = (fields >> 192) & LOW_32
         over.length = (fields >> 160) & LOW_32
         end += 12
         encoding.expect(rows != 0 and columns != 0)
-        batches: uint256 = written.count // (rows * columns)
-        batch: uint256 = position // (rows * columns)
-        over.first_x = position // columns * over.length
-        over.first_y = (batch * columns + position % columns) * over.length
+        area: uint256 = unsafe_mul(rows, columns)
+        over.first_x = unsafe_mul(position // columns, over.length)
+        over.first_y = unsafe_mul(unsafe_add(unsafe_mul(position // area, columns), position % columns), over.length)
         fits = (
-            written.count == batches * rows * columns
-            and over.x.count == batches * rows * over.length
-            and over.y.count == batches * columns * over.length
+            written.count % area == 0
+            and unsafe_mul(over.x.count, columns) == unsafe_mul(written.count, over.length)
+            and unsafe_mul(over.y.count, rows) == unsafe_mul(written.count, over.length)
             and max(over.x.dtype, over.y.dtype) != tensor.I64
         )
     else:
@@ -64,16 +66,52 @@ def plan(n: encoding.Node, position: uint256) -> Runs:
         rows: uint256 = (fields >> 192) & LOW_32
         end += 8
         encoding.expect(over.length != 0 and rows != 0)
-        over.first_x = position // rows * over.length
+        over.first_x = unsafe_mul(position // rows, over.length)
         over.row = convert(position % rows, int256)
         fits = (
             over.y.count == over.length
             and over.x.count % over.length == 0
-            and written.count * over.length == over.x.count * rows
+            and unsafe_mul(written.count, over.length) == unsafe_mul(over.x.count, rows)
         )
-    encoding.expect(end == n.length and fits and over.length != 0 and over.length <= MAX_LENGTH)
+    encoding.expect(end == n.length and fits and over.length != 0)
     encoding.expect(min(over.x.dtype, over.y.dtype) != tensor.F32)
     encoding.expect(written.dtype == (over.x.dtype if over.takes_max else tensor.I64))
+    return over
+
+
+@internal
+@pure
+def part_length(over: Runs) -> uint256:
+    """
+    @notice How many elements a part has; the last may have fewer. What one verdict reads whole is one part.
+    """
+    if over.length <= MAX_LENGTH:
+        return over.length
+    return min(MAX_LENGTH, PART_BYTES // max(over.x.size, over.y.size))
+
+
+@internal
+@pure
+def part_count(over: Runs) -> uint256:
+    """
+    @notice How many parts the runs have.
+    """
+    length: uint256 = self.part_length(over)
+    return (over.length + length - 1) // length
+
+
+@internal
+@pure
+def part(whole: Runs, number: uint256) -> Runs:
+    """
+    @notice The runs cut down to one of their parts.
+    """
+    over: Runs = whole
+    length: uint256 = self.part_length(whole)
+    first: uint256 = number * length
+    over.first_x += first
+    over.first_y += first
+    over.length = min(length, whole.length - first)
     return over
 
 

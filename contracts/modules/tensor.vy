@@ -5,6 +5,7 @@
 #         An element is a register: its stored bits as a signed integer. See bisection/cut.py.
 
 from interfaces import IReferee
+from modules import checks
 from modules import merkle
 
 # Nibble t is the size in bytes of element type t: f32 4, i8 1, i16 2, i32 4, i64 8.
@@ -51,11 +52,11 @@ def element(step: IReferee.Step, tensor: Ref, position: uint256, leaf: IReferee.
     """
     @notice Element `position` of the tensor, proved by the leaf that holds it.
     """
-    assert position < tensor.count, "referee: position outside the tensor"
+    checks.require(position < tensor.count, "referee: position outside the tensor")
     at: uint256 = position * tensor.size
     index: uint256 = at // merkle.LEAF_BYTES
     length: uint256 = min(merkle.LEAF_BYTES, tensor.count * tensor.size - index * merkle.LEAF_BYTES)
-    assert len(leaf.data) == length, "referee: opening of another length"
+    checks.require(len(leaf.data) == length, "referee: opening of another length")
     digest: bytes32 = merkle.leaf_digest(leaf.data)
     merkle.check(digest, index, self.leaf_count(tensor), leaf.leaf_proof, leaf.root)
     self.check_root(step, tensor.number, leaf.root, leaf.trace_proof)
@@ -71,18 +72,18 @@ def check_run(step: IReferee.Step, tensor: Ref, first: uint256, count: uint256, 
     @notice Reverts unless `run` is exactly the leaves that hold `count` elements from `first` on. Returns the byte in the run's data
             where they begin.
     """
-    assert first + count <= tensor.count, "referee: position outside the tensor"
+    checks.require(first + count <= tensor.count, "referee: position outside the tensor")
     begin: uint256 = first * tensor.size
     low: uint256 = begin // merkle.LEAF_BYTES
     high: uint256 = (begin + count * tensor.size + merkle.LEAF_BYTES - 1) // merkle.LEAF_BYTES
     length: uint256 = min(high * merkle.LEAF_BYTES, tensor.count * tensor.size) - low * merkle.LEAF_BYTES
-    assert len(run.data) == length, "referee: opening of another length"
+    checks.require(len(run.data) == length, "referee: opening of another length")
     digests: DynArray[bytes32, 33] = []
     for i: uint256 in range(high - low, bound=33):
         at: uint256 = i * merkle.LEAF_BYTES
         digests.append(merkle.leaf_digest(slice(run.data, at, min(merkle.LEAF_BYTES, length - at))))
     depth: uint256 = merkle.depth_of(self.leaf_count(tensor))
-    assert merkle.fold_range(digests, low, depth, run.range_proof) == run.root, "merkle: proof of another root"
+    checks.require(merkle.fold_range(digests, low, depth, run.range_proof) == run.root, "merkle: proof of another root")
     self.check_root(step, tensor.number, run.root, run.trace_proof)
     return begin % merkle.LEAF_BYTES
 

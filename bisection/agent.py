@@ -53,7 +53,7 @@ class Served(Protocol):
 
 
 class Answers(Protocol):
-    """What a challenger is told: as by ``Served``, or in place of leaves and bytes trees and blobs that were hashed on this side."""
+    """What a challenger is told: as by ``Served``, or trees and blobs for leaves and bytes, hashed on this side."""
 
     def history(self) -> Sequence[bytes] | Tree | None:
         """See Served."""

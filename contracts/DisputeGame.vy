@@ -283,6 +283,14 @@ def demand_run(game: uint256, node: IReferee.NodeProof, position: uint256, claim
     records.save_subject(game, subject)
     claimed: bytes32 = convert(place.claimed, bytes32)
     records.save(game, self._demand(game, state, IDisputeGame.Tree.RUN, claimed, place.parts, place.tensor))
+    log IDisputeGame.RunDemanded(
+        game=game,
+        node=node.index,
+        position=position,
+        tensor=place.tensor,
+        tensor_root=claim.root,
+        trace_proof=claim.trace_proof,
+    )
 
 
 @external

@@ -10,18 +10,30 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from functools import cached_property
 
+from eth_abi.abi import encode
 from eth_typing import ChecksumAddress
+from eth_utils.crypto import keccak
 from web3 import Web3
 from web3.types import TxReceipt
 
-from bisection.game import StepOpening
-from bisection.witness import BoundaryWitness, ElementWitness, NodeProof, RunWitness, StepRoots
+from bisection.game import ARITY_BITS, ConcludePart, DemandRun, RevealParts, ShowStep, StepOpening
+from bisection.witness import (
+    Boundary,
+    BoundaryWitness,
+    ElementWitness,
+    Leaf,
+    NodeProof,
+    PartWitness,
+    RunPlace,
+    RunWitness,
+    StepRoots,
+)
 from contracts.contract import Contract, Ledger
 from contracts.values import build, plain
 
-__all__ = ["NO_PICK", "DescentView", "DisputeGame", "GameView", "Phase", "Referee", "Tree"]
+__all__ = ["NO_PICK", "DescentView", "DisputeGame", "GameView", "Phase", "Referee", "Tree", "step_commitment"]
 
-NO_PICK = 16  # DescentView.picked where no descendant has been picked
+NO_PICK = 1 << ARITY_BITS  # DescentView.picked where no descendant has been picked
 
 
 class Phase(IntEnum):
@@ -31,14 +43,15 @@ class Phase(IntEnum):
     TRACE = 2
     CHILDREN = 4
     LEAF = 8
-    CONVICTED = 16
-    ACQUITTED = 32
-    CANCELLED = 64
+    PARTS = 16
+    CONVICTED = 32
+    ACQUITTED = 64
+    CANCELLED = 128
 
     @property
     def live(self) -> bool:
         """Whether the game still goes on."""
-        return self <= Phase.LEAF
+        return self <= Phase.PARTS
 
 
 class Tree(IntFlag):
@@ -48,11 +61,16 @@ class Tree(IntFlag):
     TRACE = 2
     STATE = 4
     TENSOR = 8
+    RUN = 16
 
 
 @dataclass(frozen=True)
 class DescentView:
-    """Where a descent stands; ``tree`` is empty where none is under way. ``size`` is in bytes."""
+    """Where a descent stands; ``tree`` is empty where none is under way.
+
+    ``size`` is in bytes; in a run it says whether an element is a maximum (1) or a sum (0). ``node`` is zero while the root of a
+    trace that is to be descended is owed.
+    """
 
     tree: Tree
     node: bytes
@@ -66,11 +84,20 @@ class DescentView:
 
 @dataclass(frozen=True)
 class GameView:
-    """A game. Clocks hold the seconds left at ``moved_at``; ``step`` counts within the segment; ``trace_root`` is zero at first."""
+    """A game.
+
+    rank                     the least is rewarded among the games on one step
+    step                     counted within the segment
+    trace_root               zero at first
+    trainer_clock            the seconds left at ``moved_at``, in protocol time; so ``challenger_clock``
+    run_node, run_position   the node and the position of the element whose run was demanded
+    """
 
     job: int
+    attempt: int
     segment: int
     challenger: ChecksumAddress
+    rank: int
     phase: Phase
     descended: Tree
     shown: bool
@@ -81,7 +108,14 @@ class GameView:
     trainer_clock: int
     challenger_clock: int
     moved_at: int
+    run_node: int
+    run_position: int
     descent: DescentView
+
+
+def step_commitment(challenger: str, job: int, segment: int, step: int, salt: bytes) -> bytes:
+    """What ``challenger`` commits to before it opens a game on a step, with a random ``salt`` of 32 bytes: 32 bytes."""
+    return keccak(encode(["address", "uint256", "uint256", "uint256", "bytes32"], [challenger, job, segment, step, salt]))
 
 
 class DisputeGame(Ledger):
@@ -107,6 +141,10 @@ class DisputeGame(Ledger):
         """The address of the referee."""
         return Web3.to_checksum_address(self.simulate("referee"))
 
+    def numerics_version(self) -> int:
+        """The meaning of the numbers that the referee judges by."""
+        return int(self.simulate("numerics_version"))
+
     def game_count(self) -> int:
         """How many games there are; they are numbered from 1."""
         return int(self.simulate("game_count"))
@@ -115,21 +153,25 @@ class DisputeGame(Ledger):
         """All there is to know of a game."""
         return build(GameView, self.simulate("game", game))
 
-    def trace_root(self, job: int, segment: int, step: int) -> bytes:
+    def trace_root(self, job: int, attempt: int, segment: int, step: int) -> bytes:
         """The trace root that the trainer posted for a step; 32 zero bytes where there is none."""
-        return bytes(self.simulate("trace_root", job, segment, step))
+        return bytes(self.simulate("trace_root", job, attempt, segment, step))
 
-    def open_step(self, job: int, segment: int, opening: StepOpening) -> int:
-        """Challenge one step; the number of the game."""
-        return self._number(self.send("open_step", job, segment, *plain(opening), value=self.bond), "GameOpened")
+    def commit(self, commitment: bytes) -> TxReceipt:
+        """Commit to an opening (``step_commitment``) that is revealed in a later block."""
+        return self.send("commit", commitment)
+
+    def open_step(self, job: int, segment: int, opening: StepOpening, salt: bytes) -> int:
+        """Challenge one step that was committed to with ``salt``; the number of the game."""
+        return self._number(self.send("open_step", job, segment, *plain(opening), salt, value=self.bond), "GameOpened")
 
     def open_blind(self, job: int, segment: int) -> int:
         """Challenge a segment whose states are not known; the number of the game."""
         return self._number(self.send("open_blind", job, segment, value=self.bond), "GameOpened")
 
-    def show_step(self, game: int, opening: StepOpening) -> TxReceipt:
+    def show_step(self, game: int, move: ShowStep) -> TxReceipt:
         """Point at one step of the segment."""
-        return self.send("show_step", game, *plain(opening))
+        return self.send("show_step", game, *plain(move.opening), move.descend)
 
     def demand_trace(self, game: int) -> TxReceipt:
         """Start down the trace of the step."""
@@ -142,6 +184,10 @@ class DisputeGame(Ledger):
     def demand_tensor(self, game: int, node: NodeProof, output: int, tensor_root: bytes, trace_proof: Sequence[bytes]) -> TxReceipt:
         """Start down one tensor of the trace."""
         return self.send("demand_tensor", game, node, output, tensor_root, trace_proof)
+
+    def demand_run(self, game: int, move: DemandRun) -> TxReceipt:
+        """Start down the run of one element."""
+        return self.send("demand_run", game, *plain(move))
 
     def pick(self, game: int, node: bytes, child: int) -> TxReceipt:
         """Choose one of the revealed descendants of ``node``."""
@@ -159,6 +205,10 @@ class DisputeGame(Ledger):
         """Answer with the bytes of the leaf in question."""
         return self.send("reveal_leaf", game, data, siblings)
 
+    def reveal_parts(self, game: int, move: RevealParts) -> TxReceipt:
+        """Answer with the partial results below the one in question."""
+        return self.send("reveal_parts", game, *plain(move))
+
     def conclude_boundary(self, game: int, witness: BoundaryWitness) -> TxReceipt:
         """Have an input or output node judged."""
         return self.send("conclude_boundary", game, *plain(witness))
@@ -171,12 +221,16 @@ class DisputeGame(Ledger):
         """Have one element of a reduce, dot or scatter_add node judged."""
         return self.send("conclude_run", game, *plain(witness))
 
+    def conclude_part(self, game: int, move: ConcludePart) -> TxReceipt:
+        """Have one part of a long run judged."""
+        return self.send("conclude_part", game, *plain(move))
+
     def timeout(self, game: int) -> TxReceipt:
         """End a game whose mover has used up its clock."""
         return self.send("timeout", game)
 
     def reclaim(self, game: int) -> TxReceipt:
-        """Take the bond back from a game whose job another game has ended."""
+        """Take the bond back from a game whose attempt is over."""
         return self.send("reclaim", game)
 
 
@@ -189,6 +243,14 @@ class Referee(Contract):
         """The number in the trace and the size in bytes of a node's output."""
         tensor, size = self.simulate("locate", step, node, output)
         return tensor, size
+
+    def locate_run(self, step: StepRoots, node: NodeProof, position: int, claim: Leaf) -> RunPlace:
+        """The claimed element of a reduce, dot or scatter_add node, and how its run is judged."""
+        return build(RunPlace, self.simulate("locate_run", step, node, position, claim))
+
+    def boundary(self, step: StepRoots, node: NodeProof) -> Boundary:
+        """What an input or output node joins."""
+        return build(Boundary, self.simulate("boundary", step, node))
 
     def judge_boundary(self, step: StepRoots, witness: BoundaryWitness) -> bool:
         """Whether the tensor at a boundary node is the one that it must be."""
@@ -203,3 +265,11 @@ class Referee(Contract):
         """The claimed and the correct element of a reduce, dot or scatter_add node, as registers."""
         claimed, correct = self.simulate("judge_run", step, *plain(witness))
         return claimed, correct
+
+    def judge_part(self, step: StepRoots, witness: PartWitness) -> int:
+        """The correct partial result of one part of an element's run."""
+        return int(self.simulate("judge_part", step, *plain(witness)))
+
+    def numerics_version(self) -> int:
+        """The meaning of the numbers that are judged here."""
+        return int(self.simulate("numerics_version"))

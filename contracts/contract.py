@@ -51,6 +51,10 @@ def _topic(contract: str, event: str) -> bytes:
 class Sender(Protocol):
     """Who sends transactions: a TransactionSender, or what stands in for one."""
 
+    @property
+    def address(self) -> str:
+        """The account that sends them."""
+
     def send(self, call: Call) -> TxReceipt:
         """The receipt of ``call``. Raises TransactionFailed if it reverts."""
 
@@ -65,6 +69,16 @@ class Contract:
         self.address = Web3.to_checksum_address(address)
         self._sender = sender
 
+    @property
+    def account(self) -> str:
+        """The account that acts here. Raises UsageError where there is no sender."""
+        return self._acting("acting").address
+
+    def _acting(self, what: str) -> Sender:
+        if self._sender is None:
+            raise UsageError(f"{what} needs a key, and this {self.NAME} has none; give it a sender")
+        return self._sender
+
     def call(self, name: str, *args: Any, value: int = 0) -> Call:
         """The transaction that calls function ``name``, with ``value`` in wei."""
         function = _functions(self.NAME)[name]
@@ -78,9 +92,7 @@ class Contract:
 
     def send(self, name: str, *args: Any, value: int = 0) -> TxReceipt:
         """The receipt of a transaction that calls function ``name``. Raises TransactionFailed if it reverts."""
-        if self._sender is None:
-            raise UsageError(f"{name} needs a key, and this {self.NAME} has none; give it a sender")
-        return self._sender.send(self.call(name, *args, value=value))
+        return self._acting(name).send(self.call(name, *args, value=value))
 
     def _number(self, receipt: TxReceipt, event: str) -> int:
         """The number that ``event`` gives to what was opened: its first indexed argument."""

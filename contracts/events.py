@@ -49,12 +49,14 @@ __all__ = [
     "LeafRevealed",
     "OwnershipTransferStarted",
     "OwnershipTransferred",
+    "PartsRevealed",
     "Paused",
     "Picked",
     "RetainedReleased",
     "RetainedWithheld",
     "Revealed",
     "Rewound",
+    "RunDemanded",
     "SegmentFinalised",
     "SegmentPosted",
     "StepShown",
@@ -321,6 +323,8 @@ class GameOpened(Event):
     job: int
     challenger: ChecksumAddress
     segment: int
+    attempt: int
+    rank: int
 
 
 @dataclass(frozen=True)
@@ -339,6 +343,7 @@ class TracePosted(Event):
 
     game: int
     job: int
+    attempt: int
     segment: int
     step: int
     root: bytes
@@ -346,13 +351,25 @@ class TracePosted(Event):
 
 @dataclass(frozen=True)
 class Demanded(Event):
-    """The challenger starts down a tree of ``count`` leaves; ``tensor`` is a number in the trace."""
+    """The challenger starts down a tree of ``count`` leaves; ``tensor`` is a number in the trace. A run's root is its element."""
 
     game: int
     tree: Tree
     root: bytes
     count: int
     tensor: int
+
+
+@dataclass(frozen=True)
+class RunDemanded(Event):
+    """The challenger starts down the run of one element of a node, whose tensor has this root and path to the trace root."""
+
+    game: int
+    node: int
+    position: int
+    tensor: int
+    tensor_root: bytes
+    trace_proof: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -379,6 +396,16 @@ class Revealed(Event):
 
 
 @dataclass(frozen=True)
+class PartsRevealed(Event):
+    """The trainer showed the partial results below the one at this height and position."""
+
+    game: int
+    height: int
+    position: int
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class LeafRevealed(Event):
     """The trainer showed the bytes of leaf ``position`` of a tensor."""
 
@@ -390,7 +417,7 @@ class LeafRevealed(Event):
 
 @dataclass(frozen=True)
 class Judged(Event):
-    """The referee compared an element, as registers."""
+    """The referee compared an element, as registers, or a part of a run, as partial results."""
 
     game: int
     node: int
@@ -431,7 +458,7 @@ class Acquitted(Event):
 
 @dataclass(frozen=True)
 class GameCancelled(Event):
-    """A challenger took its bond back from a game whose job another game had ended."""
+    """A challenger took its bond back from a game whose attempt was over."""
 
     game: int
     job: int

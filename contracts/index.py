@@ -26,8 +26,10 @@ from contracts.events import (
     Judged,
     LeafDemanded,
     LeafRevealed,
+    PartsRevealed,
     Revealed,
     Rewound,
+    RunDemanded,
     Unanswered,
 )
 
@@ -38,6 +40,7 @@ TREE_KINDS = {
     Tree.TRACE: TreeKind.TRACE,
     Tree.STATE: TreeKind.STATE,
     Tree.TENSOR: TreeKind.TENSOR,
+    Tree.RUN: TreeKind.RUN,
 }
 
 
@@ -124,6 +127,14 @@ class Index:
     @_take.register
     def _(self, event: LeafRevealed) -> None:
         self.revelations[event.game].append(rules.LeafRevealed(event.tensor, event.position, event.data))
+
+    @_take.register
+    def _(self, event: RunDemanded) -> None:
+        self.revelations[event.game].append(rules.RunDemanded(event.tensor, event.tensor_root, tuple(event.trace_proof)))
+
+    @_take.register
+    def _(self, event: PartsRevealed) -> None:
+        self.revelations[event.game].append(rules.PartsRevealed(event.height, event.position, tuple(event.parts)))
 
     @_take.register(Judged)
     @_take.register(BoundaryJudged)

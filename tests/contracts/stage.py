@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -13,23 +13,24 @@ from web3 import Web3
 from web3.types import TxReceipt
 
 from bisection.errors import TransactionFailed
-from bisection.game import StepOpening
+from bisection.game import ARITY_BITS, ConcludePart, DemandRun, StepOpening
 from bisection.merkle import Tree
 from bisection.witness import BoundaryWitness, ElementWitness, Leaf, NodeProof, Run, RunWitness, StepRoots
-from contracts.bindings import NO_PICK, DisputeGame
+from contracts.bindings import NO_PICK, DisputeGame, step_commitment
 from contracts.build import artifact
 from contracts.contract import Contract
 from contracts.deploy import AddressBook, Parameters
 from contracts.events import Event, decode
-from contracts.jobs import JobSpec, Terms
+from contracts.jobs import JobSpec, Terms, claim_commitment
 from contracts.registry import TaskRegistry
 from contracts.sender import Call
 from tests.contracts.revm import RevmChain, RevmSender
 
-PARAMETERS = Parameters(burn_share=2_500, bond=10**16 + 3, trainer_clock=1_000, challenger_clock=600)
-TERMS = Terms(stake=10**18 + 7, training_period=10_000, challenge_window=5_000)
-BOUNTY = 3 * 10**18 + 1
+PARAMETERS = Parameters(burn_share=2_500, reward_share=4_000, bond=10**16 + 3, trainer_clock=1_000, challenger_clock=600)
 NOBODY = Web3.to_checksum_address("0x" + 40 * "0")
+TERMS = Terms(stake=10**18 + 7, game=NOBODY, segment_period=10_000, challenge_window=5_000)  # the game is the stage's
+BOUNTY = 3 * 10**18 + 1
+SALT = bytes(range(32))
 
 
 def digest(*name: object) -> bytes:
@@ -57,7 +58,7 @@ class TrainerRun:
             data_count=2,
             steps=steps,
             segment_length=segment_length,
-            numerics_version=1,
+            numerics_version=7,  # the scripted referee's
         )
 
     def trace(self, step: int) -> Tree:
@@ -90,6 +91,15 @@ class Actor:
     @property
     def address(self) -> str:
         return self.sender.address
+
+    def commits(self, job: int, segment: int, step: int, salt: bytes = SALT) -> None:
+        """Commit to an opening."""
+        self.game.commit(step_commitment(self.address, job, segment, step, salt))
+
+    def opens(self, job: int, segment: int, opening: StepOpening) -> int:
+        """A game on one step, committed to before."""
+        self.commits(job, segment, opening.step)
+        return self.game.open_step(job, segment, opening, SALT)
 
 
 class Referee(Contract):
@@ -140,20 +150,29 @@ class Stage:
     # The way to a dispute
 
     def opened(self, run: TrainerRun, terms: Terms = TERMS, bounty: int = BOUNTY) -> int:
-        """A job that is open."""
+        """A job that is open; ``terms`` that name no game name the stage's."""
+        if terms.game == NOBODY:
+            terms = replace(terms, game=Web3.to_checksum_address(self.book.game))
         return self.requester.registry.open_job(run.spec, terms, "https://requester.example", bounty)
 
     def claimed(self, run: TrainerRun, terms: Terms = TERMS, bounty: int = BOUNTY) -> int:
         """A job in training."""
         job = self.opened(run, terms, bounty)
-        self.trainer.registry.claim(job, "https://trainer.example", terms.stake)
+        self.claim(job)
         return job
 
-    def post(self, job: int, run: TrainerRun, segment: int) -> TxReceipt:
+    def claim(self, job: int, trainer: Actor | None = None) -> TxReceipt:
+        """Become the trainer of a job."""
+        trainer = trainer or self.trainer
+        trainer.registry.commit(claim_commitment(trainer.address, job, SALT))
+        return trainer.registry.claim(job, "https://trainer.example", self.registry.job(job).terms, SALT)
+
+    def post(self, job: int, run: TrainerRun, segment: int, trainer: Actor | None = None) -> TxReceipt:
         """Post a segment as the trainer."""
         tree = run.histories[segment]
         last = tree.count - 1
-        return self.trainer.registry.post_segment(job, tree.root, tree.prove(0), tree.levels[0][last], tree.prove(last))
+        registry = (trainer or self.trainer).registry
+        return registry.post_segment(job, tree.root, tree.prove(0), tree.levels[0][last], tree.prove(last))
 
     def posted(self, run: TrainerRun, segments: int | None = None, terms: Terms = TERMS) -> int:
         """A job with its first ``segments`` posted, or all."""
@@ -164,7 +183,7 @@ class Stage:
 
     def traced(self, job: int, run: TrainerRun, segment: int = 0, step: int = 1, challenger: Actor | None = None) -> int:
         """A game on a step whose trace is posted: the challenger's turn."""
-        game = (challenger or self.challenger).game.open_step(job, segment, run.opening(segment, step))
+        game = (challenger or self.challenger).opens(job, segment, run.opening(segment, step))
         self.trainer.game.post_trace(game, run.trace(segment * run.spec.segment_length + step).root)
         return game
 
@@ -190,9 +209,9 @@ class Stage:
         return int(self.chain.web3.eth.get_balance(self.chain.web3.to_checksum_address(address)))
 
     def credits(self, *others: str) -> int:
-        """What both contracts owe to the roles and to ``others``."""
+        """What both contracts owe to the roles and to ``others``, and what is to be burnt."""
         accounts = [actor.address for actor in self.actors] + list(others)
-        return sum(self.registry.credit(account) + self.game.credit(account) for account in accounts)
+        return self.registry.burnable() + sum(self.registry.credit(account) + self.game.credit(account) for account in accounts)
 
     def held(self) -> int:
         """What both contracts hold."""
@@ -217,7 +236,7 @@ def refused(reason: str) -> Iterator[None]:
 
 def children_of(tree: Tree, height: int, position: int) -> list[bytes]:
     """The descendants that a reveal of this node gives."""
-    span = min(4, height)
+    span = min(ARITY_BITS, height)
     return [tree.node(height - span, (position << span) + i) for i in range(1 << span)]
 
 
@@ -225,7 +244,7 @@ def reveal_of(tree: Tree, descent: Any) -> tuple[list[bytes], list[bytes]]:
     """(children, siblings): the honest answer in a descent of ``tree``."""
     if descent.picked == NO_PICK:
         return children_of(tree, descent.height, descent.position), []
-    drop = min(4, descent.height)
+    drop = min(ARITY_BITS, descent.height)
     height, position = descent.height - drop, descent.position << drop | descent.picked
     return children_of(tree, height, position), siblings_of(tree, height, position, drop)
 
@@ -245,9 +264,19 @@ def element_witness(inputs: int = 2) -> ElementWitness:
     return ElementWitness(NODE, 0, 11, LEAF, (LEAF,) * inputs)
 
 
+RUN_OPENING = Run(digest("root"), (digest("path"),) * 6, bytes(8448), (digest("path"),) * 10)
+
+
 def run_witness() -> RunWitness:
-    run = Run(digest("root"), (digest("path"),) * 6, bytes(8448), (digest("path"),) * 10)
-    return RunWitness(NODE, 0, 11, LEAF, (run, run))
+    return RunWitness(NODE, 0, 11, LEAF, (RUN_OPENING, RUN_OPENING))
+
+
+def run_demand(position: int = 11) -> DemandRun:
+    return DemandRun(NODE, position, LEAF)
+
+
+def part_conclusion(child: int, parts: tuple[int, ...]) -> ConcludePart:
+    return ConcludePart(NODE, child, parts, (RUN_OPENING, RUN_OPENING))
 
 
 def boundary_witness() -> BoundaryWitness:

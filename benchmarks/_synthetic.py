@@ -112,7 +112,7 @@ class Scale:
 
     @cached_property
     def program(self) -> Program:
-        """The program: as many nodes before the product as after it that add one to a number."""
+        """The program: the product stands among nodes that add one to a number."""
         rows, columns = self.shape
         sizes = [(OPERAND, rows * self.length), (OPERAND, columns * self.length), ("i64", 1)]
         nodes: list[Node] = [Input((), (Ref(i, *size),), "data", i) for i, size in enumerate(sizes)]
@@ -174,6 +174,11 @@ class SyntheticTrace:
     def program(self) -> Program:
         """See Trace."""
         return self._scale.program
+
+    @property
+    def product_node(self) -> int:
+        """The number of the node that multiplies."""
+        return self.program.producer[self.program.nodes[-1].inputs[0].tensor]
 
     def history(self) -> Tree:
         """See Trace."""

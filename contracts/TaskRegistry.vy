@@ -306,6 +306,8 @@ def claim(job: uint256, salt: bytes32, uri: String[256]):
     @notice Become the trainer of an open job, with the stake as value, or from the caller's allowance of the token. It takes a commitment
             made in an earlier block, unless the job names its trainer.
     @param uri The trainer's data service.
+    @custom:security The job is claimed before the stake arrives: a token that calls back must not find it open, because whoever cancelled it
+                     then would get a bounty that the trainer goes on to earn.
     """
     governance._require_running()
     life: jobs.Life = jobs.load_life(job)
@@ -315,11 +317,11 @@ def claim(job: uint256, salt: bytes32, uri: String[256]):
         commitments._consume(self._claim_commitment(msg.sender, job, salt))
     else:
         assert msg.sender == named, "registry: the job names another trainer"
-    ledger._take(jobs.records[job].token, jobs.records[job].stake)
     life.status = ITaskRegistry.JobStatus.TRAINING
     life.deadline = governance._clock() + jobs.segment_period(job)
     jobs.save_life(job, life)
     jobs.records[job].trainer = msg.sender
+    ledger._take(jobs.records[job].token, jobs.records[job].stake)
     log ITaskRegistry.JobClaimed(job=job, trainer=msg.sender, attempt=life.attempt, deadline=life.deadline, uri=uri)
 
 

@@ -99,20 +99,25 @@ class Deployment:
     delivery: Delivery
 
 
-def deploy(sender: TransactionSender, parameters: Parameters | None = None, referee: Artifact | None = None) -> AddressBook:
-    """Put all contracts on the sender's chain. ``referee`` stands in for the real one in tests."""
+def deploy(
+    sender: TransactionSender,
+    parameters: Parameters | None = None,
+    referee: Artifact | None = None,
+    game: Artifact | None = None,
+) -> AddressBook:
+    """Put all contracts on the sender's chain. ``referee`` and ``game`` stand in for the real ones in tests."""
     parameters = parameters or Parameters()
     first = sender.web3.eth.block_number + 1
     judge = _create(sender, referee or artifact("Referee"))
     registry = _create(sender, artifact("TaskRegistry"), parameters.burn_share, parameters.reward_share)
-    game = _create(
-        sender, artifact("DisputeGame"), registry, judge, parameters.bond, parameters.trainer_clock, parameters.challenger_clock
-    )
+    judged = game or artifact("DisputeGame")
+    clocks = (parameters.trainer_clock, parameters.challenger_clock)
+    arbiter = _create(sender, judged, registry, judge, parameters.bond, *clocks)
     delivery = _create(sender, artifact("Delivery"), registry, parameters.delivery_bond, parameters.answer_period)
     owned = TaskRegistry(sender.web3, registry, sender)
-    owned.add_game(game)
+    owned.add_game(arbiter)
     owned.set_delivery(delivery)
-    return AddressBook(sender.web3.eth.chain_id, registry, game, judge, delivery, first, parameters)
+    return AddressBook(sender.web3.eth.chain_id, registry, arbiter, judge, delivery, first, parameters)
 
 
 def _create(sender: TransactionSender, built: Artifact, *args: Any) -> str:

@@ -18,19 +18,30 @@ from bisection.merkle import Tree
 from bisection.witness import BoundaryWitness, ElementWitness, Leaf, NodeProof, Run, RunWitness, StepRoots
 from contracts.bindings import NO_PICK, DisputeGame, step_commitment
 from contracts.build import artifact
-from contracts.contract import Contract
+from contracts.contract import Contract, Ledger
 from contracts.deploy import AddressBook, Parameters
 from contracts.events import Event, decode
-from contracts.jobs import JobSpec, Terms, claim_commitment
-from contracts.registry import TaskRegistry
+from contracts.jobs import NATIVE, NOBODY, JobSpec, JobStatus, Segment, Terms, claim_commitment
+from contracts.registry import Delivery, TaskRegistry
 from contracts.sender import Call
+from contracts.values import build
 from tests.contracts.revm import RevmChain, RevmSender
 
-PARAMETERS = Parameters(burn_share=2_500, reward_share=4_000, bond=10**16 + 3, trainer_clock=1_000, challenger_clock=600)
-NOBODY = Web3.to_checksum_address("0x" + 40 * "0")
-TERMS = Terms(stake=10**18 + 7, game=NOBODY, segment_period=10_000, challenge_window=5_000)  # the game is the stage's
+PARAMETERS = Parameters(
+    burn_share=2_500,
+    reward_share=4_001,
+    bond=10**16 + 3,
+    trainer_clock=1_000,
+    challenger_clock=600,
+    delivery_bond=10**15 + 1,
+    answer_period=400,
+)
+# The game contract is filled in at the opening: it is the stage's.
+TERMS = Terms(stake=10**18 + 7, game=NOBODY, segment_period=10_000, challenge_window=5_000)
 BOUNTY = 3 * 10**18 + 1
+UNPAID = (JobStatus.OPEN, JobStatus.TRAINING, JobStatus.VERIFICATION)
 SALT = bytes(range(32))
+BURNT = Web3.to_checksum_address("0x000000000000000000000000000000000000dEaD")
 
 
 def digest(*name: object) -> bytes:
@@ -61,6 +72,12 @@ class TrainerRun:
             numerics_version=7,  # the scripted referee's
         )
 
+    def claim(self, segment: int) -> tuple[bytes, list[bytes], bytes, list[bytes]]:
+        """What a trainer posts of a segment: root, path of the first state, last state and its path."""
+        tree = self.histories[segment]
+        last = tree.count - 1
+        return tree.root, tree.prove(0), tree.levels[0][last], tree.prove(last)
+
     def trace(self, step: int) -> Tree:
         """The trace of a step, counted from the start of the run."""
         return Tree([digest(self.name, "tensor", step, number) for number in range(self.tensors)])
@@ -82,14 +99,15 @@ class TrainerRun:
 
 @dataclass
 class Actor:
-    """Somebody with a key: ``registry`` and ``game`` act in its name."""
+    """Somebody with a key: ``registry``, ``game`` and ``delivery`` act in its name."""
 
     sender: RevmSender
     registry: TaskRegistry
     game: DisputeGame
+    delivery: Delivery
 
     @property
-    def address(self) -> str:
+    def address(self) -> Any:
         return self.sender.address
 
     def commits(self, job: int, segment: int, step: int, salt: bytes = SALT) -> None:
@@ -106,6 +124,25 @@ class Referee(Contract):
     """The scripted referee."""
 
     NAME = "referee_mock"
+
+
+class ScriptedGame(Contract):
+    """The scripted game contract: it opens, closes and convicts when it is told."""
+
+    NAME = "game_mock"
+
+    def open(self, job: int, segment: int) -> tuple[int, Segment]:
+        """Open a game: the attempt and the segment that the registry told."""
+        self.send("open", job, segment)
+        return self.simulate("attempt"), build(Segment, self.simulate("disputed"))
+
+    def close(self, job: int, attempt: int, segment: int) -> TxReceipt:
+        """End a game in the trainer's favour."""
+        return self.send("close", job, attempt, segment)
+
+    def convict(self, job: int, attempt: int, beneficiary: str) -> TxReceipt:
+        """End a game against the trainer."""
+        return self.send("convict", job, attempt, beneficiary)
 
 
 class Wallet(Contract):
@@ -126,10 +163,16 @@ class Stage:
         self.actors = [self._actor(sender) for sender in chain.senders[:6]]
         self.deployer, self.requester, self.trainer, self.challenger, self.watcher, self.stranger = self.actors
         self.referee = Referee(chain.web3, book.referee, self.deployer.sender)
+        self.script = ScriptedGame(chain.web3, book.game, self.deployer.sender)
 
     def _actor(self, sender: RevmSender) -> Actor:
         web3 = self.chain.web3
-        return Actor(sender, TaskRegistry(web3, self.book.registry, sender), DisputeGame(web3, self.book.game, sender))
+        return Actor(
+            sender,
+            TaskRegistry(web3, self.book.registry, sender),
+            DisputeGame(web3, self.book.game, sender),
+            Delivery(web3, self.book.delivery, sender),
+        )
 
     @property
     def registry(self) -> TaskRegistry:
@@ -141,19 +184,42 @@ class Stage:
         """The game contract, to look at."""
         return self.stranger.game
 
+    @property
+    def delivery(self) -> Delivery:
+        """The delivery contract, to look at."""
+        return self.stranger.delivery
+
+    def create(self, owner: Actor, name: str, *args: object) -> str:
+        """The address of a new contract."""
+        built = artifact(name)
+        data = self.chain.web3.eth.contract(abi=built.abi, bytecode=built.bytecode).constructor(*args).data_in_transaction
+        return str(owner.sender.send(Call(f"deploy {name}", None, bytes.fromhex(data[2:])))["contractAddress"])
+
     def wallet(self, owner: Actor) -> Wallet:
         """A new contract wallet."""
-        built = artifact("wallet_mock")
-        receipt = owner.sender.send(Call("deploy wallet", None, built.bytecode))
-        return Wallet(self.chain.web3, str(receipt["contractAddress"]), owner.sender)
+        return Wallet(self.chain.web3, self.create(owner, "wallet_mock"), owner.sender)
+
+    def salt(self) -> bytes:
+        """Another salt in every block."""
+        return digest("salt", self.chain.web3.eth.block_number)
 
     # The way to a dispute
 
-    def opened(self, run: TrainerRun, terms: Terms = TERMS, bounty: int = BOUNTY) -> int:
-        """A job that is open; ``terms`` that name no game name the stage's."""
+    def terms(self, terms: Terms = TERMS, **changes: Any) -> Terms:
+        """Terms that name this stage's game contract."""
+        return replace(terms, **({"game": Web3.to_checksum_address(self.book.game)} | changes))
+
+    def opened(self, run: TrainerRun, terms: Terms = TERMS, bounty: int = BOUNTY, parent: int = 0) -> int:
+        """A job that is open. Where the terms name no game contract it is this stage's."""
         if terms.game == NOBODY:
-            terms = replace(terms, game=Web3.to_checksum_address(self.book.game))
-        return self.requester.registry.open_job(run.spec, terms, "https://requester.example", bounty)
+            terms = self.terms(terms)
+        return self.requester.registry.open_job(run.spec, terms, "https://requester.example", bounty, parent)
+
+    def claim(self, job: int, trainer: Actor | None = None) -> TxReceipt:
+        """Commit to a claim, and make it in the next block; as the trainer, if nobody else is named."""
+        trainer, salt = trainer or self.trainer, self.salt()
+        trainer.registry.commit(claim_commitment(trainer.address, job, salt))
+        return trainer.registry.claim(job, "https://trainer.example", self.registry.job(job).terms, salt)
 
     def claimed(self, run: TrainerRun, terms: Terms = TERMS, bounty: int = BOUNTY) -> int:
         """A job in training."""
@@ -161,24 +227,23 @@ class Stage:
         self.claim(job)
         return job
 
-    def claim(self, job: int, trainer: Actor | None = None) -> TxReceipt:
-        """Become the trainer of a job."""
-        trainer = trainer or self.trainer
-        trainer.registry.commit(claim_commitment(trainer.address, job, SALT))
-        return trainer.registry.claim(job, "https://trainer.example", self.registry.job(job).terms, SALT)
-
     def post(self, job: int, run: TrainerRun, segment: int, trainer: Actor | None = None) -> TxReceipt:
-        """Post a segment as the trainer."""
-        tree = run.histories[segment]
-        last = tree.count - 1
-        registry = (trainer or self.trainer).registry
-        return registry.post_segment(job, tree.root, tree.prove(0), tree.levels[0][last], tree.prove(last))
+        """Post a segment, as the trainer if nobody else is named."""
+        return (trainer or self.trainer).registry.post_segment(job, *run.claim(segment))
 
-    def posted(self, run: TrainerRun, segments: int | None = None, terms: Terms = TERMS) -> int:
+    def posted(self, run: TrainerRun, segments: int | None = None, terms: Terms = TERMS, bounty: int = BOUNTY) -> int:
         """A job with its first ``segments`` posted, or all."""
-        job = self.claimed(run, terms)
+        job = self.claimed(run, terms, bounty)
         for segment in range(run.spec.segments if segments is None else segments):
             self.post(job, run, segment)
+        return job
+
+    def completed(self, run: TrainerRun, terms: Terms = TERMS, bounty: int = BOUNTY) -> int:
+        """A job whose segments are all final."""
+        job = self.posted(run, terms=terms, bounty=bounty)
+        self.at(self.registry.segment(job, run.spec.segments - 1).window_end)
+        for _ in range(run.spec.segments):
+            self.stranger.registry.finalise(job)
         return job
 
     def traced(self, job: int, run: TrainerRun, segment: int = 0, step: int = 1, challenger: Actor | None = None) -> int:
@@ -208,19 +273,41 @@ class Stage:
         """What an address holds, in wei."""
         return int(self.chain.web3.eth.get_balance(self.chain.web3.to_checksum_address(address)))
 
+    def owed(self, ledger: Ledger, *others: str, token: str = NATIVE) -> int:
+        """What a contract owes to the roles and to ``others``, and what it has to burn."""
+        return ledger.burnable(token) + sum(ledger.credit(account, token) for account in (*self.accounts, *others))
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The roles' addresses."""
+        return tuple(actor.address for actor in self.actors)
+
     def credits(self, *others: str) -> int:
-        """What both contracts owe to the roles and to ``others``, and what is to be burnt."""
-        accounts = [actor.address for actor in self.actors] + list(others)
-        return self.registry.burnable() + sum(self.registry.credit(account) + self.game.credit(account) for account in accounts)
+        """What the contracts owe to the roles and to ``others``, and what they have to burn, in wei."""
+        return sum(self.owed(ledger, *others) for ledger in (self.registry, self.game, self.delivery))
+
+    def escrow(self, token: str = NATIVE) -> int:
+        """What jobs hold of a token in the registry: unpaid bounties until they are settled, stakes while somebody is at work."""
+        jobs = [self.registry.job(number) for number in range(1, self.registry.job_count() + 1)]
+        return sum(
+            (job.bounty - job.paid) * (job.status in UNPAID or (job.status == JobStatus.COMPLETED and not job.settled))
+            + job.terms.stake * job.status.disputable
+            for job in jobs
+            if job.terms.token == token
+        )
 
     def held(self) -> int:
-        """What both contracts hold."""
-        return self.balance(self.book.registry) + self.balance(self.book.game)
+        """What the contracts hold, in wei."""
+        return sum(self.balance(address) for address in self.addresses)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The contracts that hold money."""
+        return (self.book.registry, self.book.game, self.book.delivery)
 
     def events(self, receipt: TxReceipt) -> list[Event]:
         """What a transaction told."""
-        ours = (self.book.registry, self.book.game)
-        return [decode(log) for log in receipt["logs"] if log["address"] in ours]
+        return [decode(log) for log in receipt["logs"] if log["address"] in self.addresses]
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """A training job of any size, known in a few numbers: real programs, states, tensors and openings, for disputes at full scale.
 
 Nothing in it is made up. The program multiplies two matrices and stores the product as the next state. Both matrices repeat one
-random line of 256 bytes, so that all elements of the product are equal, and so are all states from the first one on. So each tree is
-exactly the one that a real execution has, and a tree of 2^32 leaves is known by one digest for each level, apart from the paths
+random line of 256 bytes, so that all elements of the product are equal, and so are all states from the first one on. So each tree
+is exactly the one that a real execution has, and a tree of 2^32 leaves is known by one digest for each level, apart from the paths
 to what differs. The dishonest trainer makes one element of one step's product wrong; the step after it is right again.
 """
 
@@ -28,7 +28,7 @@ LEFT, RIGHT = 0, 1  # the tensors that are multiplied
 
 
 class UniformTree(Tree):
-    """A tree of ``count`` leaves that are all ``leaf``, but for ``others`` by index. It holds a few digests a level, and no levels."""
+    """A tree of ``count`` leaves that are all ``leaf``, but for ``others`` by index. It holds a few digests for each level."""
 
     def __init__(self, count: int, leaf: bytes, others: Mapping[int, bytes] | None = None) -> None:
         self.count, self.depth = count, depth_of(count)
@@ -147,7 +147,7 @@ class Scale:
 
     @cached_property
     def lines(self) -> tuple[bytes, bytes]:
-        """The line that each matrix repeats. The products are negative: no byte of a partial result's word on chain is a cheap zero."""
+        """The line that each matrix repeats. The products are negative, so that the words of partial results hold few zeros."""
         rng = np.random.default_rng(0)
         while True:
             left, right = rng.integers(-(2**15), 2**15, (2, LINE // 2)).astype("<i2")
@@ -162,7 +162,7 @@ class Scale:
 
 
 class SyntheticTrace:
-    """An execution of a job, as bisection.trace.Trace: the honest one, or that of a trainer that adds ``lie`` to the disputed element."""
+    """An execution of a job, as bisection.trace.Trace: honest, or with ``lie`` added to the disputed element."""
 
     def __init__(self, scale: Scale, lie: int = 0) -> None:
         self._scale, self._lie = scale, lie

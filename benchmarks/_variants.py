@@ -1,4 +1,4 @@
-"""The protocol with other constants: copies of the sources in which arity and leaf size are replaced, played in a process of their own."""
+"""The protocol with other constants: copies of the sources with another arity and leaf size, each played in its own process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bisection.errors import RefstepError
 
-__all__ = ["ARITIES", "LEAF_SIZES", "Variant", "dispute_costs", "sources_of"]
+__all__ = ["ARITIES", "LEAF_SIZES", "ROOT", "Variant", "dispute_costs", "sources_of"]
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("bisection", "contracts", "trainer", "challenger", "sims", "benchmarks", "tests")

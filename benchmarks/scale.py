@@ -1,9 +1,9 @@
 """What a dispute costs when everything about it is as large as it may get: 2^20 steps, 2^14 nodes and tensors, a tensor of 2^30
 elements, each of them a product of two runs of 2^20.
 
-The job is synthetic (benchmarks/_synthetic.py): its trees are those of a real execution, known where it matters. All else is real: the
-contracts, the solver and the agents, the transactions. The trainer defends its wrong element with partial results that combine to
-it, so that the game goes on to the last part. It is the first dispute of all, which also pays for the parties' first credits.
+The job is synthetic (benchmarks/_synthetic.py): its trees are those of a real execution, known where it matters. All else is real:
+the contracts, the solver and the agents, the transactions. The trainer defends its wrong element with partial results that combine
+to it, so that the game goes on to the last part. It is the first dispute of all, which also pays for the parties' first credits.
 
     python -m benchmarks.scale               # both paths at full scale, and how they grow
     python -m benchmarks.scale --variants    # other arities and leaf sizes as well: an hour of compiling
@@ -89,7 +89,9 @@ def play(stage: World, scale: Scale, path: str) -> Cost:
     since = {role: len(sender.sent) for role, sender in stage.senders.items()}
     chain = stage.chains["challenger"]
     challenger = Challenger(chain, honest, chain.claim(job, 0), Shown(trainer) if path == "fast" else Nothing())
-    liar = Liar(stage.chains["trainer"], trainer, lambda parts, value, maximum: balanced(parts, len(parts) * 3 // 5, value, maximum))
+    liar = Liar(
+        stage.chains["trainer"], trainer, lambda parts, value, maximum: balanced(parts, len(parts) * 3 // 5, value, maximum)
+    )
     game = stage.opened(challenger)
     for _ in range(MOST_ROUNDS):
         if not (challenger.play(game) and liar.play(game)):

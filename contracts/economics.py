@@ -52,9 +52,7 @@ def trainer_gas(depths: Depths = LIMITS) -> int:
     """What a game costs the trainer that is asked for everything that can be asked, in gas."""
     reveals = sum(ceil(depth / ARITY_BITS) for depth in (depths.history, depths.trace, depths.state, depths.tensor))
     parts = ceil(depths.run / ARITY_BITS)
-    return (
-        MOVE_GAS["post_trace"] + reveals * MOVE_GAS["reveal"] + MOVE_GAS["reveal_leaf"] + parts * MOVE_GAS["reveal_parts"]
-    )
+    return MOVE_GAS["post_trace"] + reveals * MOVE_GAS["reveal"] + MOVE_GAS["reveal_leaf"] + parts * MOVE_GAS["reveal_parts"]
 
 
 def game_bond(peak_fee: int, depths: Depths = LIMITS, safety: float = SAFETY) -> int:
@@ -70,9 +68,9 @@ def delivery_bond(peak_fee: int, safety: float = SAFETY) -> int:
 def least_stake(bounty: int, detection: float, reward_share: int, dispute_cost: int = 0) -> int:
     """The stake from which on fraud does not pay, and watching does.
 
-    A trainer that saves all its work wins the bounty unless it is caught, with probability ``detection``; then it loses the stake but for
-    the reward, which a friend may collect. ``reward_share`` in basis points. The reward also has to repay ``dispute_cost``, what a dispute
-    costs the challenger. Raises UsageError where no stake is enough.
+    A trainer that saves all its work wins the bounty unless it is caught, with probability ``detection``; then it loses the stake
+    but for the reward, which a friend may collect. ``reward_share`` in basis points. The reward also has to repay
+    ``dispute_cost``, what a dispute costs the challenger. Raises UsageError where no stake is enough.
     """
     if not 0 < detection <= 1 or not 0 < reward_share < 10_000:
         raise UsageError("no stake deters where nothing is detected, or where a friend gets all of it or a watcher nothing")

@@ -108,7 +108,7 @@ class OwnershipTransferred(Event):
 
 @dataclass(frozen=True)
 class Paused(Event):
-    """All clocks stand still, at most until the second ``until``."""
+    """All clocks stand still, at most up to the second ``until``, in which they go on."""
 
     until: int
 

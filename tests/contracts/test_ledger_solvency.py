@@ -103,7 +103,7 @@ class Economy(RuleBasedStateMachine):
             segment_period=5_000,
             challenge_window=2_000,
             retained_share=share,
-            delivery_period=1_000 * bool(share),
+            delivery_period=50_000 * bool(share),
         )
         if self.stage.registry.paused():
             return
@@ -128,13 +128,17 @@ class Economy(RuleBasedStateMachine):
     def end_job(self, pick: int, name: str) -> None:
         self.tries(self.stage.requester, "registry", name, self.job(pick))
 
-    @rule(pick=PICK)
-    def complete(self, pick: int) -> None:
-        """Nobody objects to what is posted."""
+    @rule(pick=PICK, demands=st.integers(0, 2), answered=st.booleans())
+    def complete(self, pick: int, demands: int, answered: bool) -> None:
+        """Nobody objects to what is posted; then leaves are demanded."""
         self.stage.chain.advance(2_001)
         job = self.job(pick, JobStatus.TRAINING, JobStatus.VERIFICATION)
         for _ in range(LAST + 1):
             self.tries(self.stage.stranger, "registry", "finalise", job)
+        for who in range(3, 3 + demands):
+            self.demands_leaf(job, who, 0)
+        if answered and demands:
+            self.answers(self.demands())
 
     # Games
 
@@ -183,17 +187,19 @@ class Economy(RuleBasedStateMachine):
 
     # Deliveries
 
-    @rule(pick=PICK, who=CHALLENGERS, component=st.integers(0, 1), answered=st.booleans())
-    def demand(self, pick: int, who: int, component: int, answered: bool) -> None:
-        job, demander = self.job(pick, JobStatus.COMPLETED), self.stage.actors[who]
-        self.tries(demander, "delivery", "demand", job, component, value=PARAMETERS.delivery_bond)
-        if answered and self.demands():
-            self.answer(self.demands() - 1)
+    @rule(pick=PICK, who=CHALLENGERS, component=st.integers(0, 1))
+    def demand(self, pick: int, who: int, component: int) -> None:
+        self.demands_leaf(self.job(pick, JobStatus.COMPLETED), who, component)
+
+    def demands_leaf(self, job: int, who: int, component: int) -> None:
+        self.tries(self.stage.actors[who], "delivery", "demand", job, component, value=PARAMETERS.delivery_bond)
 
     @precondition(demands)
     @rule(pick=PICK)
     def answer(self, pick: int) -> None:
-        number = 1 + pick % self.demands()
+        self.answers(1 + pick % self.demands())
+
+    def answers(self, number: int) -> None:
         try:
             view = self.stage.delivery.demand_of(number)
         except TransactionFailed:
@@ -272,7 +278,7 @@ class Economy(RuleBasedStateMachine):
         for name in ("finalise", "finalise", "expire", "cancel"):
             for job in numbers:
                 self.tries(stage.requester, "registry", name, job)
-        stage.chain.advance(1_001)
+        stage.chain.advance(50_001)
         for job in numbers:
             self.tries(stage.requester, "registry", "release", job)
         for actor in stage.actors:

@@ -346,8 +346,10 @@ def watched(
 
     monkeypatch.setattr(chain_cli.time, "sleep", sleep)
     complaints: list[str] = []
-    monkeypatch.setattr(chain_cli, "complain", complaints.append)
-    return run("chain", "watch", *window.looking, *flags).splitlines(), complaints
+    monkeypatch.setattr(chain_cli, "_aside", complaints.append)
+    lines = run("chain", "watch", *window.looking, *flags).splitlines()
+    assert "Ctrl-C ends it" in complaints.pop(0)
+    return lines, complaints
 
 
 def test_what_happens_is_told_as_it_happens_until_ctrl_c(window: Window, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

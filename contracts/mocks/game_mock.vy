@@ -2,6 +2,7 @@
 # @title A game contract that does what it is told
 # @license Apache-2.0
 
+from interfaces import IReferee
 from interfaces import ITaskRegistry
 
 registry: public(immutable(ITaskRegistry))
@@ -17,7 +18,7 @@ segment: ITaskRegistry.Segment
 def __init__(registry_: address, referee_: address, bond: uint256, trainer_clock: uint256, challenger_clock: uint256):
     registry = ITaskRegistry(registry_)
     referee = referee_
-    self.numerics_version = 1
+    self.numerics_version = staticcall IReferee(referee_).numerics_version()
 
 
 @external

@@ -14,6 +14,7 @@ claimed: int256
 correct: int256
 run: IReferee.RunPlace
 judged: uint256[2]
+joint: uint256[2]
 
 
 @external
@@ -23,6 +24,14 @@ def place(tensor: uint256, size: uint256):
     """
     self.tensor = tensor
     self.size = size
+
+
+@external
+def join(source: uint256, index: uint256):
+    """
+    @notice What `boundary` answers: which tensor is joined; its size is that of `place`.
+    """
+    self.joint = [source, index]
 
 
 @external
@@ -101,10 +110,10 @@ def locate_run(
 @view
 def boundary(step: IReferee.Step, node: IReferee.NodeProof) -> IReferee.Boundary:
     """
-    @notice The state before, whatever the node.
+    @notice As told.
     """
     self._check(step)
-    return IReferee.Boundary(source=0, index=0, tensor=self.tensor, size=self.size)
+    return IReferee.Boundary(source=self.joint[0], index=self.joint[1], tensor=self.tensor, size=self.size)
 
 
 @external

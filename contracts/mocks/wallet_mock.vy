@@ -4,7 +4,7 @@
 
 owner: public(address)
 refuses: public(bool)
-callback: Bytes[4]
+callback: Bytes[100]
 called_back: public(bool)
 
 
@@ -33,9 +33,9 @@ def hand_over(owner: address):
 
 
 @external
-def behave(refuses: bool, callback: Bytes[4]):
+def behave(refuses: bool, callback: Bytes[100]):
     """
-    @notice How to take payments from now on: refuse them, and call the payer's function `callback` first, if it is not empty.
+    @notice How to take payments: refuse them, and call the payer with `callback` first, if it is not empty.
     """
     self.refuses = refuses
     self.callback = callback

@@ -228,6 +228,40 @@ def test_a_trainer_whose_parts_do_not_combine_has_no_move() -> None:
     assert chain.game(number).outcome == Outcome.CONVICTED
 
 
+def test_a_trainer_cannot_take_back_a_partial_result() -> None:
+    """What it answers to a pick must combine to the number that it revealed, not to another that would suit it."""
+    large = job(Dot, 1 << 17, ("i16", "i16"), rows=1)  # 128 parts: two rounds
+    chain, number = demanded(large, 0)
+    trainer = Defender(chain, large.trace)
+    trainer.play(number)
+    shown = chain.revelations(number)[-1].parts
+    descent = chain.game(number).descent
+    assert descent is not None and len(shown) == 32
+    chain.move(number, Pick(descent.node, 5))
+    below = parts_below(own_parts(chain.game(number), large.trace), chain.game(number).descent)
+    raised = (below[0] + 1, *below[1:])
+    for parts, before, reason in [
+        (raised, shown, "parts of another result"),
+        (raised, (*shown[:5], shown[5] + 1, *shown[6:]), "not the parts in question"),
+        (below, (), "not the parts in question"),
+        (below, shown[:-1], "not the parts in question"),
+        (below, (*shown[:5], shown[5] + (1 << 64), *shown[6:]), "more than 64 bits"),
+    ]:
+        with pytest.raises(IllegalMove, match=reason):
+            chain.move(number, RevealParts(parts, before))
+    chain.move(number, RevealParts(below, shown))
+    assert chain.game(number).owed == Owed.NOTHING
+
+
+def test_a_run_cannot_be_demanded_before_the_trace_is_known() -> None:
+    long, chain = job(Reduce, 3000), ModelChain()
+    demand = DemandRun(node_proof(long.trace.program, long.number), 0, long.claim(0))
+    blind = chain.open(claim_of(long.trace.program, long.trace, STEPS), None)
+    Defender(chain, long.trace).play(blind)
+    with pytest.raises(IllegalMove, match="no trace yet"):
+        chain.move(blind, demand)
+
+
 class Fickle(HonestService):
     """Serves a trace until ``silent``, then nothing."""
 

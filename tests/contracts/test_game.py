@@ -44,7 +44,7 @@ from tests.contracts.stage import (
 RUN = TrainerRun()
 BOND = PARAMETERS.bond
 ANY = Web3.to_checksum_address("0x" + 40 * "7")
-BURNT = TERMS.stake * PARAMETERS.burn_share // 10_000
+REWARD = TERMS.stake * PARAMETERS.reward_share // 10_000
 
 
 def names(events: list[Event]) -> list[str]:
@@ -157,15 +157,14 @@ def test_only_posted_segments_of_claimed_jobs_can_be_disputed(stage: Stage) -> N
 def test_a_step_is_shown_with_true_proofs(stage: Stage, change: dict[str, object], reason: str) -> None:
     job = stage.posted(RUN)
     with refused(reason):
-        stage.challenger.game.open_step(job, 0, replace(RUN.opening(0, 1), **change))  # type: ignore[arg-type]
+        stage.challenger.opens(job, 0, replace(RUN.opening(0, 1), **change))  # type: ignore[arg-type]
 
 
 def test_the_padding_of_a_history_is_no_step(stage: Stage) -> None:
     job = stage.posted(RUN)
     tree = RUN.histories[0]  # five leaves, eight places
     with refused("game: no such step"):
-        stage.challenger.game.open_step(
-            job, 0, StepOpening(4, tree.levels[0][4], tuple(tree.prove(4)), bytes(32), tuple(tree.prove(5)))
+        stage.challenger.opens(job, 0, StepOpening(4, tree.levels[0][4], tuple(tree.prove(4)), bytes(32), tuple(tree.prove(5)))
         )
 
 
@@ -174,7 +173,7 @@ def test_the_padding_of_a_history_is_no_step(stage: Stage) -> None:
 
 def test_the_trainer_answers_with_the_trace_root(stage: Stage) -> None:
     job = stage.posted(RUN)
-    game = stage.challenger.game.open_step(job, 1, RUN.opening(1, 2))
+    game = stage.challenger.opens(job, 1, RUN.opening(1, 2))
     root = RUN.trace(6).root
     (posted,) = stage.events(stage.trainer.game.post_trace(game, root))
     assert isinstance(posted, TracePosted)
@@ -186,15 +185,15 @@ def test_the_trainer_answers_with_the_trace_root(stage: Stage) -> None:
 
 def test_a_trace_root_is_posted_once_a_step_and_shared_by_all_games_on_it(stage: Stage) -> None:
     job = stage.posted(RUN)
-    waiting = stage.watcher.game.open_step(job, 0, RUN.opening(0, 1))
+    waiting = stage.watcher.opens(job, 0, RUN.opening(0, 1))
     stage.traced(job, RUN)
-    later = stage.watcher.game.open_step(job, 0, RUN.opening(0, 1))
+    later = stage.watcher.opens(job, 0, RUN.opening(0, 1))
     assert stage.game.game(later).phase == Phase.CHALLENGER
     assert stage.game.game(waiting).phase == Phase.TRACE
     with refused("game: another trace root is known"):
         stage.trainer.game.post_trace(waiting, digest("another"))
     stage.trainer.game.post_trace(waiting, RUN.trace(1).root)
-    elsewhere = stage.watcher.game.open_step(job, 0, RUN.opening(0, 2))
+    elsewhere = stage.watcher.opens(job, 0, RUN.opening(0, 2))
     assert (stage.game.game(elsewhere).phase, stage.game.game(elsewhere).trace_root) == (Phase.TRACE, bytes(32))
 
 
@@ -203,11 +202,11 @@ def test_traces_of_other_jobs_and_segments_are_not_mixed_up(stage: Stage) -> Non
     twin = stage.posted(RUN)
     stage.traced(job, RUN, segment=0, step=1)
     for where in ((job, 1, RUN.opening(1, 1)), (twin, 0, RUN.opening(0, 1))):
-        assert stage.game.game(stage.watcher.game.open_step(*where)).phase == Phase.TRACE
+        assert stage.game.game(stage.watcher.opens(*where)).phase == Phase.TRACE
 
 
 def test_an_empty_trace_root_is_no_answer(stage: Stage) -> None:
-    game = stage.challenger.game.open_step(stage.posted(RUN), 0, RUN.opening(0, 1))
+    game = stage.challenger.opens(stage.posted(RUN), 0, RUN.opening(0, 1))
     with refused("game: empty trace root"):
         stage.trainer.game.post_trace(game, bytes(32))
 
@@ -327,7 +326,7 @@ def test_a_wrong_number_convicts(stage: Stage, kind: str) -> None:
     assert (slashed.challenger, convicted.game, convicted.job, convicted.by_timeout) == (stage.challenger.address, game, job, False)
     assert (stage.game.game(game).phase, stage.registry.job(job).status) == (Phase.CONVICTED, JobStatus.SLASHED)
     assert stage.game.credit(stage.challenger.address) == BOND == stage.balance(stage.book.game)
-    assert stage.registry.credit(stage.challenger.address) == TERMS.stake - BURNT
+    assert stage.registry.credit(stage.challenger.address) == REWARD
     assert stage.credits() == stage.held()
 
 
@@ -459,7 +458,7 @@ def test_the_reward_goes_to_whoever_opened_the_game(stage: Stage) -> None:
 
 def test_a_silent_trainer_is_convicted_after_the_last_second_of_its_clock(stage: Stage) -> None:
     job = stage.posted(RUN)
-    game = stage.challenger.game.open_step(job, 0, RUN.opening(0, 1))
+    game = stage.challenger.opens(job, 0, RUN.opening(0, 1))
     opened = stage.now()
     answer = ("post_trace", game, RUN.trace(1).root)
     stage.at(opened + PARAMETERS.trainer_clock)
@@ -472,7 +471,7 @@ def test_a_silent_trainer_is_convicted_after_the_last_second_of_its_clock(stage:
     events = stage.events(stage.stranger.game.timeout(game))
     assert names(events) == ["JobSlashed", "Convicted"]
     assert isinstance(events[-1], Convicted) and events[-1].by_timeout
-    assert stage.registry.credit(stage.challenger.address) == TERMS.stake - BURNT
+    assert stage.registry.credit(stage.challenger.address) == REWARD
     assert stage.game.credit(stage.challenger.address) == BOND
     with refused("game: over"):
         stage.stranger.game.timeout(game)
@@ -541,14 +540,14 @@ def test_games_side_by_side_have_clocks_of_their_own(stage: Stage) -> None:
 
 def test_of_two_right_challengers_the_first_wins_and_the_second_loses_nothing(stage: Stage) -> None:
     job = stage.posted(RUN)
-    games = [stage.traced(job, RUN), stage.watcher.game.open_step(job, 0, RUN.opening(0, 1))]
+    games = [stage.traced(job, RUN), stage.watcher.opens(job, 0, RUN.opening(0, 1))]
     stage.referee.send("rule", False, 0, 1)
     stage.watcher.game.conclude_element(games[1], element_witness())
     with refused("game: job is over"):
         stage.challenger.game.conclude_element(games[0], element_witness())
     stage.challenger.game.reclaim(games[0])
     assert stage.game.credit(stage.challenger.address) == stage.game.credit(stage.watcher.address) == BOND
-    assert stage.registry.credit(stage.watcher.address) == TERMS.stake - BURNT
+    assert stage.registry.credit(stage.watcher.address) == REWARD
     assert stage.registry.credit(stage.challenger.address) == 0
     for actor in (stage.challenger, stage.watcher):
         actor.game.withdraw()

@@ -259,7 +259,7 @@ def demanded_tensor(stage: Stage, data: bytes, size: int | None = None) -> int:
     """A game in which tensor 7 of the trace, with these bytes, has been demanded."""
     run = TrainerRun()
     job = stage.posted(run)
-    game = stage.challenger.game.open_step(job, 0, run.opening(0, 1))
+    game = stage.challenger.opens(job, 0, run.opening(0, 1))
     trace = Tree([*run.trace(1).levels[0][:7], blob_tree(data).root, *run.trace(1).levels[0][8:]])
     stage.trainer.game.post_trace(game, trace.root)
     stage.referee.send("place", 7, len(data) if size is None else size)
@@ -384,7 +384,7 @@ def test_the_deepest_tensor_keeps_its_places_apart(stage: Stage) -> None:
     for _ in range(32):
         levels.append(fold(levels[-1], 0, [levels[-1]]))
     run = TrainerRun(tensors=1)
-    game = stage.challenger.game.open_step(stage.posted(run), 0, run.opening(0, 1))
+    game = stage.challenger.opens(stage.posted(run), 0, run.opening(0, 1))
     stage.trainer.game.post_trace(game, levels[32])
     stage.referee.send("place", 0, 2**40)
     stage.challenger.game.demand_tensor(game, NODE, 0, levels[32], [])

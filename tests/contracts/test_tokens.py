@@ -38,10 +38,9 @@ def in_tokens(stage: Stage, coin: Coin, **changes: object) -> Terms:
 
 def solvent(stage: Stage, coin: Coin, *others: str) -> bool:
     """Whether the registry has exactly what it owes, in ether and in the token."""
-    return (
-        coin.balance(stage.book.registry) == stage.escrow(coin.address) + stage.owed(stage.registry, *others, token=coin.address)
-        and stage.balance(stage.book.registry) == stage.escrow() + stage.owed(stage.registry, *others)
-    )
+    return coin.balance(stage.book.registry) == stage.escrow(coin.address) + stage.owed(
+        stage.registry, *others, token=coin.address
+    ) and stage.balance(stage.book.registry) == stage.escrow() + stage.owed(stage.registry, *others)
 
 
 @pytest.mark.parametrize("kind", [Coin, SilentCoin])
@@ -63,7 +62,9 @@ def test_a_job_is_paid_in_its_token_to_the_unit(stage: Stage, kind: type[Coin]) 
 
 def test_jobs_in_ether_and_in_tokens_do_not_touch_each_other(stage: Stage, coin: Coin) -> None:
     other = funded(Coin(stage), stage)
-    jobs = [stage.opened(RUN, stage.terms(token=token), bounty=100 + i) for i, token in enumerate((NATIVE, coin.address, other.address))]
+    jobs = [
+        stage.opened(RUN, stage.terms(token=token), bounty=100 + i) for i, token in enumerate((NATIVE, coin.address, other.address))
+    ]
     for job in jobs:
         stage.requester.registry.cancel(job)
     credits = [stage.registry.credit(stage.requester.address, token) for token in (NATIVE, coin.address, other.address)]
@@ -170,7 +171,9 @@ def test_a_requester_that_cancels_while_the_stake_arrives_does_not_get_the_bount
     stage.opened(RUN, in_tokens(stage, coin))  # somebody else's bounty, to be had
     thief = stage.wallet(stage.requester)
     coin.send("mint", thief.address, BOUNTY)
-    thief.does(Token(coin.web3, coin.address)._call("approve(address,uint256)", ["address", "uint256"], stage.book.registry, BOUNTY))
+    thief.does(
+        Token(coin.web3, coin.address)._call("approve(address,uint256)", ["address", "uint256"], stage.book.registry, BOUNTY)
+    )
     thief.does(stage.registry.call("open_job", RUN.spec, in_tokens(stage, coin), BOUNTY, 0, ""))
     job = stage.registry.job_count()
     cancel = thief.call("execute", stage.book.registry, stage.registry.call("cancel", job).data, 0)
@@ -184,7 +187,9 @@ def test_a_requester_that_cancels_while_the_stake_arrives_does_not_get_the_bount
 
 @pytest.mark.parametrize("name", ["open_job", "claim", "withdraw", "burn"])
 @pytest.mark.parametrize("during", ["opening", "claim", "withdrawal"])
-def test_a_token_that_calls_back_comes_through_to_nothing_that_moves_money(stage: Stage, coin: Coin, name: str, during: str) -> None:
+def test_a_token_that_calls_back_comes_through_to_nothing_that_moves_money(
+    stage: Stage, coin: Coin, name: str, during: str
+) -> None:
     slashed = stage.posted(RUN, segments=1, terms=in_tokens(stage, coin))
     stage.script.convict(slashed, 1, coin.address)  # now the token has a credit, and there is something to burn
     job = stage.opened(RUN, in_tokens(stage, coin, trainer=coin.address))

@@ -32,7 +32,7 @@ from contracts.overview_text import deployment_text, job_text
 from contracts.sender import TransactionSender
 from contracts.settings import KINDS, ChainSettings, KeySettings, Wei, setting
 from contracts.token import Token
-from contracts.words import moment
+from contracts.words import harmless, moment
 
 __all__ = ["add_commands"]
 
@@ -117,11 +117,13 @@ def _watch(settings: WatchSettings, arguments: Namespace) -> None:
     count = deployment.registry.job_count()
     if arguments.job is not None and not 1 <= arguments.job <= count:
         raise UsageError(f"there is no job {arguments.job}; `refstep chain show` shows all {count}")
-    watch = Watch(deployment, _first_block(settings, arguments, deployment), arguments.job, arguments.json)
+    first = _first_block(settings, arguments, deployment)
+    watch = Watch(deployment, first, arguments.job, arguments.json)
     try:
         if arguments.once:
             watch.catch_up()
         else:
+            _aside(f"watching from block {first} on; Ctrl-C ends it")
             watch.follow(settings.poll_seconds)
     except KeyboardInterrupt:
         pass
@@ -139,9 +141,9 @@ def _first_block(settings: WatchSettings, arguments: Namespace, deployment: Depl
     return max(settings.from_block, deployment.book.block)
 
 
-def complain(text: str) -> None:
+def _aside(text: str) -> None:
     """Say something that is not about the chain, where it does not disturb what is."""
-    print(f"refstep: {text}", file=sys.stderr, flush=True)
+    print(f"refstep: {harmless(text)}", file=sys.stderr, flush=True)
 
 
 class Watch:
@@ -175,11 +177,11 @@ class Watch:
                 self.catch_up()
             except (UnavailableError, Web3Exception) as error:
                 if not away:
-                    complain(f"waiting: {' '.join(str(error).split())[:300]}")
+                    _aside(f"waiting: {' '.join(str(error).split())[:300]}")
                 away = True
             else:
                 if away:
-                    complain("the node answers again")
+                    _aside("the node answers again")
                 away = False
             time.sleep(poll_seconds)
 

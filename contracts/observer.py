@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from web3 import HTTPProvider, Web3
 from web3.types import BlockData
 
-from bisection.errors import TransactionFailed, UsageError
+from bisection.errors import TransactionFailed, UnavailableError, UsageError
 from contracts.bindings import NO_PICK, GameView, Tree
 from contracts.chronicle import Chronicle, read
 from contracts.contract import Ledger
@@ -34,16 +34,17 @@ NO_ROOT = bytes(32)
 def observe(deployment: Deployment, job: int | None = None) -> Overview:
     """A picture of the whole deployment, or of one job and those who have to do with it.
 
-    Where the chain goes on meanwhile it is taken again, a few times. Raises UsageError when there is no such job.
+    Where the chain goes on meanwhile it is taken again, a few times. Raises UsageError when there is no such job, and
+    UnavailableError when the answers do not fit together.
     """
     eth = deployment.registry.web3.eth
     for tries_left in reversed(range(TRIES)):
         head = eth.get_block("latest")
         try:
             picture = _picture(deployment, head, job)
-        except (TransactionFailed, KeyError):  # one answer knows of a job, game or segment that another one does not
+        except (TransactionFailed, KeyError) as error:  # one answer knows of a job, game or segment that another one does not
             if not tries_left:
-                raise
+                raise UnavailableError(f"the node's answers do not fit together ({error}); try again") from None
             continue
         if eth.get_block("latest")["hash"] == head["hash"]:
             break
@@ -74,18 +75,19 @@ def _picture(deployment: Deployment, head: BlockData, only: int | None) -> Overv
     registry, book = deployment.registry, deployment.book
     web3 = registry.web3
     requests: list[Callable[[], Any]] = [
-        partial(read, web3, book, head["number"]),
         registry.clock,
         registry.paused,
         registry.owner,
         partial(registry.simulate, "pending_owner"),
         registry.job_count,
     ]
-    chronicle, clock, paused, owner, pending, count = together(web3, requests)
+    clock, paused, owner, pending, count = together(web3, requests)
     if only is not None and not 1 <= only <= count:
         raise UsageError(f"there is no job {only}; `refstep chain show` shows all {count}")
     numbers = range(1, count + 1) if only is None else [only]
     found = dict(zip(numbers, together(web3, [partial(registry.job, number) for number in numbers]), strict=True))
+    # Events after jobs: then none is missing that has made a job what it was found to be.
+    chronicle = read(web3, book, web3.eth.block_number)
     tokens = sorted({job.terms.token for job in found.values()} | {NATIVE})
     coins: dict[str, Coin] = dict(zip(tokens, together(web3, [partial(read_coin, web3, token) for token in tokens]), strict=True))
     games = _games(deployment, chronicle, found, clock, finished=only is not None)

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 from eth_account import Account
+from web3 import Web3
 
 from bisection.errors import ChainMismatch, RefstepError, TransactionFailed, UnavailableError, UsageError
-from contracts import chain_cli
+from contracts import chain_cli, observer
+from contracts.chronicle import Chronicle, read
 from contracts.client import development_accounts
-from contracts.deploy import AddressBook
+from contracts.deploy import AddressBook, attach
+from contracts.observer import Lookup, observe
 from contracts.token import Token
 from contracts.words import LINE
 from refstep import main
@@ -343,8 +346,10 @@ def watched(
 
     monkeypatch.setattr(chain_cli.time, "sleep", sleep)
     complaints: list[str] = []
-    monkeypatch.setattr(chain_cli, "complain", complaints.append)
-    return run("chain", "watch", *window.looking, *flags).splitlines(), complaints
+    monkeypatch.setattr(chain_cli, "_aside", complaints.append)
+    lines = run("chain", "watch", *window.looking, *flags).splitlines()
+    assert "Ctrl-C ends it" in complaints.pop(0)
+    return lines, complaints
 
 
 def test_what_happens_is_told_as_it_happens_until_ctrl_c(window: Window, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,6 +398,59 @@ def test_a_node_that_is_away_is_waited_for(
     assert len(lines) == 1 and "offered" in lines[0]
     assert len(complaints) == 2
     assert complaints[0].startswith("waiting: the node at") and complaints[1] == "the node answers again"
+
+
+def test_nothing_is_lost_of_what_was_read_while_the_node_went_away(
+    window: Window, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, failures = Lookup.time, [UnavailableError("gone")]
+
+    def time(lookup: Lookup, block: int) -> int:
+        if failures:
+            raise failures.pop()
+        return honest(lookup, block)
+
+    def two_jobs() -> None:
+        window.stage.opened(TrainerRun())
+        window.stage.opened(TrainerRun())
+
+    monkeypatch.setattr(Lookup, "time", time)
+    lines, complaints = watched(window, run, monkeypatch, [two_jobs, lambda: None])
+    assert complaints == ["waiting: gone", "the node answers again"]
+    assert [line.split("  ")[1].split(":")[0] for line in lines] == ["job 1", "job 2"]
+
+
+def test_a_block_that_is_not_there_yet_is_refused(window: Window, refused: Callable[..., str]) -> None:
+    assert "there is no block 999 yet" in refused(UsageError, "chain", "watch", "--from-block", "999", *window.looking)
+
+
+# Pictures of a chain that goes on ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("moves", "reads", "steady"), [(0, 1, True), (1, 2, True), (99, 3, False)])
+def test_a_picture_is_taken_again_until_the_chain_stands_still(
+    window: Window, monkeypatch: pytest.MonkeyPatch, moves: int, reads: int, steady: bool
+) -> None:
+    stage, seen = window.stage, list[int]()
+    stage.posted(TrainerRun(), segments=1)
+
+    def moving(web3: Web3, book: AddressBook, last: int) -> Chronicle:
+        seen.append(last)
+        if len(seen) <= moves:
+            stage.posted(TrainerRun())
+        return read(web3, book, last)
+
+    monkeypatch.setattr(observer, "read", moving)
+    assert observe(attach(stage.chain.web3, stage.book)).steady == steady
+    assert len(seen) == reads
+
+
+def test_answers_that_do_not_fit_together_are_said_not_to(
+    window: Window, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    window.stage.opened(TrainerRun())
+    monkeypatch.setattr(observer, "read", lambda web3, book, last: Chronicle())
+    assert "do not fit together" in refused(UnavailableError, "chain", "show", *window.looking)
 
 
 # Owning -----------------------------------------------------------------------------------------------------------------

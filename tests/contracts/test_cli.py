@@ -162,7 +162,9 @@ def test_settings_are_printed_and_can_be_read_back(capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["key", "new"], ["chain", "deploy"], ["job", "open"], ["job", "serve"], ["job", "list"], ["job", "show"],
+    [[], ["key", "new"], ["chain", "deploy"], ["chain", "show"], ["chain", "watch"], ["chain", "pause"], ["chain", "unpause"],
+     ["chain", "transfer-ownership"], ["chain", "accept-ownership"], ["chain", "withdraw"], ["chain", "approve"], ["chain", "burn"],
+     ["job", "open"], ["job", "serve"], ["job", "list"], ["job", "show"],
      ["trainer", "run"], ["challenger", "run"]],
 )  # fmt: skip
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:

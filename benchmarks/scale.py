@@ -6,7 +6,7 @@ the contracts, the solver and the agents, the transactions. The trainer defends 
 to it, so that the game goes on to the last part. It is the first dispute of all, which also pays for the parties' first credits.
 
     python -m benchmarks.scale               # both paths at full scale, and how they grow
-    python -m benchmarks.scale --variants    # other arities and leaf sizes as well: an hour of compiling
+    python -m benchmarks.scale --variants    # other arities and leaf sizes as well: minutes each, to compile
     python -m benchmarks.scale --json        # both paths at full scale as JSON, and nothing else
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,10 +26,11 @@ from benchmarks._world import CHAINS, PATHS, World, machine, world
 from benchmarks.disputes import spread, table
 from bisection.agent import Challenger, Nothing
 from bisection.errors import RefstepError
-from bisection.game import Outcome
+from bisection.game import ARITY_BITS, Outcome
+from bisection.merkle import LEAF_BYTES
 from tests.support.liar import Liar, balanced
 
-__all__ = ["TARGETS", "Cost", "Move", "measured", "play"]
+__all__ = ["FULL", "TARGETS", "Cost", "Move", "measured", "play"]
 
 RESULTS = Path(__file__).parent / "results"
 FULL = Scale()
@@ -193,24 +195,30 @@ def by_size(rows: Sequence[tuple[str, int, dict[str, Cost]]], full: dict[str, Co
     )
 
 
-def by_variant(chain: str) -> tuple[str, list[dict[str, object]]]:
-    """The same dispute under other arities and leaf sizes: the table and what it was made of."""
-    rows: list[tuple[object, ...]] = []
-    found: list[dict[str, object]] = []
-    for leaf in LEAF_SIZES:
-        for arity in ARITIES:
-            costs = dispute_costs(Variant(arity, leaf), chain)
-            found.append({"arity": arity, "leaf_bytes": leaf, "disputes": costs})
-            row: list[object] = [f"{arity}, {leaf:,} B"]
-            for path in PATHS:
-                moves = [Move(**move) for move in costs[path]]
-                shares = [sum(m.gas for m in moves if m.by == by) for by in ("challenger", "trainer")]
-                row += [len(moves), f"{sum(shares):,}", " + ".join(f"{share:,}" for share in shares)]
-            row.append(f"{moves[-1].gas:,}")
-            rows.append(tuple(row))
-            print(f"measured: arity {arity}, leaves of {leaf} bytes", flush=True)
+def variants(chain: str, full: dict[str, Cost]) -> list[tuple[Variant, dict[str, list[Move]]]]:
+    """The same dispute under every other arity, and every other leaf size. One of both is always as it is."""
+    used = Variant(1 << ARITY_BITS, LEAF_BYTES)
+    others = [replace(used, arity=arity) for arity in ARITIES] + [replace(used, leaf_bytes=leaf) for leaf in LEAF_SIZES]
+    found = {used: {path: list(cost.moves) for path, cost in full.items()}}
+    for variant in others:
+        if variant not in found:
+            costs = dispute_costs(variant, chain)
+            found[variant] = {path: [Move(**move) for move in moves] for path, moves in costs.items()}
+            print(f"measured: arity {variant.arity}, leaves of {variant.leaf_bytes} bytes", file=sys.stderr, flush=True)
+    return sorted(found.items(), key=lambda row: (row[0].leaf_bytes, row[0].arity))
+
+
+def by_variant(rows: Sequence[tuple[Variant, dict[str, list[Move]]]]) -> str:
+    """The dispute under other arities and leaf sizes."""
+    lines = []
+    for variant, costs in rows:
+        line: list[object] = [f"{variant.arity}, {variant.leaf_bytes:,} B"]
+        for path in PATHS:
+            shares = [sum(m.gas for m in costs[path] if m.by == by) for by in ("challenger", "trainer")]
+            line += [len(costs[path]), f"{sum(shares):,}", " + ".join(f"{share:,}" for share in shares)]
+        lines.append([*line, f"{costs['slow'][-1].gas:,}"])
     columns = [f"{path}: {what}" for path in PATHS for what in ("transactions", "gas", "challenger's + trainer's")]
-    return table(["arity, leaf", *columns, "verdict"], rows), found
+    return table(["arity, leaf", *columns, "verdict"], lines)
 
 
 def as_json(costs: dict[str, Cost]) -> dict[str, list[dict[str, object]]]:
@@ -242,7 +250,12 @@ def main() -> None:
         "growth": [{"scale": asdict(c["fast"].scale), "disputes": as_json(c)} for _, _, c in smaller],
     }
     if options.variants:
-        sections["Variants"], document["variants"] = by_variant(options.chain)
+        others = variants(options.chain, full)
+        sections["Variants"] = by_variant(others)
+        document["variants"] = [
+            {**asdict(variant), "disputes": {path: [asdict(move) for move in moves] for path, moves in costs.items()}}
+            for variant, costs in others
+        ]
     for title, text in sections.items():
         print(f"## {title}\n\n{text}\n")
     print(machine())

@@ -278,14 +278,15 @@ def now(web3: Web3) -> int:
 
 
 def pass_time(web3: Web3, seconds: int) -> None:
-    """Let ``seconds`` pass on a development chain, in this process or anvil's, and mine a block.
+    """Let ``seconds``, or what has passed by itself, pass on a development chain, in this process or anvil's, and mine a block.
 
     Raises UnavailableError on a chain whose time is nobody's to move.
     """
     if isinstance(web3.provider, LocalProvider):
-        # eth-tester is told the time of the block after the one that it mines, which cannot be before the machine's own.
-        pending = web3.eth.get_block("pending")["timestamp"]
-        cast(EthereumTester, web3.provider.ethereum_tester).time_travel(max(now(web3) + seconds + 1, pending))
+        tester = cast(EthereumTester, web3.provider.ethereum_tester)
+        # eth-tester is told the time of the block after the one that it mines. Where the machine's clock has overtaken the chain's,
+        # the next block cannot be earlier.
+        tester.time_travel(max(now(web3) + seconds, tester.get_block_by_number("pending")["timestamp"]) + 1)
         return
     for method, params in (("evm_increaseTime", [seconds]), ("evm_mine", [])):
         answer = web3.provider.make_request(RPCEndpoint(method), params)

@@ -213,15 +213,18 @@ class TransactionSender:
     def submit(self, call: Call) -> Pending:
         """Have ``call`` on its way. A place that it answers already, or has answered, is not answered again.
 
-        First those are waited for that an earlier process left, or whose wait was ended. Raises TransactionFailed with the revert
-        reason when it would fail, when the node refuses it, or when its place is answered otherwise (then nothing was sent), and
-        UnavailableError when node or journal stay out of reach.
+        A call without a place could be one that is on its way already and that nobody waits for any more: for its wait ended in an
+        error, or its process did. So it is looked at only once all of these are mined.
+
+        Raises TransactionFailed with the revert reason when it would fail, when the node refuses it, or when its place is answered
+        otherwise (then nothing was sent), and UnavailableError when node or journal stay out of reach.
         """
         with self._lock:
             self.tend()
             if (known := self._answer(call)) is not None:
                 return known
-            abandoned = [pending for pending in self._flight.values() if pending.abandoned]
+            placed = self.journal is not None and call.place is not None
+            abandoned = [] if placed else [pending for pending in self._flight.values() if pending.abandoned]
             for pending in abandoned:
                 self._resend(pending)
         for pending in abandoned:
@@ -348,7 +351,6 @@ class TransactionSender:
 
     def _resend(self, pending: Pending) -> Web3RPCError | None:
         """Hand the node the bytes that were signed last. What it has against them."""
-        self._next_look = 0.0
         pending.seen, pending.deadline = False, time.monotonic() + self._resend_after
         try:
             self.web3.eth.send_raw_transaction(HexBytes(pending.raw))
@@ -366,6 +368,7 @@ class TransactionSender:
 
     def _wait(self, pending: Pending) -> None:
         """Return when the end of a call on its way is known."""
+        self._next_look = 0.0
         try:
             while True:
                 with self._lock:

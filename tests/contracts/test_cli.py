@@ -256,7 +256,10 @@ def test_a_server_that_is_no_ethereum_node_is_said_to_be_none(
         refused(capsys, office, ["job", "list", *office.chain, "--rpc-url", url], UnavailableError)
 
 
-def test_a_node_that_refuses_later_requests_ends_in_one_line_too(capsys: pytest.CaptureFixture[str], office: Office) -> None:
+def test_a_node_that_refuses_later_requests_ends_in_one_line_too(
+    capsys: pytest.CaptureFixture[str], office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contracts.client.time.sleep", lambda seconds: None)
     honest, limited = (
         chain_answers(office.market.chain.provider, []),
         b'{"jsonrpc": "2.0", "id": 0, "error": {"code": -32005, "message": "limit"}}',

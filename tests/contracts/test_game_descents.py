@@ -128,23 +128,21 @@ def test_a_tree_of_one_leaf_has_nothing_to_reveal(stage: Stage) -> None:
 
 
 def test_a_pick_is_bound_to_the_node_that_it_answers(stage: Stage) -> None:
-    run = TrainerRun(steps=300, segment_length=300)
+    run = TrainerRun(steps=1100, segment_length=1100)
     tree = run.histories[0]
     game = stage.challenger.game.open_blind(stage.posted(run), 0)
     reveal(stage, game, tree)
     with refused("descent: not the node in question"):
-        stage.challenger.game.pick(game, tree.node(4, 3), 0)
+        stage.challenger.game.pick(game, tree.node(6, 3), 0)
     stage.challenger.game.pick(game, tree.root, 3)
     reveal(stage, game, tree)
     with refused("descent: not the node in question"):
         stage.challenger.game.pick(game, tree.root, 3)
-    stage.challenger.game.pick(game, tree.node(4, 3), 3)
+    stage.challenger.game.pick(game, tree.node(6, 3), 3)
 
 
 def test_only_a_descendant_above_some_leaf_can_be_picked(stage: Stage) -> None:
-    run = TrainerRun(
-        steps=1099, segment_length=1099
-    )  # 1,100 leaves under 2,048 places: descendants 0 to 17 of 32 stand over leaves
+    run = TrainerRun(steps=1099, segment_length=1099)  # 1,100 leaves of 2,048 places: descendants 0 to 17 of 32 stand over leaves
     game = stage.challenger.game.open_blind(stage.posted(run), 0)
     reveal(stage, game, run.histories[0])
     for child in (18, 31, 32, 2**200, 2**256 - 1):

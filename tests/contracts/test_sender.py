@@ -147,7 +147,7 @@ def test_a_call_to_nothing_deploys(scene: Scene) -> None:
 
 
 def test_a_transaction_that_would_revert_is_not_sent_and_says_why(scene: Scene) -> None:
-    with pytest.raises(TransactionFailed, match=r"^deploy: registry: burn share above 100%$"):
+    with pytest.raises(TransactionFailed, match=r"^deploy: registry: shares above 100%$"):
         scene.sender().send(Call("deploy", None, registry_code(10_001)))
     assert scene.node.raw == [] and scene.nonce() == 0
 
@@ -427,6 +427,24 @@ def test_a_node_that_stays_away_in_mid_send_does_not_lead_to_a_second_transactio
     scene.node.lost_answers = 0
     sender.send(MOVE)
     assert len(set(scene.node.raw)) == 1 and scene.nonce() == 1
+
+
+def test_a_call_without_a_place_is_looked_at_once_all_is_mined_that_it_could_be(scene: Scene, journal: Journal) -> None:
+    sender = scene.sender(journal=journal, resend_after=1e9)
+    scene.node.least = 1 << 100
+    forgotten = sender.submit(replace(GIFT, value=1))
+    scene.node.before["eth_getTransactionCount"] = kill
+    with pytest.raises(Killed):
+        sender.settle(forgotten)
+    scene.node.before.clear()
+    assert sender.submit(MOVE).nonce == 1  # it has a place, so that nothing needs to be known of the other
+    asked = len(scene.node.asked)
+    scene.node.least = 0
+    scene.node.pool.clear()
+    sender.submit(GIFT)
+    assert forgotten.receipt is not None
+    after = scene.node.asked[asked:]
+    assert after.index("eth_getTransactionReceipt") < after.index("eth_estimateGas")
 
 
 def test_what_a_reorganisation_drops_after_its_receipt_was_given_out_is_sent_again(scene: Scene, journal: Journal) -> None:

@@ -27,9 +27,9 @@ from tests.support.model_chain import ModelChain, claim_of
 
 SMALL = Scale(steps=5, nodes=9, elements=64, length=2048)
 
-# Gas and transactions from the opening to the verdict. No account has been paid before.
-MOST_GAS = {"fast": 1_620_000, "slow": 3_850_000}
-MOST_VERDICT_GAS = 720_000
+# Gas and transactions from the opening to the verdict, between accounts that have been paid before.
+MOST_GAS = {"fast": 1_520_000, "slow": 3_780_000}
+MOST_VERDICT_GAS = 650_000
 TRANSACTIONS = {"fast": 8, "slow": 34}
 TRANSACTION_GAS_CAP = 1 << 24  # EIP-7825
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks._synthetic import LINE, Scale, Shown, SyntheticTrace, Uniform, UniformTree
 from benchmarks._variants import ARITIES, LEAF_SIZES, ROOT, Variant, sources_of
 from benchmarks._world import PATHS, World
-from benchmarks.scale import Cost, measured, play
+from benchmarks.scale import FULL, Cost, measured, play
 from bisection.agent import Answers, Challenger, Nothing
 from bisection.boundary import Array
 from bisection.game import Outcome
@@ -25,12 +25,11 @@ from contracts.client import local_chain
 from tests.support.liar import Liar, balanced
 from tests.support.model_chain import ModelChain, claim_of
 
-FULL = Scale()
 SMALL = Scale(steps=5, nodes=9, elements=64, length=2048)
 
-# Gas and transactions from the opening to the verdict. No account has been paid before.
-MOST_GAS = {"fast": 1_620_000, "slow": 3_850_000}
-MOST_VERDICT_GAS = 720_000
+# Gas and transactions from the opening to the verdict, between accounts that have been paid before.
+MOST_GAS = {"fast": 1_520_000, "slow": 3_780_000}
+MOST_VERDICT_GAS = 650_000
 TRANSACTIONS = {"fast": 8, "slow": 34}
 TRANSACTION_GAS_CAP = 1 << 24  # EIP-7825
 

@@ -266,7 +266,7 @@ class Stage:
     def completed(self, run: TrainerRun, terms: Terms = TERMS, bounty: int = BOUNTY) -> int:
         """A job whose segments are all final."""
         job = self.posted(run, terms=terms, bounty=bounty)
-        self.at(self.registry.segment(job, run.spec.segments - 1).window_end + 1)
+        self.chain.advance(self.registry.segment(job, run.spec.segments - 1).window_end + 1 - self.registry.clock())
         for _ in range(run.spec.segments):
             self.stranger.registry.finalise(job)
         return job

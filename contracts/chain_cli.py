@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from argparse import Namespace
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from web3 import Web3
@@ -19,7 +19,7 @@ from web3.exceptions import Web3Exception
 
 from bisection.errors import UnavailableError, UsageError
 from contracts.cli import acting, command, looking
-from contracts.client import connect
+from contracts.client import NodeProvider, Patience, connect
 from contracts.contract import Ledger
 from contracts.deploy import Deployment, Parameters, deploy
 from contracts.events import Event, EventReader, Paused, Rewound, Unpaused, decode
@@ -102,6 +102,9 @@ class WatchSettings(ChainSettings):
     poll_seconds: float = setting("how often to look at the chain, in seconds", 2.0, least=0.1)
 
 
+SOON = Patience(retries=1)  # a watch says that it waits, and asks again by itself
+
+
 def _show(settings: ChainSettings, arguments: Namespace) -> None:
     overview = observe(looking(settings), arguments.job)
     if arguments.json:
@@ -123,6 +126,9 @@ def _watch(settings: WatchSettings, arguments: Namespace) -> None:
         if arguments.once:
             watch.catch_up()
         else:
+            provider = deployment.registry.web3.provider
+            if isinstance(provider, NodeProvider):
+                provider.patience = SOON
             _aside(f"watching from block {first} on; Ctrl-C ends it")
             watch.follow(settings.poll_seconds)
     except KeyboardInterrupt:
@@ -183,7 +189,7 @@ class Watch:
                 if away:
                     _aside("the node answers again")
                 away = False
-            time.sleep(poll_seconds)
+            sleep(poll_seconds)
 
     def _print(self, event: Event | Rewound) -> None:
         if isinstance(event, Rewound):

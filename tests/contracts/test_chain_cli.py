@@ -279,7 +279,7 @@ def limited(honest: Answer, blocks: int) -> Answer:
         if request["method"] == "eth_getLogs":
             (place,) = request["params"]
             if int(place["toBlock"], 16) - int(place["fromBlock"], 16) >= blocks:
-                return b'{"jsonrpc": "2.0", "id": 0, "error": {"code": -32005, "message": "range too large"}}'
+                return b'{"jsonrpc": "2.0", "id": 0, "error": {"code": -32602, "message": "block range is too large"}}'
         return honest(request)
 
     return answer
@@ -344,7 +344,7 @@ def watched(
             raise KeyboardInterrupt
         act()
 
-    monkeypatch.setattr(chain_cli.time, "sleep", sleep)
+    monkeypatch.setattr(chain_cli, "sleep", sleep)
     complaints: list[str] = []
     monkeypatch.setattr(chain_cli, "_aside", complaints.append)
     lines = run("chain", "watch", *window.looking, *flags).splitlines()

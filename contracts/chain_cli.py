@@ -259,7 +259,7 @@ def _transfer_ownership(settings: ActingSettings, arguments: Namespace) -> None:
 
 def _accept_ownership(settings: ActingSettings, arguments: Namespace) -> None:
     deployment, sender = acting(settings, settings)
-    if deployment.registry.simulate("pending_owner").lower() != sender.address.lower():
+    if deployment.registry.pending_owner() != sender.address:
         raise UsageError(f"the ownership is not offered to {sender.address}")
     deployment.registry.accept_ownership()
     print(f"{sender.address} is the owner")
@@ -307,10 +307,7 @@ def _approve(settings: ActingSettings, arguments: Namespace) -> None:
         raise UsageError(f"there is no ERC-20 token at {address}, or none that says how its amounts are written; check the address")
     token = Token(sender.web3, address, sender)
     units = token.units(amount)
-    if token.allowance(sender.address, deployment.registry.address) >= units:
-        print(f"the registry may take {coin.amount(units)} from {sender.address} already")
-        return
-    token.allow(sender.address, deployment.registry.address, units)
+    token.set_allowance(sender.address, deployment.registry.address, units)
     print(f"the registry may take {coin.amount(units)} from {sender.address}")
 
 

@@ -8,6 +8,10 @@ from functools import cache
 from itertools import islice
 from typing import Any, cast
 
+from eth_abi.codec import ABICodec
+from eth_abi.decoding import StringDecoder
+from eth_abi.registry import BaseEquals
+from eth_abi.registry import registry as default_registry
 from eth_typing import ABIEvent, ChecksumAddress
 from eth_utils.abi import event_abi_to_log_topic
 from hexbytes import HexBytes
@@ -477,12 +481,30 @@ class Cursor:
     blocks: tuple[tuple[int, bytes], ...] = ()
 
 
+class AnyText(StringDecoder):
+    """A text that need not be UTF-8: the contracts take any bytes from anybody, and no text may stop a reader."""
+
+    @staticmethod
+    def decoder_fn(data: bytes, handle_string_errors: str = "replace") -> str:
+        """See StringDecoder."""
+        return data.decode(errors="replace")
+
+
+def _tolerant() -> Web3:
+    registry = default_registry.copy()  # type: ignore[no-untyped-call]
+    registry.unregister_decoder("string")
+    registry.register_decoder(BaseEquals("string"), AnyText, label="string")  # type: ignore[no-untyped-call]
+    web3 = Web3()
+    web3.codec = ABICodec(registry)
+    return web3
+
+
 @cache
 def _decoders() -> dict[bytes, Any]:
     """For each event's topic, what web3 decodes it with."""
     decoders = {}
     for name in SOURCES:
-        contract = Web3().eth.contract(abi=artifact(name).abi)
+        contract = _tolerant().eth.contract(abi=artifact(name).abi)
         for entry in artifact(name).abi:
             if entry["type"] == "event":
                 decoders[event_abi_to_log_topic(cast(ABIEvent, entry))] = contract.events[entry["name"]]

@@ -20,7 +20,7 @@ from contracts.events import Event, GameOpened, JobOpened
 from contracts.jobs import NATIVE, Job, JobStatus, Model
 from contracts.overview import Account, Descending, GameState, Holding, JobState, OpenDemand, Overview, PostedSegment
 from contracts.token import Token
-from contracts.words import ETHER_COIN, MOST_DECIMALS, UNKNOWN_COIN, Coin
+from contracts.words import ETHER_COIN, UNKNOWN_COIN, Coin
 
 __all__ = ["Lookup", "observe", "read_coin", "together"]
 
@@ -57,10 +57,9 @@ def read_coin(web3: Web3, token: str) -> Coin:
     if token == NATIVE:
         return ETHER_COIN
     try:
-        decimals = Token(web3, token).decimals()
+        return Coin(token, Token(web3, token).decimals())
     except UsageError:
         return Coin(token, None)
-    return Coin(token, decimals if decimals <= MOST_DECIMALS else None)
 
 
 def together(web3: Web3, requests: Iterable[Callable[[], T]]) -> list[T]:
@@ -78,7 +77,7 @@ def _picture(deployment: Deployment, head: BlockData, only: int | None) -> Overv
         registry.clock,
         registry.paused,
         registry.owner,
-        partial(registry.simulate, "pending_owner"),
+        registry.pending_owner,
         registry.job_count,
     ]
     clock, paused, owner, pending, count = together(web3, requests)
@@ -101,7 +100,7 @@ def _picture(deployment: Deployment, head: BlockData, only: int | None) -> Overv
         clock=clock,
         paused_until=chronicle.paused_until if paused else None,
         owner=owner,
-        pending_owner=Web3.to_checksum_address(pending),
+        pending_owner=pending,
         jobs=jobs,
         accounts=accounts,
         holdings=_holdings(deployment, jobs, accounts, [coins[token] for token in tokens]) if only is None else (),
@@ -233,7 +232,7 @@ def _holdings(
 
     def holding(contract: str, coin: Coin, held: dict[str, int]) -> Holding:
         credits_of = sum(one.amount for one in accounts if (one.contract, one.coin) == (contract, coin))
-        burnable = 0 if contract == "game" else ledgers[contract].burnable(coin.address)  # nothing is slashed in a game
+        burnable = deployment.registry.burnable(coin.address) if contract == "registry" else 0
         return Holding(contract, coin, _balance(web3, coin, ledgers[contract].address), held, credits_of, burnable)
 
     return tuple(together(web3, [partial(holding, *one) for one in deposits]))

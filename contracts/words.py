@@ -13,7 +13,6 @@ from contracts.jobs import NATIVE
 __all__ = [
     "ETHER_COIN",
     "LINE",
-    "MOST_DECIMALS",
     "UNKNOWN_COIN",
     "Coin",
     "counted",
@@ -28,7 +27,6 @@ __all__ = [
 ]
 
 LINE = 120  # the longest line
-MOST_DECIMALS = 77  # 10^78 is more than any amount; a token can claim anything
 BRIEF_PLACES = 4
 MOST_BRIEF = 11  # digits and commas before the point
 UNITS = ((24 * 60 * 60, "d"), (60 * 60, "h"), (60, "min"), (1, "s"))

@@ -186,7 +186,7 @@ def _list(settings: ChainSettings, arguments: Namespace) -> None:
     print(f"{'job':>5}  {'status':<12} {'steps':>8} {'posted':>6} {'games':>5}  {'bounty':>8} {'stake':>8}  trainer")
     for number in range(1, registry.job_count() + 1):
         job = registry.job(number)
-        claimed = job.trainer if job.deadline else "-"
+        claimed = job.trainer if job.trainer != NOBODY else "-"
         print(
             f"{number:>5}  {job.status.name.lower():<12} {job.spec.steps:>8} {job.posted:>6} {job.live_games:>5}  "
             f"{format_ether(job.bounty):>8} {format_ether(job.terms.stake):>8}  {claimed}"
@@ -204,7 +204,7 @@ def _show(settings: ChainSettings, arguments: Namespace) -> None:
     rows: list[tuple[str, Any]] = [
         ("status", job.status.name.lower()),
         ("requester", job.requester),
-        ("trainer", job.trainer if job.deadline else "-"),
+        ("trainer", job.trainer if job.trainer != NOBODY else "-"),
         ("bounty", f"{_amount(job, job.bounty)}, of which {_amount(job, job.paid)} paid"),
         ("stake", _amount(job, job.terms.stake)),
         ("attempt", f"{job.attempt} of {job.terms.attempts}"),

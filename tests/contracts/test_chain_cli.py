@@ -235,6 +235,15 @@ def test_a_strangers_text_moves_no_cursor(window: Window, run: Run) -> None:
     assert set(run("chain", "show", job, "--json", *window.looking)) <= set(map(chr, range(32, 127))) | {"\n"}
 
 
+def test_a_text_that_is_none_keeps_nobody_from_looking(window: Window, run: Run) -> None:
+    stage = window.stage
+    call = stage.requester.registry.call("open_job", TrainerRun().spec, stage.terms(), 0, 0, "http://abc")
+    stage.requester.sender.send(replace(call, data=call.data.replace(b"abc", b"a\xff\x00")))
+    stage.opened(TrainerRun())
+    assert "material http://a??" in " ".join(run("chain", "show", "1", *window.looking).split())
+    assert "job 2: offered" in run("chain", "watch", "--once", *window.looking)
+
+
 def test_a_pause_is_shown_and_time_stands_still(window: Window, run: Run) -> None:
     stage = window.stage
     job = stage.claimed(TrainerRun())

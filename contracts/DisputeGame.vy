@@ -32,7 +32,7 @@ exports: (ledger.credit, ledger.burnable, ledger.withdraw, ledger.burn)
 
 MAX_SECONDS: constant(uint256) = 2**32 - 1
 MAX_TENSOR_LEAVES: constant(uint256) = 2**32
-COIN: constant(address) = empty(address)  # ether, of which the bonds are
+NATIVE: constant(address) = empty(address)  # ether, of which the bonds are
 
 registry: public(immutable(ITaskRegistry))
 referee: public(immutable(IReferee))
@@ -522,7 +522,7 @@ def reclaim(game: uint256):
     checks.require(not standing.live, "game: attempt is not over")
     state.phase = IDisputeGame.Phase.CANCELLED
     records.save(game, state)
-    ledger._credit(COIN, state.challenger, bond)
+    ledger._credit(NATIVE, state.challenger, bond)
     log IDisputeGame.GameCancelled(game=game, job=state.job)
 
 
@@ -687,6 +687,9 @@ def _judged(
     claimed: int256,
     correct: int256,
 ):
+    """
+    @notice End a game by what the referee found.
+    """
     log IDisputeGame.Judged(game=game, node=node, output=output, position=position, claimed=claimed, correct=correct)
     self._decide(game, state, claimed == correct, False)
 
@@ -700,13 +703,13 @@ def _decide(game: uint256, decided: turns.State, acquitted: bool, by_timeout: bo
     if acquitted:
         state.phase = IDisputeGame.Phase.ACQUITTED
         records.save(game, state)
-        ledger._credit(COIN, state.trainer, bond)
+        ledger._credit(NATIVE, state.trainer, bond)
         extcall registry.game_closed(state.job, state.attempt, state.segment)
         log IDisputeGame.Acquitted(game=game, job=state.job, by_timeout=by_timeout)
     else:
         state.phase = IDisputeGame.Phase.CONVICTED
         records.save(game, state)
-        ledger._credit(COIN, state.challenger, bond)
+        ledger._credit(NATIVE, state.challenger, bond)
         subject: records.Subject = records.load_subject(game)
         beneficiary: address = places.beneficiary(places.of(state, subject.step), subject.rank, state.challenger)
         extcall registry.convict(state.job, state.attempt, beneficiary)

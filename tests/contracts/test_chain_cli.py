@@ -543,7 +543,10 @@ def test_the_registry_is_allowed_to_take_a_token(window: Window, run: Run) -> No
     text = run("chain", "approve", coin.address, "2.5", *window.acting("requester"))
     assert text == f"the registry may take 2.5 of {coin.address[:6]}…{coin.address[-4:]} from {who}\n"
     assert token.allowance(who, stage.book.registry) == 2_500_000
-    assert "already" in run("chain", "approve", coin.address, "1", *window.acting("requester"))
+    run("chain", "approve", coin.address, "1", *window.acting("requester"))
+    assert token.allowance(who, stage.book.registry) == 1_000_000
+    run("chain", "approve", coin.address, "0", *window.acting("requester"))
+    assert token.allowance(who, stage.book.registry) == 0
 
 
 @pytest.mark.parametrize(

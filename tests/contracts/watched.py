@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, cast
 
 from eth_account import Account
@@ -25,6 +26,7 @@ class WatchedProvider(LoggedProvider):
         super().__init__()
         self.chain: WatchedChain | None = None
         self.receipts: dict[str, dict[str, Any]] = {}
+        self.nonces: Counter[str] = Counter()
         self.branch = 0  # counts reorganisations: blocks made after one have other hashes
         self.blocks: dict[int, tuple[int, int]] = {}  # by number, when and on which branch it was made
 
@@ -76,9 +78,14 @@ class WatchedProvider(LoggedProvider):
         fields = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
         to, name = bytes(fields["to"] or b""), Web3.to_hex(Web3.keccak(HexBytes(raw)))
         call = Call("signed", Web3.to_checksum_address(to) if to else None, bytes(HexBytes(fields["data"])), int(fields["value"]))
-        receipt = LoggedSender(cast(Any, self.chain), Account.recover_transaction(raw)).send(call)
+        sender = Account.recover_transaction(raw)
+        receipt = LoggedSender(cast(Any, self.chain), sender).send(call)
+        self.nonces[sender.lower()] += 1
         self.receipts[name] = cast(dict[str, Any], receipt) | {"transactionHash": name, "effectiveGasPrice": hex(8)}
         return name
+
+    def eth_getTransactionCount(self, account: str, _block: str) -> str:  # noqa: N802
+        return hex(self.nonces[account.lower()])
 
     def eth_getTransactionReceipt(self, transaction: str) -> dict[str, Any] | None:  # noqa: N802
         return self.receipts.get(transaction)

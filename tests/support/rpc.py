@@ -95,10 +95,10 @@ def chain_answers(provider: RevmProvider, asked: list[str]) -> Answer:
         method = request["method"]
         with lock:
             asked.append(method)
-            if method == "eth_getTransactionCount":
-                outcome: Any = {"result": "0x0"}
-            elif hasattr(provider, method):
-                outcome = provider.make_request(RPCEndpoint(method), request["params"])
+            if hasattr(provider, method):
+                outcome: Any = provider.make_request(RPCEndpoint(method), request["params"])
+            elif method == "eth_getTransactionCount":
+                outcome = {"result": "0x0"}
             else:
                 outcome = {"error": METHOD_NOT_FOUND}
         return Web3.to_json({"jsonrpc": "2.0", **outcome, "id": request["id"]}).encode()

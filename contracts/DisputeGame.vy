@@ -28,7 +28,7 @@ initializes: ledger
 initializes: records
 initializes: places[records := records]
 exports: commitments.commit
-exports: (ledger.credit, ledger.burnable, ledger.withdraw, ledger.burn)
+exports: (ledger.credit, ledger.withdraw)
 
 MAX_SECONDS: constant(uint256) = 2**32 - 1
 MAX_TENSOR_LEAVES: constant(uint256) = 2**32

@@ -1,4 +1,4 @@
-"""``refstep job …``, ``refstep trainer …`` and ``refstep doctor``: offering jobs, looking at them, training them; this machine."""
+"""``refstep job …``, ``refstep trainer …`` and ``refstep doctor``: offering jobs, training them; this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sys
 import traceback
 from argparse import Namespace
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,11 +14,11 @@ from eth_typing import ChecksumAddress
 from web3 import Web3
 
 from bisection.errors import RefstepError, UsageError
-from contracts.cli import acting, command, format_ether, looking
-from contracts.index import Index
-from contracts.jobs import NATIVE, NOBODY, Job, Terms
+from contracts.cli import acting, command, format_ether
+from contracts.jobs import NOBODY, Terms
 from contracts.settings import ETHER, ChainSettings, KeySettings, Wei, setting
 from contracts.token import Token
+from contracts.words import moment
 
 if TYPE_CHECKING:
     from trainer.capture import Captured
@@ -161,7 +160,7 @@ def _expire(settings: ActSettings, arguments: Namespace) -> None:
 def _demand(settings: ActSettings, arguments: Namespace) -> None:
     delivery = acting(settings, settings)[0].delivery
     number = delivery.demand(arguments.job, arguments.component)
-    answer_by = _moment(delivery.demand_of(number).answer_by)
+    answer_by = moment(delivery.demand_of(number).answer_by)
     print(f"demand {number}: a leaf of component {arguments.component} must be shown until {answer_by}")
 
 
@@ -179,70 +178,6 @@ def _serve(settings: ServeSettings, arguments: Namespace) -> None:
     with stop_signals() as stop, ServiceThread(app, *_host_and_port(settings.listen)) as url:
         print(f"{settings.publish} is served at {url}", flush=True)
         stop.wait()
-
-
-def _list(settings: ChainSettings, arguments: Namespace) -> None:
-    registry = looking(settings).registry
-    print(f"{'job':>5}  {'status':<12} {'steps':>8} {'posted':>6} {'games':>5}  {'bounty':>8} {'stake':>8}  trainer")
-    for number in range(1, registry.job_count() + 1):
-        job = registry.job(number)
-        claimed = job.trainer if job.trainer != NOBODY else "-"
-        print(
-            f"{number:>5}  {job.status.name.lower():<12} {job.spec.steps:>8} {job.posted:>6} {job.live_games:>5}  "
-            f"{format_ether(job.bounty):>8} {format_ether(job.terms.stake):>8}  {claimed}"
-        )
-
-
-def _show(settings: ChainSettings, arguments: Namespace) -> None:
-    deployment = looking(settings)
-    registry = deployment.registry
-    if not 1 <= arguments.job <= registry.job_count():
-        raise UsageError(f"there is no job {arguments.job}; `refstep job list` shows all {registry.job_count()}")
-    job: Job = registry.job(arguments.job)
-    index = Index(registry.web3, deployment.book)
-    index.update()
-    rows: list[tuple[str, Any]] = [
-        ("status", job.status.name.lower()),
-        ("requester", job.requester),
-        ("trainer", job.trainer if job.trainer != NOBODY else "-"),
-        ("bounty", f"{_amount(job, job.bounty)}, of which {_amount(job, job.paid)} paid"),
-        ("stake", _amount(job, job.terms.stake)),
-        ("attempt", f"{job.attempt} of {job.terms.attempts}"),
-        ("deadline", _moment(job.deadline) if job.deadline else "-"),
-        ("challenge window", f"{job.terms.challenge_window} s"),
-        ("live games", job.live_games),
-        ("job hash", job.job_hash.hex()),
-        ("program root", job.spec.program_root.hex()),
-        ("data root", job.spec.data_root.hex()),
-        ("initial state", job.spec.initial_state.hex()),
-        ("last state", job.state.hex()),
-        ("steps", f"{job.spec.steps} in segments of {job.spec.segment_length}"),
-        ("numerics version", job.spec.numerics_version),
-        ("material", _harmless(index.job_uris.get(arguments.job, "-"))),
-        ("data service", _harmless(index.service_uris.get(arguments.job, "-"))),
-    ]
-    for name, value in rows:
-        print(f"{name:<17} {value}")
-    for number in range(job.posted):
-        segment = registry.segment(arguments.job, number)
-        span = f"steps {segment.first_step} to {segment.first_step + segment.steps}"
-        print(f"segment {number:<9} {span}, window ends {_moment(segment.window_end)}")
-    for game in index.games[arguments.job]:
-        view = deployment.game.game(game)
-        print(f"game {game:<12} segment {view.segment}, {view.phase.name.lower()}, step {view.step if view.shown else '?'}")
-
-
-def _amount(job: Job, amount: int) -> str:
-    return f"{format_ether(amount)} ETH" if job.terms.token == NATIVE else f"{amount} units of {job.terms.token}"
-
-
-def _moment(timestamp: int) -> str:
-    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _harmless(text: str) -> str:
-    """A stranger's text, without what would move a terminal's cursor."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 # refstep trainer run ----------------------------------------------------------------------------------------------------
@@ -334,13 +269,10 @@ def _doctor(arguments: Namespace) -> None:
 
 def add_commands(commands: Any) -> None:
     """Add ``job``, ``trainer`` and ``doctor`` to the command line."""
-    job = commands.add_parser("job", help="offer jobs and look at them").add_subparsers(required=True, metavar="COMMAND")
+    job = commands.add_parser("job", help="offer and end jobs, demand results").add_subparsers(required=True, metavar="COMMAND")
     opened = command(job, "open", "publish a captured model and offer its training", OpenSettings, _open)
     opened.add_argument("file", type=Path, help="a Python file that sets `captured = trainer.capture(...)`; it is run here")
     command(job, "serve", "serve what was published, so that trainers elsewhere can fetch it", ServeSettings, _serve)
-    command(job, "list", "all jobs", ChainSettings, _list)
-    shown = command(job, "show", "one job, its segments and games", ChainSettings, _show)
-    shown.add_argument("job", type=int, help="its number")
     ended = command(job, "cancel", "take back what is left of the bounty of a job that nobody works on", ActSettings, _cancel)
     ended.add_argument("job", type=int, help="its number")
     late = command(job, "expire", "end an attempt whose deadline has passed", ActSettings, _expire)

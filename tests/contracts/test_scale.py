@@ -22,6 +22,7 @@ from bisection.game import Outcome
 from bisection.merkle import LEAF_BYTES, Tree, blob_tree, leaf_digest
 from bisection.trace import MemoryTrace
 from contracts.client import local_chain
+from contracts.economics import MOVE_GAS, Depths, trainer_gas
 from tests.support.liar import Liar, balanced
 from tests.support.model_chain import ModelChain, claim_of
 
@@ -31,6 +32,7 @@ SMALL = Scale(steps=5, nodes=9, elements=64, length=2048)
 MOST_GAS = {"fast": 1_520_000, "slow": 3_780_000}
 MOST_VERDICT_GAS = 650_000
 TRANSACTIONS = {"fast": 8, "slow": 34}
+FULL_DEPTHS = Depths(history=21, trace=14, state=0, tensor=25, run=10)
 TRANSACTION_GAS_CAP = 1 << 24  # EIP-7825
 
 
@@ -149,6 +151,19 @@ def test_every_transaction_is_somebodys_and_its_calldata_is_paid_for(costs: dict
         assert cost.moves[-1].name == "conclude_part"
         for move in cost.moves:
             assert move.gas >= 21_000 + 10 * move.tokens, "EIP-7623"
+
+
+def test_the_bond_counts_with_what_the_trainers_moves_cost(costs: dict[str, Cost]) -> None:
+    """The bounds that contracts/economics.py computes bonds from hold, and are not far above."""
+    dearest: dict[str, int] = {}
+    for cost in costs.values():
+        for move in cost.moves:
+            if move.by == "trainer":
+                dearest[move.name] = max(dearest.get(move.name, 0), move.gas)
+    assert dearest.keys() == MOVE_GAS.keys()
+    for name, bound in MOVE_GAS.items():
+        assert bound * 2 // 3 <= dearest[name] <= bound, name
+    assert costs["slow"].gas_of("trainer") <= trainer_gas(FULL_DEPTHS) <= trainer_gas()
 
 
 def test_a_dispute_grows_with_the_depth_of_the_trees_only() -> None:

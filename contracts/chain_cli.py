@@ -21,7 +21,8 @@ from bisection.errors import UnavailableError, UsageError
 from contracts.cli import acting, command, looking
 from contracts.client import NodeProvider, Patience, connect
 from contracts.contract import Ledger
-from contracts.deploy import Deployment, Parameters, deploy
+from contracts.deploy import PEAK_FEE, Deployment, Parameters, deploy
+from contracts.economics import GWEI, delivery_bond, game_bond
 from contracts.events import Event, EventReader, Paused, Rewound, Unpaused, decode
 from contracts.jobs import NATIVE, NOBODY
 from contracts.keys import load_key
@@ -30,7 +31,7 @@ from contracts.observer import Lookup, observe, read_coin
 from contracts.overview import as_json
 from contracts.overview_text import deployment_text, job_text
 from contracts.sender import TransactionSender
-from contracts.settings import KINDS, ChainSettings, KeySettings, Wei, setting
+from contracts.settings import KINDS, ChainSettings, KeySettings, Wei, format_ether, setting
 from contracts.token import Token
 from contracts.words import harmless, moment
 
@@ -48,21 +49,23 @@ class DeploySettings(ChainSettings, KeySettings):
     chain_id: int | None = setting("refuse any chain but this", None)
     burn_share: int = setting("the share of a slashed stake that is burnt, in basis points", Parameters.burn_share)
     reward_share: int = setting("the share that a successful challenger gets, in basis points", Parameters.reward_share)
-    bond: Wei = setting("what a challenger stakes on a game, in ether", Wei(Parameters.bond))
+    peak_fee: float = setting("the dearest gas that is foreseen, in gwei: bonds repay games at it", PEAK_FEE / GWEI, least=0.0)
+    bond: Wei | None = setting("what a challenger stakes on a game, in ether; default: by peak_fee", None)
     trainer_clock: int = setting("the trainer's time for all its moves in one game, in seconds", Parameters.trainer_clock)
     challenger_clock: int = setting("the challenger's, in seconds", Parameters.challenger_clock)
-    delivery_bond: Wei = setting("what a demand for a leaf of a final state costs, in ether", Wei(Parameters.delivery_bond))
+    delivery_bond: Wei | None = setting("what a demand for a leaf of a final state costs, in ether; default: by peak_fee", None)
     answer_period: int = setting("the trainer's time for an answer to it, in seconds", Parameters.answer_period)
 
 
 def _deploy(settings: DeploySettings, arguments: Namespace) -> None:
+    fee = int(settings.peak_fee * GWEI)
     parameters = Parameters(
         burn_share=settings.burn_share,
         reward_share=settings.reward_share,
-        bond=settings.bond,
+        bond=game_bond(fee) if settings.bond is None else settings.bond,
         trainer_clock=settings.trainer_clock,
         challenger_clock=settings.challenger_clock,
-        delivery_bond=settings.delivery_bond,
+        delivery_bond=delivery_bond(fee) if settings.delivery_bond is None else settings.delivery_bond,
         answer_period=settings.answer_period,
     )
     account = load_key(settings.keystore, settings.password_file)
@@ -71,6 +74,7 @@ def _deploy(settings: DeploySettings, arguments: Namespace) -> None:
         book = deploy(sender, parameters)
         book.save(settings.contracts)
     print(f"chain    {book.chain_id}\nregistry {book.registry}\ngame     {book.game}\nreferee  {book.referee}")
+    print(f"bonds    {format_ether(parameters.bond)} ETH a game, {format_ether(parameters.delivery_bond)} ETH a demand")
     print(f"delivery {book.delivery}\nowner    {sender.address}\naddress book written to {settings.contracts}")
 
 

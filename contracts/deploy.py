@@ -14,13 +14,14 @@ from bisection.errors import ChainMismatch, TransactionFailed, UsageError
 from contracts.bindings import DisputeGame, Referee
 from contracts.build import Artifact, artifact
 from contracts.contract import Sender
+from contracts.economics import GWEI, delivery_bond, game_bond
 from contracts.registry import Delivery, TaskRegistry
 from contracts.sender import Call, TransactionSender
 from contracts.values import plain
 
-__all__ = ["AddressBook", "Deployment", "Parameters", "attach", "deploy"]
+__all__ = ["PEAK_FEE", "AddressBook", "Deployment", "Parameters", "attach", "deploy"]
 
-ETHER = 10**18
+PEAK_FEE = 50 * GWEI  # wei per gas, of a busy Ethereum
 DAY = 24 * 60 * 60
 
 
@@ -39,10 +40,10 @@ class Parameters:
 
     burn_share: int = 2_000
     reward_share: int = 4_000
-    bond: int = ETHER // 5
+    bond: int = game_bond(PEAK_FEE)
     trainer_clock: int = 2 * DAY
     challenger_clock: int = 2 * DAY
-    delivery_bond: int = ETHER // 50
+    delivery_bond: int = delivery_bond(PEAK_FEE)
     answer_period: int = DAY
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Bonds repay the dearest game, and stakes make fraud a loss (docs/economics.md). tests/contracts/test_scale.py compares the gas."""
+"""Bonds repay the dearest game, and stakes make fraud a loss (docs/economics.md). test_scale.py compares the gas."""
 
 from __future__ import annotations
 

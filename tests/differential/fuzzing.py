@@ -1,7 +1,7 @@
 """Whole random programs, run by the numpy reference, and questions about them that the referee must answer as the reference did.
 
-A seed gives everything: the program, its hostile state and data, the places that are asked about, how a claim is altered. ``coverage``
-names what is hard about a question. The corpus holds questions that together meet all that ``WANTED`` names.
+A seed gives everything: the program, its hostile state and data, the places that are asked about, and how a claim is altered.
+``coverage`` names what is hard about a question. The corpus holds questions that together meet all that ``WANTED`` names.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from bisection.witness import (
     part_witness,
     witness,
 )
-from tests.differential.evm import Contract
+from tests.differential.evm import Contract, Reverted
+from tests.differential.scene import answer, judgement
 from tests.support.chains import INTEGER, Maker, Tensor
 from tests.support.programs import FLOAT_EDGES, hostile, random_map
 

@@ -21,7 +21,7 @@ def referee() -> Contract:
 
 
 def assert_judged(referee: Contract, world: World) -> None:
-    """All that is asked about a program has the reference's answer. A seed that fails belongs to the failures in the corpus file."""
+    """All that is asked about a program has the reference's answer. A seed that fails belongs to the corpus file's failures."""
     assert [told for q in questions(world) for told in differences(referee, world, q)] == []
 
 

@@ -34,7 +34,7 @@ class Contract:
         self._evm.set_balance(CALLER, 10**24)
         self.address = self._evm.deploy(CALLER, built.bytecode)
         self.executed = 0
-        """What the last call would have cost as a transaction of its own, were there no floor under its calldata."""
+        """What the last call, refused or not, would have cost as a transaction, were there no floor under its calldata."""
         self.gas = 0
         """The same with the floor."""
 
@@ -55,7 +55,8 @@ class Contract:
             returned = self._evm.message_call(CALLER, self.address, calldata=data, gas=gas)
         except RuntimeError as error:
             raise _reverted(error) from None
-        self.executed = self._evm.result.gas_used
+        finally:
+            self.executed = self._evm.result.gas_used
         self.gas = max(self.executed, TRANSACTION_GAS + FLOOR_PER_TOKEN * sum(4 if byte else 1 for byte in data))
         return bytes(returned)
 

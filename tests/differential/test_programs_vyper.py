@@ -9,7 +9,8 @@ import pytest
 
 from bisection.nodes import Map
 from tests.differential.evm import Contract
-from tests.differential.fuzzing import WANTED, World, corpus, coverage, differences, failures, questions
+from tests.differential.fuzz_coverage import WANTED, corpus, coverage, failures
+from tests.differential.fuzzing import World, differences, questions
 
 PROGRAMS = int(os.environ.get("FUZZ_PROGRAMS", "1000"))  # of the deep test
 FIRST = int(os.environ.get("FUZZ_SEED", "0"))

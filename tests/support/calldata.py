@@ -176,7 +176,7 @@ def _fitting(kind: str, word: int) -> Any:
     bits = {"bool": 1, "address": 160}.get(kind) or int(kind[4:])
     if word >> bits:
         raise Undecodable(f"{word} as {kind}")
-    return f"0x{word:040x}" if kind == "address" else word
+    return f"0x{word:040x}" if kind == "address" else bool(word) if kind == "bool" else word
 
 
 # Damage -----------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,116 @@
+"""Hostile calls of the contracts that hold jobs, games and money, in every situation of an honest job, by everybody.
+
+A call is refused, or it does exactly what the canonical bytes of the arguments that it spells do for the same caller. Nobody moves
+for another; no honest trainer is convicted; nobody has less afterwards but for what it sent itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tests.contracts.arena import Act, Arena, Outcome, functions, further, script
+from tests.contracts.stage import Actor
+from tests.contracts.tally import Tally
+from tests.support.calldata import Undecodable, damaged, decode, encode
+
+__all__ = ["hostile_calls"]
+
+TRAINER = {"post_segment", "claim", "post_trace", "reveal", "reveal_leaf", "reveal_parts"}
+CHALLENGER = {
+    "open_step", "show_step", "demand_trace", "demand_state", "demand_tensor", "demand_run", "pick",
+    "conclude_boundary", "conclude_element", "conclude_run", "conclude_part",
+}  # fmt: skip
+OWNER = {"add_game", "retire_game", "set_delivery", "transfer_ownership", "renounce_ownership", "pause", "unpause"}
+CONTRACTS = {"game_opened", "game_closed", "convict", "demand_opened", "demand_closed", "withhold", "accept_ownership"}
+"""Whose calls these are; all others are anybody's. Those of contracts, and of a pending owner, which there is not, are nobody's."""
+
+
+def may(arena: Arena, who: Actor, function: str) -> bool:
+    """Whether a function can be this actor's to call."""
+    stage = arena.stage
+    roles = (stage.trainer, TRAINER), (stage.challenger, CHALLENGER), (stage.deployer, OWNER), (stage.requester, {"cancel"})
+    for role, own in roles:
+        if function in own:
+            return who is role
+    return function not in CONTRACTS
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """A call as somebody hostile makes it: what was damaged, the act that it was made from, and the call itself."""
+
+    damage: str
+    act: Act
+    who: Actor
+    data: bytes
+    value: int
+
+
+def drawn(arena: Arena, due: Act, known: Sequence[Act], rng: np.random.Generator) -> Hostile:
+    """A damaged act: the one that is due, mostly, or any other, mostly by its own actor."""
+    act = due if rng.random() < 0.5 else known[int(rng.integers(len(known)))]
+    who = act.who if rng.random() < 0.75 else arena.stage.actors[int(rng.integers(len(arena.stage.actors)))]
+    way = rng.random()
+    if way < 0.06 and (act is not due or who is not act.who):
+        return Hostile("out of turn", act, who, bytes(act.calldata), act.value)
+    if way < 0.1:
+        value = (1, act.value + 1, max(act.value - 1, 0), 2 * act.value, 10**18)[int(rng.integers(5))]
+        if value != act.value:
+            return Hostile("another value", act, who, bytes(act.calldata), value)
+    damage, data = damaged(act.calldata, rng)
+    return Hostile(damage, act, who, data, act.value)
+
+
+def hostile_calls(arena: Arena, count: int, seed: int) -> Tally:
+    """At least ``count`` calls, as many in each situation. The arena must be fresh."""
+    tally = Tally()
+    known = list(further(arena))
+    each = -(-count // SITUATIONS)
+    for situation, due in enumerate(script(arena)):
+        wealth = arena.wealth()
+        for case in range(each):
+            call = drawn(arena, due, [*known, due], np.random.default_rng([seed, situation, case]))
+            outcome = arena.attempt(call.who, call.act.contract, call.data, call.value)
+            findings = []
+            if outcome.reason is None:
+                where = f"case {seed}, {situation}, {case} ({call.damage} {call.act.function})"
+                findings = [f"{where}: {told}" for told in wrongs(arena, call, outcome, wealth)]
+            tally.note(call.act.contract.NAME, call.damage, outcome.reason, outcome.gas, findings)
+        known.append(due)
+        arena.perform(due)
+    return tally
+
+
+SITUATIONS = 46  # of the script
+
+
+def wrongs(arena: Arena, call: Hostile, outcome: Outcome, wealth: Sequence[int]) -> Iterator[str]:
+    """What is wrong with what an accepted call did; ``wealth`` is what everybody had before."""
+    known = functions(call.act.contract.NAME)
+    if call.data[:4] not in known:
+        yield "accepted without a function"
+        return
+    function, kinds = known[call.data[:4]]
+    try:
+        arguments = decode(kinds, call.data[4:])
+    except Undecodable as error:
+        yield f"the ABI does not allow {error}"
+        return
+    if not may(arena, call.who, function):
+        yield f"{function} is not for {call.who.address}"
+    if outcome.convicts:
+        yield "an honest trainer convicted"
+    for actor, before, after in zip(arena.stage.actors, wealth, outcome.wealth, strict=True):
+        if after < before - (call.value if actor is call.who else 0):
+            yield f"{actor.address} has lost {before - after} wei"
+    canonical = arena.attempt(call.who, call.act.contract, bytes(encode(call.data[:4], kinds, arguments)), call.value)
+    if (canonical.reason, canonical.returned, canonical.logs, canonical.view) != (
+        None,
+        outcome.returned,
+        outcome.logs,
+        outcome.view,
+    ):
+        yield "canonical bytes of the same arguments do something else"

@@ -29,6 +29,8 @@ def coverage(world: World, q: Question) -> set[str]:
     found |= {f"{run}{node.NAME}: {ref.dtype} out"}
     if (q.position + 1) * DTYPES[ref.dtype].size > ref.nbytes // LEAF_BYTES * LEAF_BYTES:
         found.add("the claim in a partial leaf")
+    if q.position * DTYPES[ref.dtype].size >= LEAF_BYTES:
+        found.add("the claim beyond the first leaf")
     if isinstance(node, Map):
         return found | _of_map(world, q, node)
     if isinstance(node, Gather):
@@ -69,6 +71,8 @@ def _of_map(world: World, q: Question, node: Map) -> set[str]:
     for i, (affine, ref) in enumerate(zip(node.reads, node.inputs, strict=True)):
         at = address(affine, indices, ref.count)
         values.append(0 if at is None else world.fetch(node)(i, at, 1)[0])
+        if at is not None and at * DTYPES[ref.dtype].size >= LEAF_BYTES:
+            found.add("map: a read beyond the first leaf")
         free = at is not None or address(Read(affine.base, affine.strides), indices, ref.count) is None
         found.add("map: a read inside" if at is not None else "map: a read outside" if free else "map: a condition fails")
     return found | _of_scalar(node.scalar, q.output, values, indices)
@@ -134,7 +138,8 @@ def _wanted() -> frozenset[str]:
     found |= {f"scatter_add: {what}" for what in ("a negative index", "an index beyond the bins", "an empty bin")}
     found |= {"the first part", "a middle part", "the last part", "a last part that is shorter"}
     found |= {"a run that begins inside a leaf", "a run over several leaves", "a run to the end of a partial leaf"}
-    return frozenset(found | {"the claim in a partial leaf"})
+    found |= {"the claim in a partial leaf", "the claim beyond the first leaf", "map: a read beyond the first leaf"}
+    return frozenset(found)
 
 
 WANTED = _wanted()

@@ -79,7 +79,7 @@ class HostileMaker(Maker):
     def instruction(self) -> None:
         """One instruction on tensors that hold the edges of its operands' views, element by element."""
         row: Instruction = self.pick(INSTRUCTIONS)
-        count = int(self.rng.integers(1, 150))
+        count = int(self.rng.integers(1, 150 if self.chance(0.5) else 1_500))
         inputs = [self.operand(row, place, count) for place in range(len(row.operands))]
         reads = tuple(self.same_place(count) for _ in inputs)
         scalar = ScalarProgram(len(inputs), 1, (), (Op(row.code, *range(len(inputs))),), (len(inputs) + 1,))
@@ -114,7 +114,7 @@ class HostileMaker(Maker):
 
     def any_gather(self) -> None:
         """Rows of a table of any type, by indices of any type, some outside."""
-        width, rows, count = (int(n) for n in self.rng.integers(1, 12, 3))
+        width, rows, count = (int(n) for n in self.rng.integers(1, 40, 3))
         dtype = self.pick(tuple(DTYPES))
         table = self.given(dtype, (rows, width))
         index = self.given(self.pick(INTEGER), (count,), *(() if self.chance(0.3) else (-2, rows + 2)))

@@ -1,4 +1,4 @@
-"""The fuzzing campaign: the referee against the numpy reference on whole random programs, and every contract against malformed calls.
+"""The fuzzing campaign: the referee against the numpy reference on whole random programs, all contracts against malformed calls.
 
 Questions are those of tests/differential/fuzzing.py, about honest claims and altered ones; malformed calls those of
 tests/contracts/malformed.py and hostile.py. All of it follows from the seed. ``corpus`` chooses the questions of

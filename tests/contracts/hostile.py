@@ -1,7 +1,7 @@
 """Hostile calls of the contracts that hold jobs, games and money, in every situation of an honest job, by everybody.
 
 A call is refused, or it does exactly what the canonical bytes of the arguments that it spells do for the same caller. Nobody moves
-for another; no honest trainer is convicted; nobody has less afterwards but for what it sent itself.
+for another, or proves what is not so; no honest trainer is convicted; nobody has less afterwards but for what it sent itself.
 """
 
 from __future__ import annotations
@@ -26,6 +26,15 @@ CHALLENGER = {
 OWNER = {"add_game", "retire_game", "set_delivery", "transfer_ownership", "renounce_ownership", "pause", "unpause"}
 CONTRACTS = {"game_opened", "game_closed", "convict", "demand_opened", "demand_closed", "withhold", "accept_ownership"}
 """Whose calls these are; all others are anybody's. Those of contracts, and of a pending owner, which there is not, are nobody's."""
+
+
+PROVED: dict[str, int | None] = {
+    **dict.fromkeys(("post_segment", "open_step", "demand_tensor", "reveal", "reveal_leaf", "answer")),
+    **dict.fromkeys(("conclude_boundary", "conclude_run", "conclude_part")),
+    **{"show_step": 6, "demand_run": 2, "conclude_element": 3},
+}
+"""Functions whose arguments the run determines, but for the number of the job, game or demand, which comes first, and for the
+one whose number stands here: a wish, or the position, as one leaf proves all its elements."""
 
 
 def may(arena: Arena, who: Actor, function: str) -> bool:
@@ -70,16 +79,16 @@ def hostile_calls(arena: Arena, count: int, seed: int) -> Tally:
     known = list(further(arena))
     each = -(-count // SITUATIONS)
     for situation, due in enumerate(script(arena)):
+        known.append(due)
         wealth = arena.wealth()
         for case in range(each):
-            call = drawn(arena, due, [*known, due], np.random.default_rng([seed, situation, case]))
+            call = drawn(arena, due, known, np.random.default_rng([seed, situation, case]))
             outcome = arena.attempt(call.who, call.act.contract, call.data, call.value)
             findings = []
             if outcome.reason is None:
                 where = f"case {seed}, {situation}, {case} ({call.damage} {call.act.function})"
-                findings = [f"{where}: {told}" for told in wrongs(arena, call, outcome, wealth)]
+                findings = [f"{where}: {told}" for told in wrongs(arena, call, outcome, wealth, known)]
             tally.note(call.act.contract.NAME, call.damage, outcome.reason, outcome.gas, findings)
-        known.append(due)
         arena.perform(due)
     return tally
 
@@ -87,8 +96,8 @@ def hostile_calls(arena: Arena, count: int, seed: int) -> Tally:
 SITUATIONS = 46  # of the script
 
 
-def wrongs(arena: Arena, call: Hostile, outcome: Outcome, wealth: Sequence[int]) -> Iterator[str]:
-    """What is wrong with what an accepted call did; ``wealth`` is what everybody had before."""
+def wrongs(arena: Arena, call: Hostile, outcome: Outcome, wealth: Sequence[int], honest: Sequence[Act]) -> Iterator[str]:
+    """What is wrong with what an accepted call did; ``wealth`` is what everybody had before, ``honest`` are true acts."""
     known = functions(call.act.contract.NAME)
     if call.data[:4] not in known:
         yield "accepted without a function"
@@ -101,6 +110,8 @@ def wrongs(arena: Arena, call: Hostile, outcome: Outcome, wealth: Sequence[int])
         return
     if not may(arena, call.who, function):
         yield f"{function} is not for {call.who.address}"
+    if function in PROVED and proof(function, arguments) not in proofs(function, kinds, honest):
+        yield f"{function} proves what is not so"
     if outcome.convicts:
         yield "an honest trainer convicted"
     for actor, before, after in zip(arena.stage.actors, wealth, outcome.wealth, strict=True):
@@ -114,3 +125,13 @@ def wrongs(arena: Arena, call: Hostile, outcome: Outcome, wealth: Sequence[int])
         outcome.view,
     ):
         yield "canonical bytes of the same arguments do something else"
+
+
+def proof(function: str, arguments: Sequence[object]) -> list[object]:
+    """What a call of a proved function proves."""
+    return [argument for i, argument in enumerate(arguments) if i not in (0, PROVED[function])]
+
+
+def proofs(function: str, kinds: Sequence[str], honest: Sequence[Act]) -> list[list[object]]:
+    """What honest calls of the function prove."""
+    return [proof(function, decode(kinds, act.calldata.body)) for act in honest if act.function == function]

@@ -26,7 +26,7 @@ class Tally:
         """One call: refused for ``reason``, or answered where that is None."""
         (self.answered if reason is None else self.refused)[target, damage] += 1
         if reason is not None:
-            self.reasons[reason or "none given: bytes that the ABI does not allow"] += 1
+            self.reasons[reason or "none given: a bound of the ABI, or a check of the compiler's"] += 1
         self.most_gas = max(self.most_gas, gas)
         self.findings += findings
         if gas >= GAS_BOUND:

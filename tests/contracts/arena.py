@@ -42,7 +42,7 @@ from contracts.values import plain
 from tests.contracts.revm import ANYBODY, Reverted, RevmChain
 from tests.contracts.stage import BOUNTY, PARAMETERS, SALT, TERMS, Actor, Stage, reveal_of, siblings_of
 from tests.differential.evm import abi_types
-from tests.support.calldata import Calldata, encode
+from tests.support.calldata import Calldata, decode, encode
 from tests.support.programs import Builder, hostile
 
 __all__ = ["Act", "Arena", "Outcome", "functions", "further", "script"]
@@ -171,13 +171,23 @@ class Act:
     arguments: tuple[Any, ...] = ()
     value: int = 0
 
-    @property
+    @cached_property
     def calldata(self) -> Calldata:
         """The canonical bytes."""
         ((selector, kinds),) = (
             (selector, kinds) for selector, (name, kinds) in functions(self.contract.NAME).items() if name == self.function
         )
         return encode(selector, kinds, plain(self.arguments))
+
+    @property
+    def kinds(self) -> list[str]:
+        """The types of the arguments."""
+        return functions(self.contract.NAME)[self.calldata.selector][1]
+
+    @cached_property
+    def spelt(self) -> list[Any]:
+        """The arguments as the bytes spell them."""
+        return decode(self.kinds, self.calldata.body)
 
 
 @dataclass(frozen=True)

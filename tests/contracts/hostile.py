@@ -14,7 +14,7 @@ import numpy as np
 from tests.contracts.arena import Act, Arena, Outcome, functions, further, script
 from tests.contracts.stage import Actor
 from tests.contracts.tally import Tally
-from tests.support.calldata import Undecodable, damaged, decode, encode
+from tests.support.calldata import Calldata, Undecodable, damaged, decode, encode, is_dynamic
 
 __all__ = ["hostile_calls"]
 
@@ -59,7 +59,7 @@ class Hostile:
 
 
 def drawn(arena: Arena, due: Act, known: Sequence[Act], rng: np.random.Generator) -> Hostile:
-    """A damaged act: the one that is due, mostly, or any other, mostly by its own actor."""
+    """The act that is due, mostly, or any other, mostly by its own actor: damaged, out of turn or put together falsely."""
     act = due if rng.random() < 0.5 else known[int(rng.integers(len(known)))]
     who = act.who if rng.random() < 0.75 else arena.stage.actors[int(rng.integers(len(arena.stage.actors)))]
     way = rng.random()
@@ -69,19 +69,37 @@ def drawn(arena: Arena, due: Act, known: Sequence[Act], rng: np.random.Generator
         value = (1, act.value + 1, max(act.value - 1, 0), 2 * act.value, 10**18)[int(rng.integers(5))]
         if value != act.value:
             return Hostile("another value", act, who, bytes(act.calldata), value)
+    if way < 0.25 and (false := spliced(act, known, rng)) is not None:
+        return Hostile("argument of another call", act, who, bytes(false), act.value)
     damage, data = damaged(act.calldata, rng)
     return Hostile(damage, act, who, data, act.value)
 
 
+def spliced(act: Act, known: Sequence[Act], rng: np.random.Generator) -> Calldata | None:
+    """The act with an argument that another call has, or with one number in a list one more; None where nothing fits."""
+    kinds, arguments = act.kinds, list(act.spelt)
+    places = [i for i, kind in enumerate(kinds) if i and (is_dynamic(kind) or kind == "bytes32")]
+    if not places:
+        return None
+    at = places[int(rng.integers(len(places)))]
+    if kinds[at] == "int64[]" and arguments[at]:
+        item = int(rng.integers(len(arguments[at])))
+        arguments[at] = [value + (i == item) for i, value in enumerate(arguments[at])]
+    else:
+        rows = [other.spelt[i] for other in known for i, kind in enumerate(other.kinds) if kind == kinds[at]]
+        arguments[at] = rows[int(rng.integers(len(rows)))]
+    return encode(bytes(act.calldata)[:4], kinds, arguments) if arguments != list(act.spelt) else None
+
+
 def hostile_calls(arena: Arena, count: int, seed: int) -> Tally:
-    """At least ``count`` calls, as many in each situation. The arena must be fresh."""
+    """At least ``count`` calls, in every situation and most before a judgement. The arena must be fresh."""
     tally = Tally()
     known = list(further(arena))
-    each = -(-count // SITUATIONS)
+    each = -(-count // (SITUATIONS + (WEIGHT - 1) * JUDGED))
     for situation, due in enumerate(script(arena)):
         known.append(due)
         wealth = arena.wealth()
-        for case in range(each):
+        for case in range(each * (WEIGHT if due.function.startswith("conclude") else 1)):
             call = drawn(arena, due, known, np.random.default_rng([seed, situation, case]))
             outcome = arena.attempt(call.who, call.act.contract, call.data, call.value)
             findings = []
@@ -94,6 +112,8 @@ def hostile_calls(arena: Arena, count: int, seed: int) -> Tally:
 
 
 SITUATIONS = 46  # of the script
+JUDGED = 6  # of these are before a judgement, where more calls are tried
+WEIGHT = 6
 
 
 def wrongs(arena: Arena, call: Hostile, outcome: Outcome, wealth: Sequence[int], honest: Sequence[Act]) -> Iterator[str]:

@@ -36,6 +36,7 @@ def coverage(world: World, q: Question) -> set[str]:
     if isinstance(node, Gather):
         index = world.fetch(node)(1, q.position // node.width, 1)[0]
         inside = 0 <= index < node.inputs[0].count // node.width
+        found |= {"gather: just beyond the table"} if index == node.inputs[0].count // node.width else set()
         return found | {"gather: inside" if inside else "gather: negative" if index < 0 else "gather: beyond the table"}
     assert isinstance(node, RunNode)
     return found | _of_run(world, q, node)
@@ -43,6 +44,7 @@ def coverage(world: World, q: Question) -> set[str]:
 
 def _of_run(world: World, q: Question, node: RunNode) -> set[str]:
     found = {f"{node.NAME}: {'a maximum' if takes_max(node) else 'a sum'}"}
+    run = "long " if q.part is not None else ""
     length, first = (node.length, 0) if q.part is None else (part_length(node), q.part * part_length(node))
     count = min(length, node.length - first)
     if q.part is not None:
@@ -55,6 +57,7 @@ def _of_run(world: World, q: Question, node: RunNode) -> set[str]:
         found |= {"a run over several leaves"} if -(-high // LEAF_BYTES) - low // LEAF_BYTES > 1 else set()
         found |= {"a run to the end of a partial leaf"} if high == ref.nbytes and high % LEAF_BYTES else set()
     runs = [world.fetch(node)(i, start + first, count) for i, start in enumerate(run_starts(node, q.position))]
+    found |= {f"{run}reduce: a maximum below zero"} if takes_max(node) and max(runs[0]) < 0 else set()
     if isinstance(node, ScatterAdd):
         found |= {"scatter_add: a negative index"} if min(runs[1]) < 0 else set()
         found |= {"scatter_add: an index beyond the bins"} if max(runs[1]) >= node.bins else set()
@@ -73,9 +76,22 @@ def _of_map(world: World, q: Question, node: Map) -> set[str]:
         values.append(0 if at is None else world.fetch(node)(i, at, 1)[0])
         if at is not None and at * DTYPES[ref.dtype].size >= LEAF_BYTES:
             found.add("map: a read beyond the first leaf")
+        found |= {f"map: {name}" for name in _edges(affine, indices, ref.count)}
         free = at is not None or address(Read(affine.base, affine.strides), indices, ref.count) is None
         found.add("map: a read inside" if at is not None else "map: a read outside" if free else "map: a condition fails")
     return found | _of_scalar(node.scalar, q.output, values, indices)
+
+
+def _edges(affine: Read, indices: Sequence[int], count: int) -> set[str]:
+    """Which bounds of an affine read are met exactly, or missed by one."""
+    rows = [(affine.base, affine.strides, count, "address")]
+    rows += [(c.offset, c.coefficients, c.size, "condition") for c in affine.conditions]
+    found = set()
+    for start, factors, size, what in rows:
+        at = start + sum(f * i for f, i in zip(factors, indices, strict=True))
+        found |= {f"{what} {at}"} if at in (-1, 0) else {f"{what} at its bound"} if at == size else set()
+        found |= {f"{what} below its bound"} if at == size - 1 else set()
+    return found
 
 
 def _of_scalar(scalar: ScalarProgram, output: int, values: Sequence[int], indices: Sequence[int]) -> set[str]:
@@ -133,6 +149,9 @@ def _wanted() -> frozenset[str]:
         found |= {f"{run}scatter_add: {dtype} as input {i}" for dtype in INTEGER for i in range(2)}
     found |= {f"map: {rank} dimensions" for rank in range(5)}
     found |= {f"map: {what}" for what in ("a read inside", "a read outside", "a condition fails")}
+    edges = ("-1", "0", "below its bound", "at its bound")
+    found |= {f"map: {what} {edge}" for what in ("address", "condition") for edge in edges}
+    found |= {"reduce: a maximum below zero", "long reduce: a maximum below zero", "gather: just beyond the table"}
     found |= {f"gather: {what}" for what in ("inside", "negative", "beyond the table")}
     found |= {"reduce: a maximum", "reduce: a sum", "reduce: a sum that wraps", "dot: a sum that wraps"}
     found |= {f"scatter_add: {what}" for what in ("a negative index", "an index beyond the bins", "an empty bin")}

@@ -128,7 +128,8 @@ class HostileMaker(Maker):
         kind = self.pick((Reduce, Dot, ScatterAdd))
         if kind is Reduce:
             op = self.pick(("sum", "max"))
-            x = self.given(self.pick(INTEGER if op == "sum" else ("i32", "i64")), (rows, length))
+            below = (-100, -1) if self.chance(0.3) else ()
+            x = self.given(self.pick(INTEGER if op == "sum" else ("i32", "i64")), (rows, length), *below)
             (made,) = self.b.add(Reduce, (x.ref,), [("i64" if op == "sum" else x.ref.dtype, rows)], op, length)
         elif kind is Dot:
             x, y = self.given(self.pick(NARROW), (rows, length)), self.given(self.pick(NARROW), (columns, length))

@@ -15,7 +15,7 @@ import numpy as np
 
 from bisection.numbers import wrap
 
-__all__ = ["DAMAGES", "MODULUS", "Calldata", "Role", "Undecodable", "Word", "damaged", "decode", "encode"]
+__all__ = ["DAMAGES", "MODULUS", "Calldata", "Role", "Undecodable", "Word", "damaged", "decode", "encode", "is_dynamic"]
 
 WORD = 32
 MODULUS = 1 << 256

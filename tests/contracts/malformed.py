@@ -261,7 +261,8 @@ def damaged_opening(roots: StepRoots, w: Any, rng: Rng) -> tuple[str, StepRoots,
     for at, value in places(w):
         by_name.setdefault(at[-1], []).append((at, value))
     name = pick(rng, list(by_name))
-    at, value = pick(rng, by_name[name])
+    full = [row for row in by_name[name] if row[1] != ()]
+    at, value = pick(rng, full if full and rng.random() < 0.9 else by_name[name])
     damage, item = _damaged_value(value, rng, NO_LEAF if name == "inputs" else bytes(32))
     return f"{str(name).replace('_', ' ')}: {damage}", roots, put(w, at, item)
 

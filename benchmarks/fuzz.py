@@ -98,7 +98,7 @@ def malformed(calls: int, seed: int) -> list[str]:
             tallies.append((name, campaign(referee, each, seed)))
         tallies.append(("damaged calldata of jobs, games and deliveries", hostile_calls(Arena(), calls // 2, seed)))
     rows = [(name, f"{t.calls:,}", f"{t.refused.total():,}", f"{t.answered.total():,}", f"{t.most_gas:,}") for name, t in tallies]
-    print(table(("calls", "made", "refused", "answered as what they spell", "most gas"), rows))
+    print(table(("calls", "made", "refused", "answered as what they spell", "most gas beyond calldata"), rows))
     reasons: Counter[str] = Counter()
     for name, tally in tallies:
         damages: Counter[str] = Counter()

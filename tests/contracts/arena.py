@@ -41,7 +41,7 @@ from contracts.jobs import NATIVE, JobSpec, claim_commitment
 from contracts.values import plain
 from tests.contracts.revm import ANYBODY, Reverted, RevmChain
 from tests.contracts.stage import BOUNTY, PARAMETERS, SALT, TERMS, Actor, Stage, reveal_of, siblings_of
-from tests.differential.evm import abi_types
+from tests.differential.evm import abi_types, calldata_gas
 from tests.support.calldata import Calldata, decode, encode
 from tests.support.programs import Builder, hostile
 
@@ -192,7 +192,9 @@ class Act:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call did. ``reason`` is None where it was accepted; then ``view`` is all that can be seen of the contracts afterwards.
+    """What a call did. ``gas`` is without what any transaction pays for itself and its calldata.
+
+    ``reason`` is None where the call was accepted; then ``view`` is all that can be seen of the contracts afterwards.
 
     ``wealth`` is what each of the roles has and is owed, in wei.
     """
@@ -244,10 +246,11 @@ class Arena:
             returned = provider.run(who.address, to.address, data, value)
         except Reverted as error:
             reason = str(error)
-            return Outcome("" if reason == NO_REASON else reason, provider.evm.result.gas_used)
+            return Outcome("" if reason == NO_REASON else reason, provider.evm.result.gas_used - calldata_gas(data))
         else:
             logs = tuple((log.address, tuple(log.topics), bytes(log.data[1])) for log in provider.evm.result.logs)
-            return Outcome(None, provider.evm.result.gas_used, returned, logs, self.view(), self.wealth())
+            gas = provider.evm.result.gas_used - calldata_gas(data)
+            return Outcome(None, gas, returned, logs, self.view(), self.wealth())
         finally:
             self.chain.restore(mark)
 

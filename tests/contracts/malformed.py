@@ -198,7 +198,7 @@ def malformed_nodes(referee: Contract, count: int, seed: int) -> Tally:
         rng = np.random.default_rng([seed, case])
         node, damage, roots, w = _of_scene(case, rng) if case % 2 else _of_world(rng)
         reason, found = refusal(lambda roots=roots, w=w: answer_of(referee, roots, w))
-        gas = referee.executed
+        gas = referee.computed
         strict, loose = meaning(roots, w, Node.decode), meaning(roots, w)
         findings = []
         if found not in ("refused", loose, strict) or (found not in ("refused", strict) and node.NAME not in LENIENT):
@@ -357,7 +357,7 @@ def malformed_openings(referee: Contract, count: int, seed: int) -> Tally:
         right = found == expected or reason == BEYOND_ABI
         findings = [] if right else [f"opening of case {seed}, {case}: {found} instead of {expected}"]
         findings += [f"opening of case {seed}, {case}: an honest trainer convicted"] if convicts(found, w) else []
-        tally.note(type(w).__name__, damage, reason, referee.executed, findings)
+        tally.note(type(w).__name__, damage, reason, referee.computed, findings)
     return tally
 
 
@@ -404,7 +404,7 @@ def malformed_calldata(referee: Contract, count: int, seed: int) -> Tally:
         call = encode(referee.selector(function), kinds, plain(arguments))
         damage, data = damaged(call, rng)
         reason, found = refusal(lambda data=data: referee.send(data))
-        gas = referee.executed
+        gas = referee.computed
         findings = []
         if reason is None:
             findings = [f"calldata of case {seed}, {case}: {told}" for told in _misread(referee, function, kinds, data, found)]

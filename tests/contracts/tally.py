@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 __all__ = ["GAS_BOUND", "Tally"]
 
 GAS_BOUND = 3_000_000
-"""What no call may use, whatever is sent: a tenth of a block. The dearest honest one uses less than a third of it."""
+"""What no call may use beyond what its sender pays for the calldata, whatever is sent: a tenth of a block."""
 
 
 @dataclass

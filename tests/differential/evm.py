@@ -12,7 +12,7 @@ from eth_utils import function_signature_to_4byte_selector
 
 from contracts.build import artifact
 
-__all__ = ["BLOCK_GAS", "Contract", "Reverted", "abi_types"]
+__all__ = ["BLOCK_GAS", "Contract", "Reverted", "abi_types", "calldata_gas"]
 
 CALLER = "0x" + "11" * 20
 BLOCK_GAS = 30_000_000
@@ -36,8 +36,10 @@ class Contract:
         self.address = self._evm.deploy(CALLER, built.bytecode)
         self.executed = 0
         """What the last call, refused or not, would have cost as a transaction, were there no floor under its calldata."""
+        self.computed = 0
+        """The same without what a transaction pays for itself and its calldata."""
         self.gas = 0
-        """The same with the floor."""
+        """What it would have cost with that floor, if it was not refused."""
 
     def call(self, function: str, *arguments: Any, gas: int = BLOCK_GAS) -> Any:
         """The result: a value, a tuple of several, or None. Dataclasses stand for structs. Raises Reverted."""
@@ -62,12 +64,18 @@ class Contract:
             raise _reverted(error) from None
         finally:
             self.executed = self._evm.result.gas_used
+            self.computed = self.executed - calldata_gas(data)
         self.gas = max(self.executed, TRANSACTION_GAS + FLOOR_PER_TOKEN * sum(4 if byte else 1 for byte in data))
         return bytes(returned)
 
     @staticmethod
     def _selector(entry: dict[str, Any]) -> bytes:
         return function_signature_to_4byte_selector(f"{entry['name']}({','.join(abi_types(entry['inputs']))})")
+
+
+def calldata_gas(data: bytes) -> int:
+    """What a transaction with this calldata costs before anything is computed."""
+    return TRANSACTION_GAS + sum(16 if byte else 4 for byte in data)
 
 
 def abi_types(rows: Sequence[dict[str, Any]]) -> list[str]:

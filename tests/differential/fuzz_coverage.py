@@ -83,14 +83,15 @@ def _of_map(world: World, q: Question, node: Map) -> set[str]:
 
 
 def _edges(affine: Read, indices: Sequence[int], count: int) -> set[str]:
-    """Which bounds of an affine read are met exactly, or missed by one."""
+    """Which bounds of an affine read are met exactly, or missed by one, where all its others hold."""
     rows = [(affine.base, affine.strides, count, "address")]
     rows += [(c.offset, c.coefficients, c.size, "condition") for c in affine.conditions]
+    reaches = [(start + sum(f * i for f, i in zip(factors, indices, strict=True)), n, what) for start, factors, n, what in rows]
     found = set()
-    for start, factors, size, what in rows:
-        at = start + sum(f * i for f, i in zip(factors, indices, strict=True))
-        found |= {f"{what} {at}"} if at in (-1, 0) else {f"{what} at its bound"} if at == size else set()
-        found |= {f"{what} below its bound"} if at == size - 1 else set()
+    for number, (at, size, what) in enumerate(reaches):
+        if all(0 <= other < bound for i, (other, bound, _) in enumerate(reaches) if i != number):
+            found |= {f"{what} {at}"} if at in (-1, 0) else {f"{what} at its bound"} if at == size else set()
+            found |= {f"{what} below its bound"} if at == size - 1 else set()
     return found
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import singledispatch
+from hashlib import sha256
 
 from bisection.cut import combined
 from bisection.errors import IllegalMove
-from bisection.keccak import parts_digest
 from bisection.merkle import EMPTY, LEAF_BYTES, Tree, depth_of, fold, leaf_count, leaf_digest
 from bisection.moves import (
     Conclude,
@@ -71,6 +71,7 @@ __all__ = [
     "apply",
     "open_blind",
     "open_step",
+    "parts_digest",
 ]
 
 ARITY_BITS = 5  # how many levels a reveal goes down: 2^ARITY_BITS descendants
@@ -345,7 +346,7 @@ def _(move: ConcludePart, game: Game) -> Game:
     d = game.descent
     _expect(d is not None and d.tree == TreeKind.RUN and d.levels == d.height and game.run is not None, "no parts revealed")
     assert d is not None and game.run is not None
-    _expect(_digest(move.parts) == d.node, "not the parts in question")
+    _expect(parts_digest(move.parts) == d.node, "not the parts in question")
     index, position = game.run
     _expect(move.node.index == index, "another node")
     _expect(0 <= move.child < len(move.parts), "no such part")
@@ -408,7 +409,7 @@ def _(move: RevealParts, game: Game) -> Game:
     drop = min(ARITY_BITS, height)
     below = -(-d.count >> (height - drop)) - (position << drop)  # descendants from the first one on that lie within the run
     _expect(len(move.parts) == min(1 << drop, below), "wrong number of parts")
-    node = _digest(move.parts)
+    node = parts_digest(move.parts)
     _expect(combined(move.parts, d.takes_max) == _value_in_question(d, move.before), "parts of another result")
     entered = replace(d, node=node, height=height, position=position, picked=None)
     return replace(game, owed=Owed.NOTHING, descent=entered)
@@ -419,11 +420,11 @@ def _value_in_question(d: Descent, before: Sequence[int]) -> int:
     if d.picked is None:
         _expect(not before, "not the parts in question")
         return int.from_bytes(d.node, "big", signed=True)
-    _expect(_digest(before) == d.node, "not the parts in question")
+    _expect(parts_digest(before) == d.node, "not the parts in question")
     return before[d.picked]
 
 
-def _digest(parts: Sequence[int]) -> bytes:
-    """What is stored of partial results, each of which must fit its type."""
+def parts_digest(parts: Sequence[int]) -> bytes:
+    """What is stored of partial results: SHA-256 of the ABI's encoding of their list (offset, length, elements; 32 bytes each)."""
     _expect(all(part == wrap(part, 64) for part in parts), "a part of more than 64 bits")
-    return parts_digest(parts)
+    return sha256(b"".join(word.to_bytes(32, "big", signed=True) for word in (32, len(parts), *parts))).digest()

@@ -16,7 +16,7 @@ from modules import merkle
 implements: IDelivery
 
 initializes: ledger
-exports: (ledger.credit, ledger.burnable, ledger.withdraw, ledger.burn)
+exports: (ledger.credit, ledger.withdraw)
 
 MAX_SECONDS: constant(uint256) = 2**32 - 1
 STATE_AFTER: constant(uint256) = 2

@@ -108,14 +108,6 @@ class Ledger(Contract):
         """What ``account`` can withdraw of a token, in its smallest units (wei)."""
         return int(self.simulate("credit", token, account))
 
-    def burnable(self, token: str = NATIVE) -> int:
-        """What ``burn`` would destroy."""
-        return int(self.simulate("burnable", token))
-
     def withdraw(self, token: str = NATIVE) -> TxReceipt:
         """Have all that the sender is owed of a token paid out."""
         return self.send("withdraw", token)
-
-    def burn(self, token: str = NATIVE) -> TxReceipt:
-        """Destroy what was slashed and belongs to nobody."""
-        return self.send("burn", token)

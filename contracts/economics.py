@@ -68,9 +68,9 @@ def delivery_bond(peak_fee: int, safety: float = SAFETY) -> int:
 def least_stake(bounty: int, detection: float, reward_share: int, dispute_cost: int = 0) -> int:
     """The stake from which on fraud does not pay, and watching does.
 
-    A trainer that saves all its work wins the bounty unless it is caught, with probability ``detection``; then it loses the stake but for
-    the reward, which a friend may collect. ``reward_share`` in basis points. The reward also has to repay ``dispute_cost``, what a dispute
-    costs the challenger. Raises UsageError where no stake is enough.
+    A trainer that saves all its work wins the bounty unless it is caught, with probability ``detection``; then it loses the stake
+    but for the reward, which a friend may collect. ``reward_share`` in basis points. The reward also has to repay
+    ``dispute_cost``, what a dispute costs the challenger. Raises UsageError where no stake is enough.
     """
     if not 0 < detection <= 1 or not 0 < reward_share < 10_000:
         raise UsageError("no stake deters where nothing is detected, or where a friend gets all of it or a watcher nothing")

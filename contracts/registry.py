@@ -14,7 +14,7 @@ from web3.types import TxReceipt
 
 from bisection.witness import NodeProof
 from contracts.contract import Ledger
-from contracts.jobs import Demand, Job, JobSpec, Model, Segment, Standing, Terms
+from contracts.jobs import NATIVE, Demand, Job, JobSpec, Model, Segment, Standing, Terms
 from contracts.values import build
 
 __all__ = ["Delivery", "TaskRegistry"]
@@ -69,6 +69,10 @@ class TaskRegistry(Ledger):
         """Who may pause."""
         return Web3.to_checksum_address(self.simulate("owner"))
 
+    def pending_owner(self) -> ChecksumAddress:
+        """Who can become owner by accepting."""
+        return Web3.to_checksum_address(self.simulate("pending_owner"))
+
     def add_game(self, game: str) -> TxReceipt:
         """Let new jobs name a game contract, as the owner."""
         return self.send("add_game", game)
@@ -100,6 +104,14 @@ class TaskRegistry(Ledger):
     def unpause(self) -> TxReceipt:
         """Let the clocks go on, as the owner."""
         return self.send("unpause")
+
+    def burnable(self, token: str = NATIVE) -> int:
+        """What ``burn`` would destroy."""
+        return int(self.simulate("burnable", token))
+
+    def burn(self, token: str = NATIVE) -> TxReceipt:
+        """Destroy what was slashed and belongs to nobody."""
+        return self.send("burn", token)
 
     def open_job(self, spec: JobSpec, terms: Terms, uri: str, bounty: int, parent: int = 0) -> int:
         """Offer a job; its number. ``uri`` says where program, data and initial state can be fetched.

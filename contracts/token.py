@@ -13,6 +13,8 @@ from contracts.sender import Call, simulate
 
 __all__ = ["Token"]
 
+MOST_DECIMALS = 77  # those of the largest amount
+
 
 class Token:
     """A token at an address. Without a sender it can only be looked at. Raises UsageError where it does not answer like one."""
@@ -31,17 +33,24 @@ class Token:
         return self._number("allowance(address,address)", ["address", "address"], account, spender)
 
     def decimals(self) -> int:
-        """How many decimal places people write an amount with."""
-        return self._number("decimals()", [])
+        """How many decimal places people write an amount with, as the token says."""
+        places = self._number("decimals()", [])
+        if places > MOST_DECIMALS:
+            raise UsageError(f"the token {self.address} says that it has {places} decimal places; no amount of it can be written")
+        return places
 
     def allow(self, account: str, spender: str, amount: int) -> None:
-        """Let ``spender`` take ``amount`` from the sender, whose address is ``account``; nothing is sent where it may already."""
+        """Let ``spender`` take at least ``amount`` from the sender, whose address is ``account``."""
+        if self.allowance(account, spender) < amount:
+            self.set_allowance(account, spender, amount)
+
+    def set_allowance(self, account: str, spender: str, amount: int) -> None:
+        """Let ``spender`` take exactly ``amount`` from the sender, whose address is ``account``."""
         allowed = self.allowance(account, spender)
-        if allowed >= amount:
-            return
-        if allowed:
+        if allowed and amount:
             self._approve(spender, 0)  # some tokens refuse to change an allowance otherwise
-        self._approve(spender, amount)
+        if allowed != amount:
+            self._approve(spender, amount)
 
     def units(self, amount: int) -> int:
         """An amount that people wrote with 18 decimal places, in the token's. Raises UsageError where it has fewer."""

@@ -24,10 +24,11 @@ from contracts.token import Token
 if TYPE_CHECKING:
     from trainer.capture import Captured
 
-__all__ = ["NodeSettings", "add_commands", "require_device"]
+__all__ = ["JOURNAL", "NodeSettings", "add_commands", "require_device"]
 
 DAY = 24 * 60 * 60
 MOST_URI_BYTES = 256  # what the registry keeps of an address
+JOURNAL = "journal.sqlite"  # in a node's folder
 ANY_HOST = ("0.0.0.0", "::")
 
 
@@ -185,7 +186,7 @@ def _list(settings: ChainSettings, arguments: Namespace) -> None:
     print(f"{'job':>5}  {'status':<12} {'steps':>8} {'posted':>6} {'games':>5}  {'bounty':>8} {'stake':>8}  trainer")
     for number in range(1, registry.job_count() + 1):
         job = registry.job(number)
-        claimed = job.trainer if job.deadline else "-"
+        claimed = job.trainer if job.trainer != NOBODY else "-"
         print(
             f"{number:>5}  {job.status.name.lower():<12} {job.spec.steps:>8} {job.posted:>6} {job.live_games:>5}  "
             f"{format_ether(job.bounty):>8} {format_ether(job.terms.stake):>8}  {claimed}"
@@ -203,7 +204,7 @@ def _show(settings: ChainSettings, arguments: Namespace) -> None:
     rows: list[tuple[str, Any]] = [
         ("status", job.status.name.lower()),
         ("requester", job.requester),
-        ("trainer", job.trainer if job.deadline else "-"),
+        ("trainer", job.trainer if job.trainer != NOBODY else "-"),
         ("bounty", f"{_amount(job, job.bounty)}, of which {_amount(job, job.paid)} paid"),
         ("stake", _amount(job, job.terms.stake)),
         ("attempt", f"{job.attempt} of {job.terms.attempts}"),
@@ -283,6 +284,7 @@ def require_device(device: str) -> None:
 
 
 def _run(settings: TrainerSettings, arguments: Namespace) -> None:
+    from contracts.journal import Journal
     from trainer.fetch import HttpSource
     from trainer.files import KnownRoots
     from trainer.folder import node_folder
@@ -301,7 +303,7 @@ def _run(settings: TrainerSettings, arguments: Namespace) -> None:
     deployment, sender = acting(settings, settings, settings.confirmations)
     with stop_signals() as stop, node_folder(settings.folder, "trainer", deployment.book) as folder:
         catalogue = Catalogue(Store(folder / "store", KnownRoots(folder / "verified.json")))
-        with ServiceThread(application(catalogue), host, port) as url:
+        with Journal(folder / JOURNAL) as sender.journal, ServiceThread(application(catalogue), host, port) as url:
             log, uri = node_log(), settings.public_url or url
             node = TrainerNode(
                 deployment,
@@ -316,6 +318,7 @@ def _run(settings: TrainerSettings, arguments: Namespace) -> None:
                 log=log,
             )
             log("trainer started", account=sender.address, service=uri, chain=deployment.book.chain_id)
+            sender.recover()
             await_earlier_transactions(sender, settings.poll_seconds, log, stop)
             run(node, settings.poll_seconds, log, stop)
 

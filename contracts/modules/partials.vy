@@ -54,7 +54,7 @@ def digest(parts: DynArray[int64, arity.WIDTH]) -> bytes32:
     """
     @notice What is kept of revealed partial results.
     """
-    return keccak256(abi_encode(parts))
+    return sha256(abi_encode(parts))
 
 
 @internal

@@ -95,6 +95,18 @@ def test_only_what_hashes_to_the_root_is_learnt(tree: Tree) -> None:
     assert [known.leaf(i) for i in range(tree.count)] == tree.levels[0]
 
 
+@given(trees)
+def test_only_the_tree_that_was_committed_is_learnt(tree: Tree) -> None:
+    known = PartialTree(tree.root, tree.count)
+    for wrong in (Tree([leaf_digest(d) for d in tree.levels[0]]), Tree([*tree.levels[0], EMPTY])):
+        with pytest.raises(VerificationError, match="do not hash to the root"):
+            known.learn_tree(wrong)
+    assert tree.count == 1 or known.leaf(0) is None
+    known.learn_tree(tree)
+    assert [known.leaf(i) for i in range(tree.count)] == tree.levels[0]
+    assert known.first_difference(tree) is None
+
+
 def test_a_digest_beyond_the_last_leaf_is_refused() -> None:
     tree = Tree([leaf_digest(bytes([i])) for i in range(4)])
     known = PartialTree(tree.root, 3)

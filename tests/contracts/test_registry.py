@@ -407,7 +407,6 @@ def test_only_the_delivery_contract_asks_for_leaves(stage: Stage, name: str) -> 
             actor.registry.send(name, job)
 
 
-LEDGER = {"withdraw", "burn"}
 GOVERNANCE = {"transfer_ownership", "accept_ownership", "renounce_ownership", "pause", "unpause"}
 OWNER = {"add_game", "retire_game", "set_delivery"}
 JOBS = {"open_job", "cancel", "claim", "post_segment", "finalise", "expire", "release"}
@@ -417,8 +416,8 @@ REFERRED = {*CALLBACKS, "demand_opened", "demand_closed", "withhold"}
 @pytest.mark.parametrize(
     ("name", "functions"),
     [
-        ("TaskRegistry", {"commit"} | LEDGER | GOVERNANCE | OWNER | JOBS | REFERRED),
-        ("Delivery", {"demand", "answer", "give_up", "reclaim"} | LEDGER),
+        ("TaskRegistry", {"commit", "withdraw", "burn"} | GOVERNANCE | OWNER | JOBS | REFERRED),
+        ("Delivery", {"demand", "answer", "give_up", "reclaim", "withdraw"}),
     ],
 )
 def test_nothing_else_can_change_a_contract(name: str, functions: set[str]) -> None:

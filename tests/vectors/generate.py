@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bisection.cut import element, part_count, part_result
-from bisection.keccak import parts_digest
+from bisection.game import parts_digest
 from bisection.merkle import Tree, blob_root, leaf_digest
 from bisection.nodes import DTYPES, Dot, Reduce, Ref, RunNode, ScatterAdd
 from bisection.program import NUMERICS_VERSION

@@ -151,7 +151,7 @@ class HonestRun:
         """The partial results of element 1 of the long sum."""
         node = self.program.nodes[self.number(Reduce, LONG)]
         assert isinstance(node, RunNode)
-        return part_results(node, [self.data["x"]], 1)
+        return part_results(node, [self.data["x"][LONG:]], 1)
 
 
 @cache
@@ -277,7 +277,7 @@ class Arena:
         games, jobs, demands = (range(1, int.from_bytes(count, "big") + 1) for count in counts)
         money = [
             *(self.look(ledger, "credit", NATIVE, account) for ledger in self.ledgers for account in self.stage.accounts),
-            *(self.look(ledger, "burnable", NATIVE) for ledger in (registry, delivery)),
+            self.look(registry, "burnable", NATIVE),
             *(self.chain.provider.evm.get_balance(at).to_bytes(32, "big") for at in (*self.stage.accounts, *self.stage.addresses)),
         ]
         governed = [self.look(registry, name) for name in ("owner", "pending_owner", "paused", "clock", "delivery")]
@@ -406,7 +406,7 @@ def further(arena: Arena) -> Sequence[Act]:
         Act(stranger, registry, "game_opened", (JOB, SEGMENT)),
         Act(stranger, registry, "game_closed", (JOB, 1, SEGMENT)),
         Act(stranger, registry, "convict", (JOB, 1, other)),
-        *(Act(stranger, ledger, name, (NATIVE,)) for ledger in (registry, delivery) for name in ("burn", "burnable")),
+        *(Act(stranger, registry, name, (NATIVE,)) for name in ("burn", "burnable")),
         Act(stranger, registry, "games", (stage.book.game,)),
         *(Act(stranger, ledger, "credit", (NATIVE, other)) for ledger in (registry, game, delivery)),
         *(Act(stranger, game, name, (1,)) for name in ("timeout", "reclaim", "game")),

@@ -14,7 +14,7 @@ import numpy as np
 
 from bisection import reference
 from bisection.boundary import Array, next_state, tensor_bytes
-from bisection.cut import Fetch, element, load, part_count, part_result, takes_max
+from bisection.cut import Fetch, element, load, part_count, part_result, run_starts, takes_max
 from bisection.errors import IllegalMove
 from bisection.merkle import LEAF_BYTES, Tree, blob_tree
 from bisection.nodes import DTYPES, MAX_LENGTH, Dot, Gather, Input, Map, Node, Output, Read, Reduce, RunNode, ScatterAdd
@@ -344,7 +344,9 @@ def _of_part(
     """A part has its right partial result whatever is claimed; the claimed element is what the run's place says."""
     node = world.program.nodes[q.node]
     assert isinstance(node, RunNode)
-    correct = reference.part_results(node, [world.arrays[ref.tensor] for ref in node.inputs], q.position)[w.part]
+    starts = zip(node.inputs, run_starts(node, q.position), strict=True)
+    runs = [world.arrays[ref.tensor][start : start + node.length] for ref, start in starts]
+    correct = reference.part_results(node, runs, q.position)[w.part]
     place = RunPlace(p.claimed, node.outputs[0].tensor, part_count(node), takes_max(node))
     own_place = _or_refused(lambda: locate_run(p.roots, w.node, q.position, p.claim))
     located = _or_refused(lambda: RunPlace(*referee.call("locate_run", p.roots, w.node, q.position, p.claim)))

@@ -1,5 +1,5 @@
-# make demo | make test | make lint | make test-deep | make bench | make bench-gas | make bench-scale | make bench-disputes
-# make bench-quality | make lock
+# make demo | make test | make lint | make test-deep | make fuzz | make bench | make bench-gas | make bench-scale
+# make bench-disputes | make bench-quality | make lock
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ ANVIL_VERSION := 1.7.1
 # Idle torch threads wait asleep: two test processes share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-deep bench bench-gas bench-scale bench-disputes bench-quality lint format lock clean
+.PHONY: demo test test-deep fuzz bench bench-gas bench-scale bench-disputes bench-quality lint format lock clean
 
 demo: $(READY)
 	$(BIN)/refstep demo
@@ -20,6 +20,10 @@ test: lint $(ANVIL)
 
 test-deep: $(READY) $(ANVIL)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# The fuzzing tables of docs/assurance.md. Another campaign: make fuzz FUZZ="--seed 7 --programs 5000 --calls 100000"
+fuzz: $(READY)
+	$(BIN)/python -m benchmarks.fuzz $(FUZZ)
 
 # The tables of docs/benchmarks.md. It wants a machine with nothing else to do.
 bench: $(READY)

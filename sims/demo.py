@@ -138,8 +138,10 @@ class World:
 
     def dispute_transactions(self, since: dict[str, int]) -> list[tuple[str, int]]:
         """(name, gas) of every dispute transaction after each role's first ``since`` ones."""
-        recent = [sent for role, sender in self.senders.items() for sent in sender.sent[since[role] :]]
-        return [(sent.name, sent.gas_used) for sent in recent if sent.name.startswith(DISPUTE_PREFIXES)]
+        recent = [(role, sent) for role, sender in self.senders.items() for sent in sender.sent[since[role] :]]
+        # A challenger commits to an opening; a trainer to its claim, which is no dispute.
+        prefixes = {role: (*DISPUTE_PREFIXES, "commit") if role == "challenger" else DISPUTE_PREFIXES for role in ROLES}
+        return [(sent.name, sent.gas_used) for role, sent in recent if sent.name.startswith(prefixes[role])]
 
 
 def run(scenario: str, world: World, captured: Captured, other: Captured, options: Options, show: Show) -> Outcome:

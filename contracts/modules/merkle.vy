@@ -58,11 +58,8 @@ def fold(digest: bytes32, index: uint256, proof: DynArray[bytes32, 32]) -> bytes
     node: bytes32 = digest
     place: uint256 = index
     for sibling: bytes32 in proof:
-        if place & 1 == 0:
-            node = self.parent(node, sibling)
-        else:
-            node = self.parent(sibling, node)
-        place >>= 1
+        node = self.parent(node, sibling) if place & 1 == 0 else self.parent(sibling, node)
+        place = place >> 1
     return node
 
 
@@ -92,27 +89,20 @@ def fold_range(digests: DynArray[bytes32, 33], first: uint256, depth: uint256, p
     place: uint256 = first
     used: uint256 = 0
     for _: uint256 in range(depth, bound=32):
-        # Parents take the places of their children from the front, each written after both were read.
-        read: uint256 = 0
-        written: uint256 = 0
-        if place & 1 == 1:
+        # Parents take the places of their children from the front, each written after both were read. Only the first can lack its left
+        # child, which then stands before the row, and only the last its right one.
+        odd: uint256 = place & 1
+        parents: uint256 = unsafe_add(unsafe_add(width, odd), 1) >> 1
+        for i: uint256 in range(parents, bound=17):
+            left: uint256 = unsafe_sub(i << 1, odd)
+            right: uint256 = unsafe_add(left, 1)
+            if left < width and right < width:
+                row[i] = self.parent(row[left], row[right])
+                continue
             checks.require(used < len(proof), "merkle: range proof of another depth")
-            row[0] = self.parent(proof[used], row[0])
-            used += 1
-            read = 1
-            written = 1
-        for _pair: uint256 in range(17):
-            if read >= width:
-                break
-            if read + 1 < width:
-                row[written] = self.parent(row[read], row[read + 1])
-            else:
-                checks.require(used < len(proof), "merkle: range proof of another depth")
-                row[written] = self.parent(row[read], proof[used])
-                used += 1
-            read += 2
-            written += 1
-        width = written
-        place >>= 1
+            row[i] = self.parent(row[left], proof[used]) if left < width else self.parent(proof[used], row[0])
+            used = unsafe_add(used, 1)
+        width = parents
+        place = place >> 1
     checks.require(width == 1 and place == 0 and used == len(proof), "merkle: range proof of another depth")
     return row[0]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyrevm
 from eth_abi.abi import decode, encode
+from eth_abi.exceptions import EncodingError
 from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector, get_abi_input_types, get_abi_output_types
 
 from contracts.bindings import GameView
@@ -136,6 +137,8 @@ class Deployed:
             )
         except RuntimeError as error:
             raise Refusal(_reason(error)) from None
+        except EncodingError as error:
+            raise Refusal(f"no such number: {error}") from None
         finally:
             self._evm.reset_transient_storage()
         names = topics()

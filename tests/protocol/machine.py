@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bisection.game import Timeout
 from contracts.jobs import JobStatus
-from tests.protocol.acts import UNDER_WAY, Acts
+from tests.protocol.acts import ACTS, UNDER_WAY, Acts
 from tests.protocol.deployed import Deployed
 
 __all__ = ["Protocol"]
@@ -31,9 +31,15 @@ class Protocol(RuleBasedStateMachine):
         self.acts = Acts(chain, tally)
         self.parties, self.world, self.tally = self.acts.parties, self.acts.world, tally
 
-    @initialize(seed=SEEDS, who=st.sampled_from(["honest", "liar", "liar"]), segments=st.integers(0, 3))
-    def begin(self, seed: int, who: str, segments: int) -> None:
-        """A job that somebody has begun to work on."""
+    @initialize(
+        seed=SEEDS,
+        who=st.sampled_from(["honest", "liar", "liar"]),
+        segments=st.integers(0, 3),
+        never=st.sets(st.sampled_from(sorted(act.name for act in ACTS)), max_size=8),
+    )
+    def begin(self, seed: int, who: str, segments: int, never: set[str]) -> None:
+        """A job that somebody has begun to work on; some acts will never happen in this history."""
+        self.acts.never = never
         random = Random(seed)
         self.acts.open_job(random)
         for _ in range(2):
@@ -45,28 +51,8 @@ class Protocol(RuleBasedStateMachine):
                 self.parties.post(1)
 
     @rule(seed=SEEDS)
-    def requesters_and_their_trainers(self, seed: int) -> None:
-        self.acts.one_of("market", seed)
-
-    @rule(seed=SEEDS)
-    def trainers(self, seed: int) -> None:
-        self.acts.one_of("trainers", seed)
-
-    @rule(seed=SEEDS)
-    def challengers(self, seed: int) -> None:
-        self.acts.one_of("challengers", seed)
-
-    @rule(seed=SEEDS)
-    def anybody(self, seed: int) -> None:
-        self.acts.one_of("anybody", seed)
-
-    @rule(seed=SEEDS)
-    def time(self, seed: int) -> None:
-        self.acts.one_of("time", seed)
-
-    @rule(seed=SEEDS)
-    def whoever(self, seed: int) -> None:
-        self.acts.one_of(None, seed)
+    def somebody_acts(self, seed: int) -> None:
+        self.acts.one_of(seed)
 
     @invariant()
     def the_contracts_are_where_the_model_is(self) -> None:

@@ -69,6 +69,8 @@ class GamesModel(Ledger):
         self.commit = self.commitments.commit
         self.games: dict[int, GameRecord] = {}
         self.traces: dict[Place, bytes] = {}
+        self.passed_over = 0  # how often a lower rank at the place was not rewarded
+        self.first: dict[Place, GameRecord] = {}  # whoever was noted as first at a place
 
     @property
     def clocks(self) -> tuple[int, int]:
@@ -106,6 +108,7 @@ class GamesModel(Ledger):
         claim = state.claim
         record = GameRecord(claim.job, claim.attempt, claim.segment, account, rank, self.calendar.clock, state)
         self.games[len(self.games) + 1] = record
+        self._arrive(record)
         self.registry.jobs[claim.job].live_games[claim.segment] += 1
 
     # Moves
@@ -127,7 +130,10 @@ class GamesModel(Ledger):
             require(self.traces.get(record.place, move.root) == move.root, "another trace root is known")
             self.traces[record.place] = move.root
         record.revelations += _taught(record.state, move, after)
+        arrived = after.step != record.state.step
         record.state = after
+        if arrived:
+            self._arrive(record)
         if after.outcome == Outcome.ACQUITTED:
             self.credit(NATIVE, job.trainer, self.parameters.bond)
             job.live_games[record.segment] -= 1
@@ -142,10 +148,32 @@ class GamesModel(Ledger):
         record.state = replace(record.state, outcome=Outcome.CANCELLED)
         self.credit(NATIVE, record.challenger, self.parameters.bond)
 
+    def _there(self, place: Place) -> GameRecord | None:
+        """The game that is noted as first at a place, if it goes on and still is there."""
+        noted = self.first.get(place)
+        return noted if noted is not None and noted.live and noted.place == place else None
+
+    def _arrive(self, record: GameRecord) -> None:
+        noted = self._there(record.place)
+        if noted is None or record.rank < noted.rank:
+            self.first[record.place] = record
+
     def beneficiary(self, convicting: GameRecord) -> str:
-        """The challenger of the lowest rank among the convicting game and the live ones at its place."""
-        rivals = [game for game in self.games.values() if game.live and game.place == convicting.place]
-        return min((convicting, *rivals), key=lambda game: game.rank).challenger
+        """The challenger of the lowest rank among the convicting game and the live ones at its place.
+
+        Only one game is noted at a place: once that one has been lost or has moved on, those that came after it are not known to have
+        come before the convicting one.
+        """
+        noted = self._there(convicting.place)
+        winner = noted if noted is not None and noted.rank < convicting.rank else convicting
+        there = [game for game in self.games.values() if game.live and game.place == convicting.place and game.rank < winner.rank]
+        left = [
+            game for game in self.games.values()
+            if game.place[:3] == convicting.place[:3] and game.rank < winner.rank and (not game.live or game.place != convicting.place)
+        ]  # fmt: skip
+        assert not there or left, "nobody of lower rank is passed over, but for a first one that has left"
+        self.passed_over += bool(there)
+        return winner.challenger
 
     def held(self, token: str) -> int:
         """What the contract must have of a token."""

@@ -45,8 +45,11 @@ class Seat:
         return 0
 
     def move(self, game: int, move: Move) -> None:
-        allowed = self._parties.world.move(self._who, game, move)
-        assert allowed or self._who not in HONEST, f"{self._who} makes only legal moves: {move}"
+        record = self._parties.world.games.games[game]
+        if self._parties.world.move(self._who, game, move) or self._who not in HONEST:
+            return
+        over = not self._parties.job(record.job).disputable(record.attempt)
+        assert over, f"{self._who} makes only legal moves, unless a copy of it has been mined first: {move}"
 
 
 @dataclass
@@ -169,6 +172,9 @@ class Parties:
         """Have somebody replay a posted segment; None where there is nothing to dispute."""
         job, work = self.job(number), self.works[number]
         posted, spec = job.segments[segment], job.spec
+        start = job.segments[segment - 1].end_state if segment else spec.initial_state
+        if start != work.honest.root(posted.first):
+            return None  # the lie is in an earlier segment
         claim = Claim(
             number, job.attempt, segment, posted.first, posted.steps, posted.history_root, spec.program_root, spec.node_count,
             spec.tensor_count, spec.state_count, spec.data_root, spec.data_count,

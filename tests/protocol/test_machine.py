@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from tests.protocol.deployed import Deployed
 from tests.protocol.machine import Protocol
+
+
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]  # explanations would take longer than all the rest
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,14 @@ def run(chain: Deployed, histories: int, steps: int) -> Counter[str]:
     """What happened in so many histories."""
     tally: Counter[str] = Counter()
     machine: Callable[[], RuleBasedStateMachine] = lambda: Protocol(chain, tally)  # noqa: E731
-    limits = settings(max_examples=histories, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck))
+    limits = settings(
+        max_examples=histories,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        phases=PHASES,
+    )
     run_state_machine_as_test(machine, settings=limits)  # type: ignore[arg-type]
     return tally
 

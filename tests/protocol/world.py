@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
+from hypothesis import note
+
 from bisection.errors import IllegalMove
 from bisection.game import (
     Conclude,
@@ -105,7 +107,7 @@ class World:
 
     def __init__(self, chain: Deployed, tally: Counter[str]) -> None:
         self.chain, self.tally = chain, tally
-        self.mark = chain.snapshot()
+        self.mark, self.start = chain.snapshot(), chain.time
         self.calendar = Calendar(chain.time, chain.block, chain.accounts["owner"])
         self.registry = RegistryModel(self.calendar, PARAMETERS, chain.game)
         self.games = GamesModel(self.registry, PARAMETERS)
@@ -144,7 +146,7 @@ class World:
         function = getattr(self.models[contract], name)
         paid = {"value": value} if value else {}
         return self._both(
-            name,
+            f"{who} {name} {args[0] if args and isinstance(args[0], int) else ''}",
             lambda: function(self.address(who), *args, **paid),
             lambda: self.chain.send(self.address(who), contract, name, *args, value=value),
         )
@@ -153,7 +155,7 @@ class World:
         """Open a game on a step."""
         account = self.address(who)
         return self._both(
-            "open_step",
+            f"{who} open_step {job} {segment} {opening.step}",
             lambda: self.games.open_step(account, job, segment, opening, salt, value),
             lambda: self.chain.send(account, "DisputeGame", "open_step", job, segment, *flat(opening), salt, value=value),
         )
@@ -167,7 +169,7 @@ class World:
         job = self.registry.jobs[game.job] if game is not None else None
         trainer = job.trainer if job is not None else NOBODY
         allowed = self._both(
-            name,
+            f"{who} {name} in game {number}",
             lambda: self.games.move(self.address(who), number, move),
             lambda: self.chain.send(self.address(who), "DisputeGame", name, number, *args),
         )
@@ -196,6 +198,7 @@ class World:
         except Refusal as error:
             events, refusal = [], str(error)
         assert (reason is None) == (refusal is None), f"{name}: the model says {reason!r}, the contracts say {refusal!r}"
+        note(f"second {self.clock - self.start}: {name}" + ("" if refusal is None else f" refused: {refusal}"))
         self.tally["allowed" if reason is None else "refused"] += 1
         self.tally.update(events)
         return reason is None

@@ -1,4 +1,5 @@
-# make demo | make test | make lint | make test-deep | make bench | make bench-gas | make bench-disputes | make bench-quality | make lock
+# make demo | make test | make lint | make test-deep | make bench | make bench-gas | make bench-scale | make bench-disputes
+# make bench-quality | make lock
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ ANVIL_VERSION := 1.7.1
 # Idle torch threads wait asleep: two test processes share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-deep bench bench-gas bench-disputes bench-quality lint format lock clean
+.PHONY: demo test test-deep bench bench-gas bench-scale bench-disputes bench-quality lint format lock clean
 
 demo: $(READY)
 	$(BIN)/refstep demo
@@ -29,7 +30,11 @@ bench: $(READY)
 # The tables of docs/gas.md and docs/assurance.md.
 bench-gas: $(READY) $(ANVIL)
 	$(BIN)/python -m benchmarks.gas
-	$(BIN)/python -m benchmarks.referee_gas
+	$(BIN)/python -m benchmarks.referee_gas --write
+
+# The largest disputes, and the same under other arities and leaf sizes: a quarter of an hour, most of it the compiler's.
+bench-scale: $(READY) $(ANVIL)
+	$(BIN)/python -m benchmarks.scale --variants
 
 bench-disputes: $(READY) $(ANVIL)
 	$(BIN)/python -m benchmarks.disputes

@@ -12,7 +12,7 @@ import torch
 from web3 import Web3
 
 from bisection.agent import Chain, Challenger, Defender, Nothing, Served
-from bisection.errors import RefstepError
+from bisection.errors import RefstepError, TransactionFailed
 from bisection.game import Game
 from bisection.program import NUMERICS_VERSION
 from bisection.trace import Trace
@@ -36,7 +36,7 @@ BOUNTY = ETHER
 ROLES = ("requester", "trainer", "challenger")
 CHAINS = ("auto", "anvil", "tester")
 PATHS = ("fast", "slow")
-ANSWERS = ("post_trace", "reveal", "reveal_leaf")
+ANSWERS = ("post_trace", "reveal", "reveal_leaf", "reveal_parts")
 MOST_ROUNDS = 100
 
 
@@ -102,6 +102,7 @@ class World:
         job = self.deployments["requester"].registry.open_job(spec, terms, "https://requester.example", BOUNTY)
         registry, salt = self.deployments["trainer"].registry, bytes(32)
         registry.commit(claim_commitment(self.senders["trainer"].address, job, salt))
+        self.pass_time(1)  # a commitment counts from the next block on
         registry.claim(job, "https://trainer.example", terms, salt)
         registry.post_segment(job, history.root, history.prove(0), history.node(0, steps), history.prove(steps))
         return job
@@ -113,14 +114,23 @@ class World:
         chain = self.chains["challenger"]
         challenger = Challenger(chain, own, chain.claim(job, 0), served)
         defender = Defender(answers or self.chains["trainer"], trainer)
-        game = challenger.open()
-        if game is None:
-            raise RefstepError("the challenger found nothing to dispute")
+        game = self.opened(challenger)
         for _ in range(MOST_ROUNDS):
             if not (challenger.play(game) and defender.play(game)):
                 self.index.update()
                 return Dispute(job, chain.game(game), self.index.verdicts.get(game), tuple(self.sent[since:]))
         raise RefstepError(f"game {game} did not end in {MOST_ROUNDS} rounds")
+
+    def opened(self, challenger: Challenger) -> int:
+        """The game that the challenger opens, in the block after its commitment if it makes one."""
+        try:
+            game = challenger.open()
+        except TransactionFailed:
+            self.pass_time(1)
+            game = challenger.open()
+        if game is None:
+            raise RefstepError("the challenger found nothing to dispute")
+        return game
 
     def served(self, path: str, trainer: Trace) -> Served:
         """The trainer's data service on the fast path; on the slow one there is none."""

@@ -10,10 +10,11 @@ from typing import Protocol
 
 from bisection.errors import VerificationError
 from bisection.game import Claim, Game, Move, Outcome, Revelation, StepOpening, TreeKind
+from bisection.merkle import Content, Tree
 from bisection.solver import Ask, Decision, Knowledge, Open, challenge, defend, open_game
 from bisection.trace import Trace
 
-__all__ = ["Chain", "Challenger", "Defender", "Nothing", "Served"]
+__all__ = ["Answers", "Chain", "Challenger", "Defender", "Nothing", "Served"]
 
 
 class Chain(Protocol):
@@ -51,6 +52,22 @@ class Served(Protocol):
         """The bytes of one tensor of a step's trace."""
 
 
+class Answers(Protocol):
+    """What a challenger is told: as by ``Served``, or trees and blobs for leaves and bytes, hashed on this side."""
+
+    def history(self) -> Sequence[bytes] | Tree | None:
+        """See Served."""
+
+    def trace(self, step: int) -> Sequence[bytes] | Tree | None:
+        """See Served."""
+
+    def state(self, step: int) -> Sequence[bytes] | Tree | None:
+        """See Served."""
+
+    def tensor(self, step: int, number: int) -> Content | None:
+        """See Served."""
+
+
 class Nothing:
     """A data service that never answers."""
 
@@ -73,7 +90,7 @@ Listener = Callable[[Decision], None]
 class Challenger:
     """Plays the challenger's side about one claim. ``listener`` hears every decision, asks included."""
 
-    def __init__(self, chain: Chain, own: Trace, claim: Claim, served: Served, listener: Listener = lambda decision: None) -> None:
+    def __init__(self, chain: Chain, own: Trace, claim: Claim, served: Answers, listener: Listener = lambda decision: None) -> None:
         self.knowledge = Knowledge(claim, own.program)
         self._chain, self._own, self._served, self._listener = chain, own, served, listener
         self._heard = 0
@@ -129,10 +146,11 @@ class Challenger:
             return data is not None
         leaves = self._leaves(ask.tree, step)
         if leaves is not None:
-            self.knowledge.tree(ask.tree).learn_leaves(leaves)
+            known = self.knowledge.tree(ask.tree)
+            known.learn_tree(leaves) if isinstance(leaves, Tree) else known.learn_leaves(leaves)
         return leaves is not None
 
-    def _leaves(self, tree: TreeKind, step: int | None) -> Sequence[bytes] | None:
+    def _leaves(self, tree: TreeKind, step: int | None) -> Sequence[bytes] | Tree | None:
         """What the data service says that the leaves of ``tree`` are."""
         if tree == TreeKind.HISTORY:
             return self._served.history()

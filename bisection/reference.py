@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bisection.boundary import Array, bind, metrics_of, next_state
-from bisection.cut import part_length, run_starts, takes_max
+from bisection.cut import part_length, takes_max
 from bisection.errors import ProgramError
 from bisection.nodes import Dot, Gather, Input, Map, Node, Output, Read, Reduce, RunNode, ScatterAdd
 from bisection.program import Program
@@ -222,10 +222,9 @@ def _(node: ScatterAdd, inputs: Sequence[Array]) -> list[Array]:
     return [np.ascontiguousarray(sums.T).reshape(-1)]
 
 
-def part_results(node: RunNode, inputs: Sequence[Array], position: int) -> list[int]:
-    """The partial result of every part of the run of element ``position``, given the flat inputs of ``node``."""
-    starts = run_starts(node, position)
-    runs = [x[start : start + node.length].astype(np.int64) for x, start in zip(inputs, starts, strict=True)]
+def part_results(node: RunNode, operands: Sequence[Array], position: int) -> list[int]:
+    """The partial result of every part of the run of element ``position``, given that run of each of the inputs of ``node``."""
+    runs = [operand.astype(np.int64) for operand in operands]
     firsts = np.arange(0, node.length, part_length(node))
     if takes_max(node):
         return [int(result) for result in np.maximum.reduceat(runs[0], firsts)]

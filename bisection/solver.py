@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bisection.boundary import LITTLE_ENDIAN, state_tensors
-from bisection.cut import combined
+from bisection.cut import combined, run_starts
 from bisection.game import (
     ARITY_BITS,
     Claim,
@@ -40,7 +40,7 @@ from bisection.game import (
     Timeout,
     TreeKind,
 )
-from bisection.merkle import LEAF_BYTES, Tree, blob_tree, leaf_count
+from bisection.merkle import LEAF_BYTES, Content, Tree, blob_tree, leaf_count
 from bisection.nodes import DTYPES, MAX_LENGTH, Input, Output, RunNode
 from bisection.partial import Blocked, PartialTree
 from bisection.program import Program
@@ -78,8 +78,9 @@ class Decision:
 class Knowledge:
     """What a challenger knows of the trainer's claims about one segment of ``program``: verified digests only.
 
-    ``leaves`` are bytes by tensor and leaf; ``parts`` are the partial results revealed of the run in dispute, by the height and
-    position that they lie below. ``asked`` says of all that the data service was asked for whether it gave it, and truly.
+    ``leaves`` are bytes revealed by tensor and leaf, ``contents`` whole tensors from the data service; ``parts`` are the partial
+    results revealed of the run in dispute, by the height and position that they lie below. ``asked`` says of all that the data
+    service was asked for whether it gave it, and truly.
     """
 
     claim: Claim
@@ -89,6 +90,7 @@ class Knowledge:
     state: PartialTree | None = None
     tensors: dict[int, PartialTree] = field(default_factory=dict)
     leaves: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    contents: dict[int, Content] = field(default_factory=dict)
     parts: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
     asked: dict[Ask, bool] = field(default_factory=dict)
 
@@ -129,11 +131,15 @@ class Knowledge:
         tree = self.tree(revelation.tree, revelation.tensor)
         tree.learn(revelation.height, revelation.position, revelation.children)
 
-    def learn_tensor(self, number: int, data: bytes) -> None:
+    def learn_tensor(self, number: int, data: Content) -> None:
         """Take in all bytes of a tensor. Raises VerificationError when they do not hash to its root."""
-        self.tensors[number].learn_leaves(blob_tree(data).levels[0])
-        for at in range(0, len(data), LEAF_BYTES):
-            self.leaves[number, at // LEAF_BYTES] = data[at : at + LEAF_BYTES]
+        self.tensors[number].learn_tree(blob_tree(data))
+        self.contents[number] = data
+
+    def leaf(self, number: int, leaf: int) -> bytes | None:
+        """The bytes of one leaf of a tensor, when known."""
+        data = self.contents.get(number)
+        return self.leaves.get((number, leaf)) if data is None else data[leaf * LEAF_BYTES : (leaf + 1) * LEAF_BYTES]
 
 
 # The challenger's rules -------------------------------------------------------------------------------------------------
@@ -218,7 +224,9 @@ def _finish_tensor(game: Game, own: Trace, knowledge: Knowledge) -> Decision | N
     if d is None or d.tree != TreeKind.TENSOR or game.step is None:
         return None
     found = knowledge.tree(d.tree, d.tensor).first_difference(blob_tree(own.tensor(game.step, d.tensor)))
-    if found is None or (d.tensor, found) in knowledge.leaves:
+    if found is None:
+        return None
+    if not isinstance(found, Blocked) and knowledge.leaf(d.tensor, found) is not None:
         return None
     position = found.position if isinstance(found, Blocked) else found
     return Decision(Pick(d.node, position - (d.position << d.levels)), "finish a descent: no tree can be demanded twice")
@@ -289,7 +297,7 @@ def _dispute_tensor(game: Game, own: Trace, knowledge: Knowledge, tensor: int) -
     ask = Ask(TreeKind.TENSOR, tensor)
     leaf = claimed.first_difference(own_tree)
     assert leaf is not None
-    theirs = None if isinstance(leaf, Blocked) else knowledge.leaves.get((tensor, leaf))
+    theirs = None if isinstance(leaf, Blocked) else knowledge.leaf(tensor, leaf)
     if theirs is None or isinstance(leaf, Blocked):
         return _obtain(knowledge, ask, start, "what is withheld is revealed on chain or lost by silence")
     size = DTYPES[ref.dtype].size
@@ -318,8 +326,12 @@ def own_parts(game: Game, own: Trace) -> list[int]:
     index, position = game.run
     node = own.program.nodes[index]
     assert isinstance(node, RunNode)
-    inputs = [np.frombuffer(own.tensor(game.step, ref.tensor), LITTLE_ENDIAN[ref.dtype]) for ref in node.inputs]
-    return part_results(node, inputs, position)
+    runs = []
+    for ref, start in zip(node.inputs, run_starts(node, position), strict=True):
+        size = DTYPES[ref.dtype].size
+        data = own.tensor(game.step, ref.tensor)[start * size : (start + node.length) * size]
+        runs.append(np.frombuffer(data, LITTLE_ENDIAN[ref.dtype]))
+    return part_results(node, runs, position)
 
 
 def parts_below(parts: Sequence[int], d: Descent) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from bisection.cut import Fetch, element, load, part_count, part_result, takes_max
 from bisection.errors import IllegalMove, ProgramError, VerificationError
-from bisection.merkle import LEAF_BYTES, blob_tree, depth_of, fold, fold_range, leaf_count, leaf_digest
+from bisection.merkle import LEAF_BYTES, Content, blob_tree, depth_of, fold, fold_range, leaf_count, leaf_digest
 from bisection.nodes import DTYPES, MAX_LENGTH, Gather, Input, Map, Node, Output, Ref, RunNode
 from bisection.program import Program
 
@@ -217,7 +217,7 @@ def witness(
     tensor: int,
     position: int,
     claim: Leaf,
-    read: Callable[[int], bytes],
+    read: Callable[[int], Content],
     prove: Callable[[int], Sequence[bytes]],
 ) -> ElementWitness | RunWitness:
     """The witness for element ``position`` of trace tensor ``tensor``.
@@ -242,7 +242,7 @@ def part_witness(
     index: int,
     position: int,
     part: int,
-    read: Callable[[int], bytes],
+    read: Callable[[int], Content],
     prove: Callable[[int], Sequence[bytes]],
 ) -> PartWitness:
     """The witness for part ``part`` of the run of element ``position`` of node ``index``; see ``witness``."""
@@ -256,7 +256,7 @@ def part_witness(
 class _Openings:
     """Notes which elements of the inputs of ``node`` are fetched, and opens the leaves that hold them."""
 
-    def __init__(self, node: Node, read: Callable[[int], bytes], prove: Callable[[int], Sequence[bytes]]) -> None:
+    def __init__(self, node: Node, read: Callable[[int], Content], prove: Callable[[int], Sequence[bytes]]) -> None:
         self._node, self._prove = node, prove
         self._contents = [read(ref.tensor) for ref in node.inputs]
         self._spans: dict[int, tuple[int, int]] = {}

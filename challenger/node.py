@@ -224,7 +224,7 @@ class ChallengerNode:
         """Open the game about a fraudulent segment, or make the next move in it."""
         dispute = self._disputes[number]
         if dispute.game is None:
-            dispute.game = self._enter(number, dispute)
+            dispute.game = self._enter(number, job, dispute)
         if dispute.game is not None and not dispute.agent.play(dispute.game):
             phase = self._deployment.game.game(dispute.game).phase
             self._log("game over", job=number, game=dispute.game, outcome=phase.name.lower())
@@ -232,11 +232,11 @@ class ChallengerNode:
                 self._finish(number)
         return False
 
-    def _enter(self, number: int, dispute: Dispute) -> int | None:
+    def _enter(self, number: int, job: Job, dispute: Dispute) -> int | None:
         """The own game about the segment: the one that was opened before a restart, or else a new one."""
         view = self._deployment.game.game
         own = {game: view(game) for game in self._index.games[number] if self._index.segments[game] == dispute.segment}
-        phases = {game: seen.phase for game, seen in own.items() if seen.challenger == self._account}
+        phases = {game: seen.phase for game, seen in own.items() if (seen.challenger, seen.attempt) == (self._account, job.attempt)}
         if live := [game for game, phase in phases.items() if phase.live]:
             return live[0]
         registry = self._deployment.registry

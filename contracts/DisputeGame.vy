@@ -28,11 +28,11 @@ initializes: ledger
 initializes: records
 initializes: places[records := records]
 exports: commitments.commit
-exports: (ledger.credit, ledger.withdraw)
+exports: (ledger.credit, ledger.burnable, ledger.withdraw, ledger.burn)
 
 MAX_SECONDS: constant(uint256) = 2**32 - 1
 MAX_TENSOR_LEAVES: constant(uint256) = 2**32
-COIN: constant(address) = empty(address)  # ether, of which the bonds are
+NATIVE: constant(address) = empty(address)  # ether, of which the bonds are
 
 registry: public(immutable(ITaskRegistry))
 referee: public(immutable(IReferee))
@@ -177,8 +177,7 @@ def open_blind(job: uint256, segment: uint256) -> uint256:
     game, state, disputed = self._open(job, segment, rank)
     records.save_subject(game, records.Subject(rank=rank, step=0, tensor=0, size=0, run_node=0, run_position=0))
     places.arrive(places.of(state, 0), game, rank)
-    state = self._demand(game, state, IDisputeGame.Tree.HISTORY, disputed.history_root, disputed.steps + 1, 0)
-    records.save(game, state)
+    self._demand(game, state, IDisputeGame.Tree.HISTORY, disputed.history_root, disputed.steps + 1, 0)
     return game
 
 
@@ -206,16 +205,18 @@ def show_step(
     state = self._show(game, state, disputed, rank, step, before, before_proof, after, after_proof)
     # The descent that found the step is over.
     state.descent = empty(descent.Descent)
-    if descend:
-        count: uint256 = (staticcall registry.spec(state.job)).tensor_count
-        if state.phase == IDisputeGame.Phase.CHALLENGER:
-            root: bytes32 = places.places[places.of(state, step)].trace_root
-            state = self._demand(game, state, IDisputeGame.Tree.TRACE, root, count, 0)
-        else:
-            # It waits for its root, with which the trainer starts it.
-            state.descended |= IDisputeGame.Tree.TRACE
-            state.descent = descent.start(IDisputeGame.Tree.TRACE, empty(bytes32), count)
-    records.save(game, state)
+    if not descend:
+        records.save(game, state)
+        return
+    count: uint256 = (staticcall registry.spec(state.job)).tensor_count
+    if state.phase == IDisputeGame.Phase.CHALLENGER:
+        root: bytes32 = places.places[places.of(state, step)].trace_root
+        self._demand(game, state, IDisputeGame.Tree.TRACE, root, count, 0)
+    else:
+        # It waits for its root, with which the trainer starts it.
+        state.descended |= IDisputeGame.Tree.TRACE
+        state.descent = descent.start(IDisputeGame.Tree.TRACE, empty(bytes32), count)
+        records.save(game, state)
 
 
 @external
@@ -223,10 +224,11 @@ def demand_trace(game: uint256):
     """
     @notice Start down the trace of the step. The trainer owes the descendants of the trace root.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
-    spec: ITaskRegistry.JobSpec = staticcall registry.spec(state.job)
-    root: bytes32 = self._trace_root(game, state)
-    records.save(game, self._demand(game, state, IDisputeGame.Tree.TRACE, root, spec.tensor_count, 0))
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
+    self._demand(game, state, IDisputeGame.Tree.TRACE, step.trace_root, step.tensor_count, 0)
 
 
 @external
@@ -234,10 +236,11 @@ def demand_state(game: uint256):
     """
     @notice Start down the state after the step. The trainer owes the descendants of its root.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
-    spec: ITaskRegistry.JobSpec = staticcall registry.spec(state.job)
-    root: bytes32 = records.records[game].after
-    records.save(game, self._demand(game, state, IDisputeGame.Tree.STATE, root, spec.state_count, 0))
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
+    self._demand(game, state, IDisputeGame.Tree.STATE, step.state_after, step.state_count, 0)
 
 
 @external
@@ -252,16 +255,17 @@ def demand_tensor(
     @notice Start down one tensor of the trace. The trainer owes the descendants of its root, or the bytes of its only leaf.
     @param node The node that writes the tensor, as output number `output`.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
-    subject: records.Subject = records.load_subject(game)
-    step: IReferee.Step = self._step(game, state, subject)
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
     subject.tensor, subject.size = staticcall referee.locate(step, node, output)
     merkle.check(tensor_root, subject.tensor, step.tensor_count, trace_proof, step.trace_root)
     checks.require(subject.size <= MAX_TENSOR_LEAVES * merkle.LEAF_BYTES, "game: tensor too large")
     records.save_subject(game, subject)
     # A tensor without bytes has one empty leaf.
     count: uint256 = max((subject.size + merkle.LEAF_BYTES - 1) // merkle.LEAF_BYTES, 1)
-    records.save(game, self._demand(game, state, IDisputeGame.Tree.TENSOR, tensor_root, count, subject.tensor))
+    self._demand(game, state, IDisputeGame.Tree.TENSOR, tensor_root, count, subject.tensor)
 
 
 @external
@@ -272,9 +276,11 @@ def demand_run(game: uint256, node: IReferee.NodeProof, position: uint256, claim
     @param node The reduce, dot or scatter_add node that writes the element.
     @param claim The leaf that holds the element.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
-    subject: records.Subject = records.load_subject(game)
-    place: IReferee.RunPlace = staticcall referee.locate_run(self._step(game, state, subject), node, position, claim)
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
+    place: IReferee.RunPlace = staticcall referee.locate_run(step, node, position, claim)
     checks.require(place.parts > 1, "game: run short enough to conclude")
     subject.tensor = place.tensor
     subject.size = convert(place.takes_max, uint256)
@@ -282,7 +288,7 @@ def demand_run(game: uint256, node: IReferee.NodeProof, position: uint256, claim
     subject.run_position = position
     records.save_subject(game, subject)
     claimed: bytes32 = convert(place.claimed, bytes32)
-    records.save(game, self._demand(game, state, IDisputeGame.Tree.RUN, claimed, place.parts, place.tensor))
+    self._demand(game, state, IDisputeGame.Tree.RUN, claimed, place.parts, place.tensor)
     log IDisputeGame.RunDemanded(
         game=game,
         node=node.index,
@@ -323,10 +329,12 @@ def conclude_boundary(
     """
     @notice Have an input or output node judged: its tensor must have the root of its component of the state or data.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
-    subject: records.Subject = records.load_subject(game)
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
     joined: bool = staticcall referee.judge_boundary(
-        self._step(game, state, subject), node, tensor_root, trace_proof, component_root, component_proof
+        step, node, tensor_root, trace_proof, component_root, component_proof
     )
     log IDisputeGame.BoundaryJudged(
         game=game, node=node.index, tensor_root=tensor_root, component_root=component_root, joined=joined
@@ -347,8 +355,10 @@ def conclude_element(
     """
     @notice Have one element of a map or gather node judged: the claimed value must be the recomputed one.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
-    step: IReferee.Step = self._step(game, state, records.load_subject(game))
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
     claimed: int256 = 0
     correct: int256 = 0
     claimed, correct = staticcall referee.judge_element(step, node, output, position, claim, inputs)
@@ -368,8 +378,10 @@ def conclude_run(
     """
     @notice Have one element of a reduce, dot or scatter_add node judged: the claimed value must be the recomputed one.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
-    step: IReferee.Step = self._step(game, state, records.load_subject(game))
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
     claimed: int256 = 0
     correct: int256 = 0
     claimed, correct = staticcall referee.judge_run(step, node, output, position, claim, inputs)
@@ -392,14 +404,16 @@ def conclude_part(
     @param parts All of these.
     @param inputs For each input of the node the neighbouring leaves that hold the part's elements.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
-    subject: records.Subject = records.load_subject(game)
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
     part: uint256 = 0
     claimed: int256 = 0
     part, claimed = partials.part(state.descent, parts, child)
     checks.require(node.index == subject.run_node, "game: another node")
     position: uint256 = subject.run_position
-    correct: int256 = staticcall referee.judge_part(self._step(game, state, subject), node, position, part, inputs)
+    correct: int256 = staticcall referee.judge_part(step, node, position, part, inputs)
     self._judged(game, state, node.index, 0, position, claimed, correct)
 
 
@@ -426,8 +440,9 @@ def post_trace(game: uint256, root: bytes32):
     if IDisputeGame.Tree.TRACE in state.descended:
         # The challenger has demanded the trace while it showed the step.
         state.descent.node = root
-        state = self._descend(game, state, 0)
-    records.save(game, state)
+        self._descend(game, state, 0)
+    else:
+        records.save(game, state)
 
 
 @external
@@ -507,7 +522,7 @@ def reclaim(game: uint256):
     checks.require(not standing.live, "game: attempt is not over")
     state.phase = IDisputeGame.Phase.CANCELLED
     records.save(game, state)
-    ledger._credit(COIN, state.challenger, bond)
+    ledger._credit(NATIVE, state.challenger, bond)
     log IDisputeGame.GameCancelled(game=game, job=state.job)
 
 
@@ -538,10 +553,25 @@ def _challenger_moves(game: uint256) -> turns.State:
 
 @internal
 @view
-def _challenger_moves_on_step(game: uint256) -> turns.State:
+def _challenger_moves_on_step(game: uint256) -> (turns.State, records.Subject, IReferee.Step):
+    """
+    @return The game, what it is about, and where the claims of its step live.
+    """
     state: turns.State = self._challenger_moves(game)
     checks.require(state.shown, "game: no step shown")
-    return state
+    subject: records.Subject = records.load_subject(game)
+    spec: ITaskRegistry.JobSpec = staticcall registry.spec(state.job)
+    return state, subject, IReferee.Step(
+        program_root=spec.program_root,
+        node_count=spec.node_count,
+        trace_root=places.places[places.of(state, subject.step)].trace_root,
+        tensor_count=spec.tensor_count,
+        state_before=records.records[game].before,
+        state_after=records.records[game].after,
+        state_count=spec.state_count,
+        data_root=spec.data_root,
+        data_count=spec.data_count,
+    )
 
 
 @internal
@@ -623,28 +653,28 @@ def _demand(
     root: bytes32,
     count: uint256,
     tensor: uint256,
-) -> turns.State:
+):
     """
-    @notice Start down a tree.
+    @notice Start down a tree, and end the move.
     """
     state: turns.State = demanding
     checks.require(tree not in state.descended, "game: tree already descended")
     state.descended |= tree
     state.descent = descent.start(tree, root, count)
-    return self._descend(game, state, tensor)
+    self._descend(game, state, tensor)
 
 
 @internal
-def _descend(game: uint256, descending: turns.State, tensor: uint256) -> turns.State:
+def _descend(game: uint256, descending: turns.State, tensor: uint256):
     """
-    @notice Have the trainer owe what the descent begins with.
+    @notice Have the trainer owe what the descent begins with, and end the move.
     """
     state: turns.State = descending
     d: descent.Descent = state.descent
     state.phase = descent.owed(d)
+    records.save(game, state)
     records.save_node(game, d.node)
     log IDisputeGame.Demanded(game=game, tree=d.tree, root=d.node, count=d.count, tensor=tensor)
-    return state
 
 
 @internal
@@ -657,6 +687,9 @@ def _judged(
     claimed: int256,
     correct: int256,
 ):
+    """
+    @notice End a game by what the referee found.
+    """
     log IDisputeGame.Judged(game=game, node=node, output=output, position=position, claimed=claimed, correct=correct)
     self._decide(game, state, claimed == correct, False)
 
@@ -670,40 +703,14 @@ def _decide(game: uint256, decided: turns.State, acquitted: bool, by_timeout: bo
     if acquitted:
         state.phase = IDisputeGame.Phase.ACQUITTED
         records.save(game, state)
-        ledger._credit(COIN, state.trainer, bond)
+        ledger._credit(NATIVE, state.trainer, bond)
         extcall registry.game_closed(state.job, state.attempt, state.segment)
         log IDisputeGame.Acquitted(game=game, job=state.job, by_timeout=by_timeout)
     else:
         state.phase = IDisputeGame.Phase.CONVICTED
         records.save(game, state)
-        ledger._credit(COIN, state.challenger, bond)
+        ledger._credit(NATIVE, state.challenger, bond)
         subject: records.Subject = records.load_subject(game)
         beneficiary: address = places.beneficiary(places.of(state, subject.step), subject.rank, state.challenger)
         extcall registry.convict(state.job, state.attempt, beneficiary)
         log IDisputeGame.Convicted(game=game, job=state.job, by_timeout=by_timeout)
-
-
-@internal
-@view
-def _step(game: uint256, state: turns.State, subject: records.Subject) -> IReferee.Step:
-    """
-    @notice Where the claims of the step live.
-    """
-    spec: ITaskRegistry.JobSpec = staticcall registry.spec(state.job)
-    return IReferee.Step(
-        program_root=spec.program_root,
-        node_count=spec.node_count,
-        trace_root=places.places[places.of(state, subject.step)].trace_root,
-        tensor_count=spec.tensor_count,
-        state_before=records.records[game].before,
-        state_after=records.records[game].after,
-        state_count=spec.state_count,
-        data_root=spec.data_root,
-        data_count=spec.data_count,
-    )
-
-
-@internal
-@view
-def _trace_root(game: uint256, state: turns.State) -> bytes32:
-    return places.places[places.of(state, records.load_subject(game).step)].trace_root

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any, cast
 
 from eth_typing import ABIEvent, ChecksumAddress
 from eth_utils.abi import event_abi_to_log_topic
+from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import BlockNotFound
-from web3.types import LogReceipt
+from web3.types import FilterParams, LogReceipt
 
-from bisection.errors import ChainMismatch
+from bisection.errors import ChainMismatch, UnavailableError
 from contracts.bindings import Tree
 from contracts.build import artifact
-from contracts.client import is_local
+from contracts.client import is_local, is_remote
 from contracts.jobs import JobSpec, Terms
 from contracts.values import build
 
@@ -68,6 +70,7 @@ __all__ = [
 ]
 
 SOURCES = ("TaskRegistry", "DisputeGame", "Delivery")
+NEAR = 16  # blocks below the head that are read one by one: they can be replaced, and not every node has them yet
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class OwnershipTransferred(Event):
 
 @dataclass(frozen=True)
 class Paused(Event):
-    """All clocks stand still, at most until the second ``until``."""
+    """All clocks stand still, at most up to the second ``until``, in which they go on."""
 
     until: int
 
@@ -544,26 +547,40 @@ class EventReader:
     def poll(self) -> list[Event | Rewound]:
         """What is new, oldest first; after a reorganisation it starts with a ``Rewound``. If it raises, nothing counts as read.
 
-        Raises ChainMismatch when no remembered block is on the chain any more, or a contract tells an unknown event.
+        Raises UnavailableError when the node is behind what was read, which contradicts nothing but is no ground to act on, and
+        ChainMismatch when no remembered block is on the chain any more, or a contract tells an unknown event.
         """
-        if self._blocks and self._hash(self.position) is None:
-            return []  # a node that is behind, which contradicts nothing
+        head = self._web3.eth.block_number
+        if head < self.position or (self._blocks and self._hash(self.position) is None):
+            raise UnavailableError(f"the node does not know block {self.position}, which it has shown: it is behind")
         blocks = self._common_blocks()
         found: list[Event | Rewound] = []
         if len(blocks) < len(self._blocks):
             found.append(Rewound(blocks[-1][0]))
-        head = self._web3.eth.block_number
         first = blocks[-1][0] + 1 if blocks else self._start
-        for low in range(first, head + 1, self._span)[: self._most]:
-            high = min(low + self._span - 1, head)
+        for low, high in islice(self._ranges(first, head), self._most):
             end = self._hash(high)
-            logs = self._web3.eth.get_logs({"fromBlock": low, "toBlock": high, "address": self._addresses})
+            logs = self._logs(low, high, end)
             if end is None or self._hash(high) != end:
                 break  # reorganised in between: the next poll reads these blocks
             found += map(decode, logs)
             blocks = (*blocks, (high, end))[-self._depth :]
         self._blocks = blocks
         return found
+
+    def _ranges(self, first: int, head: int) -> Iterator[tuple[int, int]]:
+        """What one request each covers, both ends included."""
+        while first <= head:
+            last = first if first > head - NEAR else min(first + self._span - 1, head - NEAR)
+            yield first, last
+            first = last + 1
+
+    def _logs(self, low: int, high: int, end: bytes | None) -> list[LogReceipt]:
+        place: FilterParams = {"fromBlock": low, "toBlock": high}
+        if low == high and end is not None and is_remote(self._web3):
+            # By its number, a node that does not have the block yet would say that nothing happened in it.
+            place = {"blockHash": HexBytes(end)}
+        return self._web3.eth.get_logs({**place, "address": self._addresses})
 
     def _common_blocks(self) -> tuple[tuple[int, bytes], ...]:
         """The remembered blocks that are still on the chain."""

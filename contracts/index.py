@@ -45,7 +45,7 @@ TREE_KINDS = {
 
 
 class Index:
-    """Follows the events of a deployment from its first block. After a reorganisation it forgets and reads anew.
+    """Follows the events of a deployment from its first block. After a reorganisation it reads anew, and then forgets.
 
     job_uris      by job, where its material was said to be
     service_uris  by job, its present trainer's data service
@@ -61,10 +61,8 @@ class Index:
 
     def __init__(self, web3: Web3, book: AddressBook) -> None:
         self._web3, self._book = web3, book
-        self._forget()
-
-    def _forget(self) -> None:
         self._reader = EventReader(self._web3, [self._book.registry, self._book.game, self._book.delivery], self._book.block)
+        self._rewound = False
         self.job_uris: dict[int, str] = {}
         self.service_uris: dict[int, str] = {}
         self.tokens: dict[int, ChecksumAddress] = {}
@@ -77,13 +75,15 @@ class Index:
         self.verdicts: dict[int, Judged | BoundaryJudged] = {}
 
     def update(self) -> None:
-        """Take in all events up to the latest block."""
-        while events := self._reader.poll():
-            if isinstance(events[0], Rewound):
-                self._forget()
-                continue
-            for event in events:
+        """Take in all events up to the latest block. Raises as ``EventReader.poll``; then what it tells is what it told before."""
+        while not self._rewound and (events := self._reader.poll()):
+            self._rewound = isinstance(events[0], Rewound)
+            for event in () if self._rewound else events:
                 self._take(event)
+        if self._rewound:
+            anew = Index(self._web3, self._book)
+            anew.update()
+            vars(self).update(vars(anew))
 
     @singledispatchmethod
     def _take(self, event: Event) -> None:

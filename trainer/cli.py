@@ -24,10 +24,11 @@ from contracts.token import Token
 if TYPE_CHECKING:
     from trainer.capture import Captured
 
-__all__ = ["NodeSettings", "add_commands", "require_device"]
+__all__ = ["JOURNAL", "NodeSettings", "add_commands", "require_device"]
 
 DAY = 24 * 60 * 60
 MOST_URI_BYTES = 256  # what the registry keeps of an address
+JOURNAL = "journal.sqlite"  # in a node's folder
 ANY_HOST = ("0.0.0.0", "::")
 
 
@@ -283,6 +284,7 @@ def require_device(device: str) -> None:
 
 
 def _run(settings: TrainerSettings, arguments: Namespace) -> None:
+    from contracts.journal import Journal
     from trainer.fetch import HttpSource
     from trainer.files import KnownRoots
     from trainer.folder import node_folder
@@ -301,7 +303,7 @@ def _run(settings: TrainerSettings, arguments: Namespace) -> None:
     deployment, sender = acting(settings, settings, settings.confirmations)
     with stop_signals() as stop, node_folder(settings.folder, "trainer", deployment.book) as folder:
         catalogue = Catalogue(Store(folder / "store", KnownRoots(folder / "verified.json")))
-        with ServiceThread(application(catalogue), host, port) as url:
+        with Journal(folder / JOURNAL) as sender.journal, ServiceThread(application(catalogue), host, port) as url:
             log, uri = node_log(), settings.public_url or url
             node = TrainerNode(
                 deployment,
@@ -316,6 +318,7 @@ def _run(settings: TrainerSettings, arguments: Namespace) -> None:
                 log=log,
             )
             log("trainer started", account=sender.address, service=uri, chain=deployment.book.chain_id)
+            sender.recover()
             await_earlier_transactions(sender, settings.poll_seconds, log, stop)
             run(node, settings.poll_seconds, log, stop)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bisection import reference
 from bisection.agent import Challenger, Defender, Nothing, Served
 from bisection.boundary import tensor_bytes
-from bisection.cut import combined, element, load, part_count, part_length, part_result, takes_max
+from bisection.cut import combined, element, load, part_count, part_length, part_result, run_starts, takes_max
 from bisection.errors import IllegalMove
 from bisection.game import (
     ARITY_BITS,
@@ -124,7 +124,9 @@ def test_the_parts_of_a_run_combine_to_its_element(job: Job, data: st.DataObject
     assert combined(parts, takes_max(job.node)) == whole
     assert all(part == wrap(part, 64) for part in parts)
     inputs = [np.frombuffer(job.trace.tensor(0, ref.tensor), reference.NUMPY_TYPES[ref.dtype]) for ref in job.node.inputs]
-    assert reference.part_results(job.node, inputs, position) == parts
+    starts = run_starts(job.node, position)
+    runs = [x[start : start + job.node.length] for x, start in zip(inputs, starts, strict=True)]
+    assert reference.part_results(job.node, runs, position) == parts
     registers = load(job.trace.tensor(0, job.tensor), job.node.outputs[0].dtype)
     assert registers[position] == whole, "the reference computes long runs exactly"
 

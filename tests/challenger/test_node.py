@@ -267,4 +267,4 @@ def test_a_window_that_closes_just_before_the_opening_is_no_accident(
         market.settle(trainer)
         market.until(lambda: bool(diary.of("too late")), challenger)
     assert [event["reason"] for event in diary.of("failed")] == ["open_step: commitments: expired"]
-    assert market.sent("challenger") == []
+    assert market.sent("challenger") == ["commit"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -14,7 +14,7 @@ from web3.types import TxReceipt
 
 from bisection.errors import TransactionFailed
 from bisection.game import ARITY_BITS, ConcludePart, DemandRun, StepOpening
-from bisection.merkle import Tree
+from bisection.merkle import LEAF_BYTES, Tree, blob_tree
 from bisection.witness import BoundaryWitness, ElementWitness, Leaf, NodeProof, Run, RunWitness, StepRoots
 from contracts.bindings import NO_PICK, DisputeGame, step_commitment
 from contracts.build import artifact
@@ -95,6 +95,31 @@ class TrainerRun:
             self.spec.program_root, self.spec.node_count, self.trace(at).root, self.spec.tensor_count, self.states[at].root,
             self.states[at + 1].root, self.spec.state_count, self.spec.data_root, self.spec.data_count,
         )  # fmt: skip
+
+
+class ModelRun(TrainerRun):
+    """A run whose states are known to the byte: components of these sizes."""
+
+    def __init__(self, sizes: Sequence[int], steps: int = 1, segment_length: int = 1, name: str = "model") -> None:
+        super().__init__(steps, segment_length, components=len(sizes), name=name)
+        self.content = [[self._component(size, step, c) for c, size in enumerate(sizes)] for step in range(steps + 1)]
+        self.states = [Tree([blob_tree(data).root for data in components]) for components in self.content]
+        self.histories = [
+            Tree([state.root for state in self.states[first : first + segment_length + 1]])
+            for first in range(0, steps, segment_length)
+        ]
+        self.spec = replace(self.spec, initial_state=self.states[0].root)
+
+    def _component(self, size: int, step: int, number: int) -> bytes:
+        start = digest(self.name, step, number)[0]
+        return bytes((start + k) % 251 for k in range(size))
+
+    def shown(self, component: int, leaf: int, step: int = -1) -> tuple[NodeProof, bytes, list[bytes], bytes, list[bytes]]:
+        """What an answer to a demand consists of, by default of an honest one about the last state."""
+        content = self.content[step][component]
+        data = content[leaf * LEAF_BYTES : (leaf + 1) * LEAF_BYTES]
+        tree = blob_tree(content)
+        return NODE, tree.root, self.states[step].prove(component), data, tree.prove(leaf)
 
 
 @dataclass
@@ -241,7 +266,7 @@ class Stage:
     def completed(self, run: TrainerRun, terms: Terms = TERMS, bounty: int = BOUNTY) -> int:
         """A job whose segments are all final."""
         job = self.posted(run, terms=terms, bounty=bounty)
-        self.at(self.registry.segment(job, run.spec.segments - 1).window_end)
+        self.chain.advance(self.registry.segment(job, run.spec.segments - 1).window_end + 1 - self.registry.clock())
         for _ in range(run.spec.segments):
             self.stranger.registry.finalise(job)
         return job
@@ -275,7 +300,7 @@ class Stage:
 
     def owed(self, ledger: Ledger, *others: str, token: str = NATIVE) -> int:
         """What a contract owes to the roles and to ``others``, and what it has to burn."""
-        return ledger.burnable(token) + sum(ledger.credit(account, token) for account in (*self.accounts, *others))
+        return sum(ledger.credit(account, token) for account in (*self.accounts, *others, BURNT))
 
     @property
     def accounts(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,14 @@ REWARD = TERMS.stake * PARAMETERS.reward_share // 10_000
 @pytest.fixture
 def stage(scripted: Stage) -> Stage:
     return scripted
+
+
+@pytest.fixture
+def real(theatre: Stage) -> Iterator[Stage]:
+    """The deployment with the real game contract, as it was at first."""
+    mark = theatre.chain.snapshot()
+    yield theatre
+    theatre.chain.restore(mark)
 
 
 def half_final(stage: Stage, terms: object = TWICE) -> int:
@@ -221,6 +230,28 @@ def test_games_belong_to_their_attempt(stage: Stage) -> None:
                 getattr(stage.script, name)(job, wrong, *args)
     stage.script.close(job, 2, 2)
     convict(stage, job, 2)
+
+
+def test_a_real_game_ends_an_attempt_and_the_games_beside_it(real: Stage) -> None:
+    job = real.posted(RUN, segments=3, terms=TWICE)
+    beside = real.watcher.opens(job, 2, RUN.opening(2, 0))
+    with refused("game: attempt is not over"):
+        real.stranger.game.reclaim(beside)
+    real.convicted(job, RUN)
+    view = real.registry.job(job)
+    assert (view.status, view.attempt, view.posted, view.live_games) == (JobStatus.OPEN, 2, 0, 0)
+    real.claim(job)
+    for segment in range(3):
+        real.post(job, RUN, segment)
+    real.stranger.game.reclaim(beside)
+    assert (real.registry.job(job).live_games, real.registry.segment(job, 2).live_games) == (0, 0)
+    again = real.watcher.opens(job, 2, RUN.opening(2, 0))
+    assert (real.game.game(again).attempt, real.registry.segment(job, 2).live_games) == (2, 1)
+    assert real.game.credit(real.watcher.address) == PARAMETERS.bond
+    real.at(real.registry.segment(job, 1).window_end + 1)
+    for _ in range(2):
+        real.stranger.registry.finalise(job)
+    assert real.registry.credit(real.trainer.address) == BOUNTY * 4 // 9
 
 
 def test_a_standing_says_whether_an_attempt_can_be_disputed(stage: Stage) -> None:

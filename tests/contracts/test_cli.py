@@ -162,7 +162,9 @@ def test_settings_are_printed_and_can_be_read_back(capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["key", "new"], ["chain", "deploy"], ["job", "open"], ["job", "serve"], ["job", "list"], ["job", "show"],
+    [[], ["key", "new"], ["chain", "deploy"], ["chain", "show"], ["chain", "watch"], ["chain", "pause"], ["chain", "unpause"],
+     ["chain", "transfer-ownership"], ["chain", "accept-ownership"], ["chain", "withdraw"], ["chain", "approve"], ["chain", "burn"],
+     ["job", "open"], ["job", "serve"], ["job", "list"], ["job", "show"],
      ["trainer", "run"], ["challenger", "run"]],
 )  # fmt: skip
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
@@ -256,7 +258,10 @@ def test_a_server_that_is_no_ethereum_node_is_said_to_be_none(
         refused(capsys, office, ["job", "list", *office.chain, "--rpc-url", url], UnavailableError)
 
 
-def test_a_node_that_refuses_later_requests_ends_in_one_line_too(capsys: pytest.CaptureFixture[str], office: Office) -> None:
+def test_a_node_that_refuses_later_requests_ends_in_one_line_too(
+    capsys: pytest.CaptureFixture[str], office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contracts.client.time.sleep", lambda seconds: None)
     honest, limited = (
         chain_answers(office.market.chain.provider, []),
         b'{"jsonrpc": "2.0", "id": 0, "error": {"code": -32005, "message": "limit"}}',

@@ -1,8 +1,7 @@
-"""Delivery: a trainer shows the leaves of its model that are demanded, or loses what was retained (docs/protocol.md, "Delivery")."""
+"""Delivery: a trainer shows the leaves of its model that are demanded, or loses what is retained (docs/protocol.md, "Delivery")."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,15 +10,15 @@ from hypothesis import strategies as st
 
 from bisection import reference
 from bisection.boundary import next_state, state_root
-from bisection.merkle import LEAF_BYTES, Tree, blob_tree
-from bisection.witness import NodeProof, StepRoots
+from bisection.merkle import LEAF_BYTES, Tree
+from bisection.witness import StepRoots
 from contracts.build import artifact
 from contracts.deploy import deploy
 from contracts.events import Answered, DemandReclaimed, LeafDemanded, RetainedWithheld, Unanswered
 from contracts.jobs import JobStatus
 from tests.contracts.coins import Coin
 from tests.contracts.revm import RevmChain
-from tests.contracts.stage import BOUNTY, NODE, PARAMETERS, TERMS, Actor, Stage, TrainerRun, digest, refused
+from tests.contracts.stage import BOUNTY, PARAMETERS, TERMS, Actor, ModelRun, Stage, TrainerRun, digest, refused
 from tests.support.programs import counting_program
 from trainer.delivery import show_leaf
 
@@ -27,23 +26,6 @@ BOND, PERIOD = PARAMETERS.delivery_bond, PARAMETERS.answer_period
 RETAINING = replace(TERMS, retained_share=2_000, delivery_period=700)
 RETAINED = BOUNTY * 2_000 // 10_000
 BEFORE, DATA, AFTER = range(3)  # what a node of a program joins
-
-
-class ModelRun(TrainerRun):
-    """A run of one step whose states are known to the byte: components of these sizes."""
-
-    def __init__(self, sizes: Sequence[int]) -> None:
-        super().__init__(steps=1, segment_length=1)
-        self.content = [[bytes((step + c + k) % 251 for k in range(size)) for c, size in enumerate(sizes)] for step in (0, 1)]
-        self.states = [Tree([blob_tree(data).root for data in components]) for components in self.content]
-        self.histories = [Tree([state.root for state in self.states])]
-        self.spec = replace(self.spec, initial_state=self.states[0].root, state_count=len(sizes))
-
-    def shown(self, component: int, leaf: int, step: int = 1) -> tuple[NodeProof, bytes, list[bytes], bytes, list[bytes]]:
-        """What an honest answer consists of, if it is about the final state."""
-        content = self.content[step][component]
-        tree = blob_tree(content)
-        return NODE, tree.root, self.states[step].prove(component), content[leaf * 256 : leaf * 256 + 256], tree.prove(leaf)
 
 
 RUN = ModelRun((1_000, 256, 1, 5_120 + 17))
@@ -61,7 +43,7 @@ def completed(stage: Stage, run: ModelRun = RUN, **changes: object) -> int:
 def answer(stage: Stage, demand: int, run: ModelRun = RUN, actor: Actor | None = None) -> object:
     """The honest answer, as the trainer if nobody else is named."""
     view = stage.delivery.demand_of(demand)
-    size = len(run.content[1][view.component])
+    size = len(run.content[-1][view.component])
     tell(stage, AFTER, view.component, size)
     leaf = view.seed % -(-size // LEAF_BYTES)
     return (actor or stage.trainer).delivery.answer(demand, *run.shown(view.component, leaf))
@@ -141,7 +123,7 @@ def test_leaves_are_demanded_only_of_completed_jobs_of_which_something_is_retain
 def test_a_demanded_leaf_is_shown_and_earns_the_bond(stage: Stage, component: int) -> None:
     job = completed(stage)
     demand = stage.watcher.delivery.demand(job, component)
-    seed, content = stage.delivery.demand_of(demand).seed, RUN.content[1][component]
+    seed, content = stage.delivery.demand_of(demand).seed, RUN.content[-1][component]
     (told,) = stage.events(answer(stage, demand))  # type: ignore[arg-type]
     assert isinstance(told, Answered)
     leaf = seed % -(-len(content) // LEAF_BYTES)
@@ -215,7 +197,7 @@ def test_a_wrong_leaf_is_no_answer(stage: Stage) -> None:
     demand = stage.watcher.delivery.demand(completed(stage), 3)
     leaf = stage.delivery.demand_of(demand).seed % 21
     node, root, component_proof, data, leaf_proof = RUN.shown(3, leaf)
-    tell(stage, AFTER, 3, len(RUN.content[1][3]))
+    tell(stage, AFTER, 3, len(RUN.content[-1][3]))
 
     def refuses(reason: str, *args: object) -> None:
         with refused(reason):

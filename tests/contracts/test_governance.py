@@ -288,6 +288,21 @@ def test_a_pause_moves_the_first_second_after_by_its_length(stage: Stage, reason
     act()
 
 
+def test_after_a_pause_everything_is_set_in_protocol_time(stage: Stage) -> None:
+    suspend(stage, MAX_PAUSE)
+    stage.chain.advance(MAX_PAUSE)
+    clock, registry = stage.registry.clock, stage.registry
+    job = stage.claimed(RUN)
+    assert registry.job(job).deadline == clock() + TERMS.segment_period == stage.now() - MAX_PAUSE + TERMS.segment_period
+    stage.post(job, RUN, 0)
+    assert registry.segment(job, 0).window_end == clock() + TERMS.challenge_window
+    assert registry.job(job).deadline == clock() + TERMS.segment_period
+    done = stage.completed(RUN, RETAINING)
+    assert registry.job(done).delivery_end == clock() + RETAINING.delivery_period
+    demand = stage.watcher.delivery.demand(done, 0)
+    assert stage.delivery.demand_of(demand).answer_by == clock() + PARAMETERS.answer_period
+
+
 def suspend(stage: Stage, length: int) -> None:
     """Stop the clocks for so many seconds."""
     stage.chain.advance(100)

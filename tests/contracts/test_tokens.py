@@ -211,6 +211,19 @@ def test_a_token_that_calls_back_comes_through_to_nothing_that_moves_money(
     assert solvent(stage, coin, coin.address)
 
 
+def test_an_attempt_that_ends_while_its_stake_arrives_pays_out_what_arrives(stage: Stage, coin: Coin) -> None:
+    job = stage.opened(RUN, in_tokens(stage, coin))
+    with coin.calling(stage.script.call("convict", job, 1, stage.challenger.address)):
+        stage.claim(job)
+    assert coin.simulate("called_back") == 1
+    assert stage.registry.job(job).status == JobStatus.SLASHED
+    assert solvent(stage, coin)
+    for actor in (stage.challenger, stage.requester):
+        actor.registry.withdraw(coin.address)
+    stage.stranger.registry.burn(coin.address)
+    assert coin.balance(stage.book.registry) == 0
+
+
 def test_between_transfers_a_token_is_an_account_like_any_other(stage: Stage, coin: Coin) -> None:
     """The counterpart: the call that is refused during a deposit is allowed from a transfer that is none."""
     job = stage.posted(RUN, segments=1, terms=in_tokens(stage, coin))

@@ -65,7 +65,7 @@ def test_a_trainer_that_hides_its_history_is_bisected_and_convicted(captured: tu
     assert demo.right(outcome) and outcome.transactions > 3
     change = {role: outcome.balances["after"][role] - before for role, before in outcome.balances["before"].items()}
     gas_fees = 10**16
-    reward = demo.STAKE - demo.STAKE * demo.PARAMETERS.burn_share // 10_000
+    reward = demo.STAKE * demo.PARAMETERS.reward_share // 10_000
     assert reward - gas_fees < change["challenger"] < reward
     assert -demo.STAKE - gas_fees < change["trainer"] < -demo.STAKE
     assert -gas_fees < change["requester"] < 0, "the bounty came back"

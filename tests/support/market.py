@@ -87,8 +87,10 @@ class LoggedProvider(RevmProvider):
         return {"number": hex(block), "hash": "0x" + f"{block:064x}", "timestamp": hex(self.time)}
 
     def eth_getLogs(self, request: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: N802
-        low, high = int(request["fromBlock"], 16), int(request["toBlock"], 16)
-        return [log for log in self.logs if low <= log["blockNumber"] <= high]
+        ends = [request["blockHash"]] * 2 if "blockHash" in request else [request["fromBlock"], request["toBlock"]]
+        low, high = (int(end, 16) for end in ends)
+        wanted = {address.lower() for address in request["address"]}
+        return [log for log in self.logs if low <= log["blockNumber"] <= high and log["address"].lower() in wanted]
 
 
 class LoggedSender(RevmSender):

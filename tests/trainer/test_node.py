@@ -26,7 +26,8 @@ GAME = "0x" + 40 * "2"
 OFFER = Terms(stake=7, game=GAME, segment_period=100, challenge_window=50)
 JOB = Job(
     status=JobStatus.OPEN, requester=ANYBODY, trainer=NOBODY, bounty=6, paid=1, attempt=1, deadline=0, posted=0, finalised=0,
-    state=bytes(32), live_games=0, open_demands=0, delivery_end=0, settled=False, parent=0, job_hash=bytes(32), spec=SPEC, terms=OFFER,
+    state=bytes(32), live_games=0, open_demands=0, delivery_end=0, settled=False, parent=0, job_hash=bytes(32), spec=SPEC,
+    terms=OFFER,
 )  # fmt: skip
 
 

@@ -134,9 +134,10 @@ class Acts:
 
     # The requester
 
-    @act(4, lambda self: len(self.world.registry.jobs) < MOST_JOBS)
+    @act(6, lambda self: len(self.world.registry.jobs) < MOST_JOBS)
     def open_job(self, random: Random) -> None:
-        work = random.choice(WORKS)
+        parent = random.choice((0, *self.jobs(JobStatus.COMPLETED)))
+        work = WORKS[-1] if parent and random.random() < 0.8 else random.choice(WORKS)
         retained = random.choice((0, 2_500, 10_000))
         terms = Terms(
             token=random.choice(self.world.chain.tokens),  # type: ignore[arg-type]
@@ -147,10 +148,9 @@ class Acts:
             segment_period=random.choice((700, 10_000)),
             challenge_window=random.choice((60, 2_000, 5_000)),
             retained_share=retained,
-            delivery_period=700 if retained else 0,
+            delivery_period=random.choice((700, 5_000)) if retained else 0,
         )
         bounty = random.choice((0, 1, 7, 10**18 + 1))
-        parent = random.choice((0, 0, 0, 1))
         value = terms.value(bounty) + (random.random() < 0.1)
         if self.world.act("requester", "TaskRegistry", "open_job", work.spec, terms, bounty, parent, "", value=value):
             number = len(self.world.registry.jobs)
@@ -233,7 +233,7 @@ class Acts:
         number, segment = random.choice(self.in_window())
         who = random.choice(CHALLENGERS)
         bond = BOND + (random.random() < 0.1)
-        if random.random() < 0.3:
+        if random.random() < 0.4:
             self.world.act(who, "DisputeGame", "open_blind", number, segment, value=bond)
             return
         span = self.parties.span(number, self.parties.job(number).attempt, segment)
@@ -294,14 +294,19 @@ class Acts:
 
     # Delivery
 
-    @act(6, lambda self: any(not self.parties.job(n).settled for n in self.jobs(JobStatus.COMPLETED)))
+    @act(25, lambda self: self.delivering())
     def demand(self, random: Random) -> None:
-        number = random.choice(self.jobs(JobStatus.COMPLETED))
+        number = random.choice(self.delivering() if random.random() < 0.9 else self.jobs(JobStatus.COMPLETED))
         component = random.randrange(self.parties.job(number).spec.state_count + 1)
         bond = PARAMETERS.delivery_bond + (random.random() < 0.1)
         if self.world.act(random.choice(("hostile", "requester")), "Delivery", "demand", number, component, value=bond):
             at = len(self.world.delivery.demands)
             self.world.delivery.demands[at].seed = self.world.chain.view("Delivery", "demand_of", at)[3]
+
+    def delivering(self) -> list[int]:
+        """Jobs whose result can be demanded."""
+        found = [(number, self.parties.job(number)) for number in self.jobs(JobStatus.COMPLETED)]
+        return [number for number, job in found if not job.settled and self.world.clock <= job.delivery_end and job.open_demands < 3]
 
     @act(3, lambda self: any(demand.open for demand in self.world.delivery.demands.values()))
     def answer(self, random: Random) -> None:
@@ -324,6 +329,19 @@ class Acts:
             self.world.move("anyone", number, Timeout())
         else:
             self.world.act("anyone", contract, name, number)
+
+    @act(15, lambda self: self.ready())
+    def finalise(self, random: Random) -> None:
+        self.world.act("anyone", "TaskRegistry", "finalise", random.choice(self.ready()))
+
+    def ready(self) -> list[int]:
+        """Jobs with a segment that nobody can dispute any more."""
+        found = [(number, self.parties.job(number)) for number in self.jobs(*UNDER_WAY)]
+        return [
+            number for number, job in found
+            if job.finalised < len(job.segments) and not job.live_games[job.finalised]
+            and self.world.clock > job.segments[job.finalised].window_end
+        ]  # fmt: skip
 
     @act(3, lambda self: self.creditors())
     def withdraw(self, random: Random) -> None:
@@ -380,11 +398,10 @@ class Acts:
         """The miner leaves out what somebody honest sends, until it must be in."""
         self.parties.censored[random.choice(("honest", "watcher"))] = self.world.clock + random.choice((30, 500, 5_000))
 
-    @act(1)
+    @act(1, lambda self: not self.world.calendar.paused)
     def pause(self, random: Random) -> None:
-        name = "unpause" if self.world.calendar.paused and random.random() < 0.8 else "pause"
-        self.world.act(random.choice(("owner", "owner", "owner", "liar")), "TaskRegistry", name)
+        self.world.act(random.choice(("owner", "owner", "owner", "liar")), "TaskRegistry", "pause")
 
     @act(4, lambda self: self.world.calendar.paused)
     def unpause(self, random: Random) -> None:
-        self.world.act("owner", "TaskRegistry", "unpause")
+        self.world.act(random.choice(("owner", "owner", "owner", "liar")), "TaskRegistry", random.choice(("unpause", "unpause", "pause")))

@@ -101,6 +101,11 @@ class Execution:
         """The root of the state before step ``at``, as this party commits it."""
         return self._nonsense.get(at) or self.state(at).root
 
+    @property
+    def end(self) -> State:
+        """The state after the last step."""
+        return self._states[-1]
+
     def right(self, first: int, length: int) -> bool:
         """Whether all states of a segment follow from its first one."""
         return not any(at in self._nonsense for at in range(first, first + length + 1)) and (
@@ -211,6 +216,11 @@ class Work:
         return JobSpec(p.root, len(p.nodes), len(p.tensors), self.honest.root(0), *counts)
 
     @property
+    def follow_up(self) -> tuple[Program, State, State]:
+        """Program, start and data of work that goes on from where this one ends."""
+        return self.program, self.honest.end, self.data
+
+    @property
     def variety(self) -> int:
         """How many lies there are: one about every tensor, one about every component of the state, and nonsense."""
         return len(self.program.tensors) + len(self.program.state) + 1
@@ -249,7 +259,8 @@ def _works() -> list[Work]:
     counting = counting_program(80)
     long_run = run_program(np.random.default_rng(7), Reduce, LONG, ("i64", "i64"), rows=1)
     assert DTYPES["i64"].size * 256 == 2048
-    return [Work(*counting, 5, 2), Work(*counting, 40, 36), Work(*long_run, 2, 1), Work(*counting, 1, 1)]
+    short = Work(*counting, 1, 1)
+    return [Work(*counting, 5, 2), Work(*counting, 40, 36), Work(*long_run, 2, 1), short, Work(*short.follow_up, 3, 2)]
 
 
 WORKS = _works()

@@ -75,6 +75,7 @@ class Protocol(RuleBasedStateMachine):
                 break
             self.parties.pass_time(14 * DAY if self.world.calendar.paused else 5_001)
         assert self.parties.over(), "everything ends"
+        self.count_ends()
         accounts, chain = self.world.chain.accounts.values(), self.world.chain
         for contract, ledger in self.world.models.items():
             for token, account in [key for key, amount in ledger.credits.items() if amount]:
@@ -84,6 +85,16 @@ class Protocol(RuleBasedStateMachine):
                     assert self.world.act("anyone", contract, "burn", token)
             for token in chain.tokens:
                 assert chain.balance(token, chain.addresses[contract]) == 0, "nothing is left behind"
+
+    def count_ends(self) -> None:
+        """Ends that no event tells of."""
+        for number, job in self.world.registry.jobs.items():
+            execution = self.parties.attempts[number, job.attempt].execution if job.status == JobStatus.COMPLETED else None
+            work = self.parties.works[number]
+            done = sum(steps for _, steps in work.segments[: job.finalised])
+            self.tally["a lie has become final"] += job.state != work.honest.root(done) and job.finalised > 0
+            self.tally["completed after a conviction"] += execution is not None and job.attempt > 1
+            self.tally["a model of a model"] += execution is not None and job.parent > 0
 
     def bring_about_ends(self) -> None:
         """What anyone may do, and the requester's right to cancel."""

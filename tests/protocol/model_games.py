@@ -28,7 +28,7 @@ from bisection.game import (
 from bisection.moves import TrainerMove
 from contracts.bindings import step_commitment
 from contracts.deploy import Parameters
-from contracts.jobs import NATIVE
+from contracts.jobs import NATIVE, NOBODY
 from tests.protocol.model import Commitments, Ledger, RegistryModel, require
 
 __all__ = ["GameRecord", "GamesModel"]
@@ -69,7 +69,8 @@ class GamesModel(Ledger):
         self.commit = self.commitments.commit
         self.games: dict[int, GameRecord] = {}
         self.traces: dict[Place, bytes] = {}
-        self.passed_over = 0  # how often a lower rank at the place was not rewarded
+        self.rewarded = NOBODY  # by the last conviction
+        self.passed_over = False  # whether it was at the cost of a lower rank at the place
         self.first: dict[Place, GameRecord] = {}  # whoever was noted as first at a place
 
     @property
@@ -139,7 +140,8 @@ class GamesModel(Ledger):
             job.live_games[record.segment] -= 1
         if after.outcome == Outcome.CONVICTED:
             self.credit(NATIVE, record.challenger, self.parameters.bond)
-            self.registry.convict(job, self.beneficiary(record))
+            self.rewarded = self.beneficiary(record)
+            self.registry.convict(job, self.rewarded)
 
     def reclaim(self, account: str, number: int) -> None:
         require(number in self.games, "unknown game")
@@ -172,7 +174,7 @@ class GamesModel(Ledger):
             if game.place[:3] == convicting.place[:3] and game.rank < winner.rank and (not game.live or game.place != convicting.place)
         ]  # fmt: skip
         assert not there or left, "nobody of lower rank is passed over, but for a first one that has left"
-        self.passed_over += bool(there)
+        self.passed_over = bool(there)
         return winner.challenger
 
     def held(self, token: str) -> int:

@@ -90,6 +90,7 @@ class Parties:
 
     def __init__(self, chain: Deployed, tally: Counter[str]) -> None:
         self.world, self.tally = World(chain, tally), tally
+        self.world.judged = self.judged
         self.works: dict[int, Work] = {}
         self.watched: set[int] = set()
         self.attempts: dict[tuple[int, int], Attempt] = {}
@@ -165,6 +166,14 @@ class Parties:
             return
         choose = lambda parts, value, maximum: balanced(parts, 0, value, maximum)  # noqa: E731
         attempt.defenders.setdefault(number, Liar(seat, span, choose)).play(number)
+
+    def judged(self, number: int) -> None:
+        """Whoever is convicted by a verdict has posted a wrong segment, or the trace of another execution."""
+        game = self.world.games.games[number]
+        span = self.span(game.job, game.attempt, game.segment)
+        assert game.state.step is not None
+        told = self.world.games.traces[game.place] == span.tensors(game.state.step).root
+        assert not (told and span.whole.right(span.first, span.length)), "nobody is convicted of what is right"
 
     # Challengers
 
@@ -267,6 +276,7 @@ class Parties:
         while world.chain.time < target:
             if world.calendar.paused:
                 world.mine(min(target, world.calendar.paused_until))
+                self.tally["a pause has ended by itself"] += not world.calendar.paused
                 continue
             due = min(self.dues(), key=lambda due: due.second, default=None)
             when = target if due is None else world.chain.time + due.second - world.clock

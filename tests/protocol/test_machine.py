@@ -9,11 +9,25 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
+from tests.protocol.acts import ACTS
 from tests.protocol.deployed import Deployed
 from tests.protocol.machine import Protocol
 
-
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]  # explanations would take longer than all the rest
+DEEP = 100_000
+ENDS = """
+    JobOpened JobCancelled JobClaimed SegmentPosted SegmentFinalised JobCompleted JobExpired JobSlashed JobRefunded
+    RetainedReleased RetainedWithheld LeafDemanded Answered Unanswered DemandReclaimed Paused Unpaused Withdrawn Burnt Committed
+    GameOpened StepShown TracePosted Demanded RunDemanded Picked Revealed LeafRevealed PartsRevealed BoundaryJudged Judged
+    Convicted Acquitted GameCancelled
+""".split()
+WAYS = [
+    *("convicted by verdict", "convicted by timeout", "acquitted by verdict", "acquitted by timeout"),
+    *("convicted in Conclude", "convicted in ConcludePart", "convicted in Timeout"),
+    *("attempt 1 of honest", "attempt 2 of honest", "attempt 3 of honest", "attempt 2 of liar", "attempt 3 of liar"),
+    *("at the last moment", "copied moves", "rewarded: another challenger", "a lie has become final", "a pause has ended by itself"),
+    *("refused a job that stands at a wrong state", "completed after a conviction", "a model of a model"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -21,22 +35,35 @@ def chain() -> Deployed:
     return Deployed()
 
 
-def run(chain: Deployed, histories: int, steps: int) -> Counter[str]:
-    """What happened in so many histories."""
-    tally: Counter[str] = Counter()
+def live(chain: Deployed, tally: Counter[str], histories: int, acts: int) -> None:
+    """So many histories of so many acts each. What happens is counted."""
     machine: Callable[[], RuleBasedStateMachine] = lambda: Protocol(chain, tally)  # noqa: E731
     limits = settings(
         max_examples=histories,
-        stateful_step_count=steps,
+        stateful_step_count=acts,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
         phases=PHASES,
     )
     run_state_machine_as_test(machine, settings=limits)  # type: ignore[arg-type]
-    return tally
 
 
 def test_the_contracts_do_what_the_protocol_says(chain: Deployed) -> None:
-    tally = run(chain, histories=60, steps=50)
-    for k, v in tally.most_common(): print(k, v)
+    tally: Counter[str] = Counter()
+    live(chain, tally, histories=30, acts=60)
+    assert tally["acts"] > 1_000 and tally["Convicted"] and tally["Acquitted"] and tally["JobCompleted"]
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(4 * 60 * 60)
+def test_the_contracts_do_what_the_protocol_says_in_long_histories(chain: Deployed) -> None:
+    """At least 100,000 acts, in which everything happens that can: an end that nobody has reached would be an end untested."""
+    tally: Counter[str] = Counter()
+    while tally["acts"] < DEEP:
+        live(chain, tally, histories=100, acts=80)
+    print()
+    for what, times in tally.most_common():
+        print(f"{times:9,}  {what}")
+    expected = [*(f"act: {act.name}" for act in ACTS), *ENDS, *WAYS]
+    assert not [what for what in expected if not tally[what]], "everything that can happen has happened"

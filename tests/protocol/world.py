@@ -114,7 +114,7 @@ class World:
         self.delivery = DeliveryModel(self.registry, PARAMETERS)
         self.models: dict[str, Any] = {"TaskRegistry": self.registry, "DisputeGame": self.games, "Delivery": self.delivery}
         self.purses = {name: self.wealth(name) for name in NAMES}
-        self.copying: str | None = None
+        self.judged: Callable[[int], None] = lambda number: None
         self.before_move: Callable[[str, int, Move], None] = lambda who, number, move: None
 
     def close(self) -> None:
@@ -214,8 +214,12 @@ class World:
             self.tally[f"acquitted {way}"] += 1
             assert game.challenger != self.address("watcher"), "an honest challenger loses no game"
             return
+        if not isinstance(move, Timeout):
+            self.judged(number)
         self.tally[f"convicted {way}"] += 1
         self.tally[f"convicted in {type(move).__name__}"] += 1
+        self.tally["rewarded: " + ("the challenger" if self.games.rewarded == game.challenger else "another challenger")] += 1
+        self.tally["passed over: a lower rank whose predecessor has left"] += self.games.passed_over
         assert trainer != self.address("honest"), "an honest trainer is convicted by nobody"
         after = {token: sum(self.wealth(one)[token] for one in BAND) for token in self.chain.tokens}
         stake = job.terms.stake

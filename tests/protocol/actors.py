@@ -176,7 +176,9 @@ def mutated(move: Move, random: Random) -> Move:
         case Conclude(w):
             changes = [{"witness": replace(w, node=replace(w.node, index=w.node.index + 1))}]
             changes += [{"witness": replace(w, node=replace(w.node, code=b"\x01" + w.node.code))}]
-            changes += [{"witness": replace(w, trace_proof=())}] if hasattr(w, "trace_proof") else [{"witness": replace(w, inputs=())}]
+            changes += (
+                [{"witness": replace(w, trace_proof=())}] if hasattr(w, "trace_proof") else [{"witness": replace(w, inputs=())}]
+            )
         case ConcludePart():
             changes = [{"child": move.child + 1}, {"parts": (*move.parts[1:], 5)}, {"inputs": ()}]
         case Reveal(children, siblings):
@@ -191,5 +193,3 @@ def mutated(move: Move, random: Random) -> Move:
         case _:
             return move
     return replace(move, **random.choice(changes))
-
-

@@ -115,18 +115,20 @@ class Acts:
 
     def watches(self, *who: str) -> list[Watch]:
         """Disputes that somebody pursues, and has something to do in."""
+
+        def turn(number: int) -> bool:
+            return self.game(number).live and (self.game(number).state.owed == Owed.NOTHING or self.silent(number))
+
         return [
             w for w in self.parties.watches
             if w.who in who and self.parties.job(w.job).disputable(w.attempt)
-            and (w.game is None or (self.game(w.game).live and (self.game(w.game).state.owed == Owed.NOTHING or self.silent(w.game))))
+            and (w.game is None or turn(w.game))
         ]  # fmt: skip
 
     def silent(self, number: int) -> bool:
         """Whether the mover of a game has used up its clock."""
         state = self.game(number).state
-        return self.world.clock > state.moved_at + (
-            state.challenger_clock if state.owed == Owed.NOTHING else state.trainer_clock
-        )
+        return self.world.clock > state.moved_at + (state.challenger_clock if state.owed == Owed.NOTHING else state.trainer_clock)
 
     def acting(self, who: str) -> bool:
         """Whether an honest party can act now."""
@@ -155,7 +157,7 @@ class Acts:
         if self.world.act("requester", "TaskRegistry", "open_job", work.spec, terms, bounty, parent, "", value=value):
             number = len(self.world.registry.jobs)
             self.parties.works[number] = work
-            if random.random() < 0.7:
+            if random.random() < 0.6:
                 self.parties.watched.add(number)
 
     @act(1, lambda self: self.jobs(JobStatus.OPEN))
@@ -306,7 +308,9 @@ class Acts:
     def delivering(self) -> list[int]:
         """Jobs whose result can be demanded."""
         found = [(number, self.parties.job(number)) for number in self.jobs(JobStatus.COMPLETED)]
-        return [number for number, job in found if not job.settled and self.world.clock <= job.delivery_end and job.open_demands < 3]
+        return [
+            number for number, job in found if not job.settled and self.world.clock <= job.delivery_end and job.open_demands < 3
+        ]
 
     @act(3, lambda self: any(demand.open for demand in self.world.delivery.demands.values()))
     def answer(self, random: Random) -> None:
@@ -404,4 +408,6 @@ class Acts:
 
     @act(4, lambda self: self.world.calendar.paused)
     def unpause(self, random: Random) -> None:
-        self.world.act(random.choice(("owner", "owner", "owner", "liar")), "TaskRegistry", random.choice(("unpause", "unpause", "pause")))
+        self.world.act(
+            random.choice(("owner", "owner", "owner", "liar")), "TaskRegistry", random.choice(("unpause", "unpause", "pause"))
+        )

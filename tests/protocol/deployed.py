@@ -132,9 +132,7 @@ class Deployed:
         """A transaction in the present block; the names of the events that it logs. Raises Refusal."""
         self._enter()
         try:
-            self._evm.message_call(
-                account, self.addresses[contract], calldata=calldata(contract, name, args), value=value, gas=GAS
-            )
+            self._evm.message_call(account, self.addresses[contract], calldata=calldata(contract, name, args), value=value, gas=GAS)
         except RuntimeError as error:
             raise Refusal(_reason(error)) from None
         except EncodingError as error:
@@ -177,5 +175,3 @@ class Deployed:
 def _reason(error: RuntimeError) -> str:
     output = bytes.fromhex(str(error).partition("output: 0x")[2].partition(" ")[0])
     return str(decode(["string"], output[4:])[0]) if output[:4] == ERROR_STRING else "no reason"
-
-

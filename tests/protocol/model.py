@@ -1,7 +1,7 @@
 """The protocol in Python, written from docs/protocol.md: jobs, money, time and deliveries. Games are in model_games.py.
 
-Every function of the contracts has a method of the same name; ``account`` is who calls. A method raises IllegalMove where the contract
-reverts, and then changes nothing. Accounts and tokens are addresses, times are seconds.
+Every function of the contracts has a method of the same name; ``account`` is who calls. A method raises IllegalMove where the
+contract reverts, and then changes nothing. Accounts and tokens are addresses, times are seconds.
 """
 
 from __future__ import annotations
@@ -369,7 +369,7 @@ class DeliveryModel(Ledger):
         self._close(demand, job, job.trainer)
 
     def give_up(self, account: str, number: int) -> None:
-        self.calendar.running()
+        """Answers are allowed during a pause, and so is noting that the time for them was over before."""
         demand, job = self.open(number)
         require(not job.settled and self.calendar.clock > demand.answer_by, "time for an answer")
         self._close(demand, job, demand.account)

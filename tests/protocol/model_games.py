@@ -163,16 +163,14 @@ class GamesModel(Ledger):
     def beneficiary(self, convicting: GameRecord) -> str:
         """The challenger of the lowest rank among the convicting game and the live ones at its place.
 
-        Only one game is noted at a place: once that one has been lost or has moved on, those that came after it are not known to have
-        come before the convicting one.
+        Only one game is noted at a place: once that one has been lost or has moved on, those that came after it are not known to
+        have come before the convicting one.
         """
         noted = self._there(convicting.place)
         winner = noted if noted is not None and noted.rank < convicting.rank else convicting
-        there = [game for game in self.games.values() if game.live and game.place == convicting.place and game.rank < winner.rank]
-        left = [
-            game for game in self.games.values()
-            if game.place[:3] == convicting.place[:3] and game.rank < winner.rank and (not game.live or game.place != convicting.place)
-        ]  # fmt: skip
+        before = [game for game in self.games.values() if game.place[:3] == convicting.place[:3] and game.rank < winner.rank]
+        there = [game for game in before if game.live and game.place == convicting.place]
+        left = [game for game in before if game not in there]
         assert not there or left, "nobody of lower rank is passed over, but for a first one that has left"
         self.passed_over = bool(there)
         return winner.challenger

@@ -25,7 +25,7 @@ HONEST = ("honest", "watcher")
 
 
 class Seat:
-    """The chain as one party sees it: bisection.agent.Chain. ``wanted`` is how it wants to open a game: (step or None for blind,)."""
+    """The chain as one party sees it: bisection.agent.Chain. ``wanted`` is how it wants to open: (step,) or (None,)."""
 
     def __init__(self, parties: Parties, who: str) -> None:
         self._parties, self._who = parties, who
@@ -307,5 +307,3 @@ class Parties:
         games = any(game.live for game in self.world.games.games.values())
         demands = any(demand.open for demand in self.world.delivery.demands.values())
         return not games and not demands and not any(job.escrow for job in self.world.registry.jobs.values())
-
-

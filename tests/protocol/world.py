@@ -58,6 +58,18 @@ KINDS = {
     Tree.RUN: TreeKind.RUN,
 }
 
+NAMES_OF: dict[type, str] = {
+    Pick: "pick",
+    DemandTensor: "demand_tensor",
+    DemandRun: "demand_run",
+    ConcludePart: "conclude_part",
+    PostTrace: "post_trace",
+    Reveal: "reveal",
+    RevealLeaf: "reveal_leaf",
+    RevealParts: "reveal_parts",
+    Timeout: "timeout",
+}
+
 
 def flat(value: Any) -> tuple[Any, ...]:
     """The fields of a dataclass."""
@@ -74,11 +86,7 @@ def function_of(move: Move) -> tuple[str, tuple[Any, ...]]:
         case Conclude(w):
             kind = {BoundaryWitness: "boundary", ElementWitness: "element"}.get(type(w), "run")
             return f"conclude_{kind}", flat(w)
-    name = {
-        Pick: "pick", DemandTensor: "demand_tensor", DemandRun: "demand_run", ConcludePart: "conclude_part", PostTrace: "post_trace",
-        Reveal: "reveal", RevealLeaf: "reveal_leaf", RevealParts: "reveal_parts", Timeout: "timeout",
-    }[type(move)]  # fmt: skip
-    return name, flat(move)
+    return NAMES_OF[type(move)], flat(move)
 
 
 def descent_of(game: Game) -> tuple[Any, ...] | None:
@@ -300,5 +308,3 @@ class World:
         assert descent_on_chain(view) == descent_of(state)
         spent = sum(CLOCKS) - view.trainer_clock - view.challenger_clock
         assert view.moved_at - game.opened_at == spent, "protocol time in a game is on one of its clocks"
-
-

@@ -122,7 +122,7 @@ class Acts:
         return [
             w for w in self.parties.watches
             if w.who in who and self.parties.job(w.job).disputable(w.attempt)
-            and (w.game is None or turn(w.game))
+            and (self.world.clock <= w.window_end if w.game is None else turn(w.game))
         ]  # fmt: skip
 
     def silent(self, number: int) -> bool:
@@ -219,12 +219,18 @@ class Acts:
     def challenge_honestly(self, random: Random) -> None:
         self.parties.pursue(random.choice(self.watches("watcher")))
 
-    @act(3, lambda self: self.in_window() and len(self.parties.watches) < MOST_GAMES)
+    @act(3, lambda self: self.lies() and len(self.parties.watches) < MOST_GAMES)
     def befriend(self, random: Random) -> None:
         """Somebody in league with the trainer disputes the same lie in the right way, to be first."""
-        number, segment = random.choice(self.in_window())
-        if self.parties.attempts[number, self.parties.job(number).attempt].who == "liar":
-            self.parties.watch(random.choice(CHALLENGERS), number, segment)
+        who = random.choice(CHALLENGERS)
+        watch = self.parties.watch(who, *random.choice(self.lies()))
+        if watch is not None:
+            self.parties.pursue(watch)
+
+    def lies(self) -> list[tuple[int, int]]:
+        """Segments of the liar's that can be disputed."""
+        jobs = self.world.registry.jobs
+        return [(n, k) for n, k in self.in_window() if self.parties.attempts[n, jobs[n].attempt].who == "liar"]
 
     @act(10, lambda self: self.watches(*CHALLENGERS))
     def challenge_as_a_friend(self, random: Random) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
+from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -30,6 +31,7 @@ class Protocol(RuleBasedStateMachine):
         super().__init__()
         self.acts = Acts(chain, tally)
         self.parties, self.world, self.tally = self.acts.parties, self.acts.world, tally
+        self.world.tell = note
 
     @initialize(
         seed=SEEDS,

@@ -259,7 +259,7 @@ class Parties:
             yield Due(state.moved_at + state.challenger_clock, lambda: self._insist(watch))
 
     def _insist(self, watch: Watch) -> None:
-        assert self.pursue(watch), "an honest challenger always has a move"
+        assert self.pursue(watch) or not self.job(watch.job).disputable(watch.attempt), "an honest challenger always has a move"
 
     def _last_second(self, watch: Watch) -> int:
         """Two blocks are needed to open at a step; one second in reserve is for a pause that outlasts the commitment."""

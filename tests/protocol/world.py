@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from hypothesis import note
-
 from bisection.errors import IllegalMove
 from bisection.game import (
     Conclude,
@@ -122,6 +120,7 @@ class World:
         self.delivery = DeliveryModel(self.registry, PARAMETERS)
         self.models: dict[str, Any] = {"TaskRegistry": self.registry, "DisputeGame": self.games, "Delivery": self.delivery}
         self.purses = {name: self.wealth(name) for name in NAMES}
+        self.tell: Callable[[str], None] = lambda line: None  # the story, one transaction a line
         self.judged: Callable[[int], None] = lambda number: None
         self.before_move: Callable[[str, int, Move], None] = lambda who, number, move: None
 
@@ -206,7 +205,7 @@ class World:
         except Refusal as error:
             events, refusal = [], str(error)
         assert (reason is None) == (refusal is None), f"{name}: the model says {reason!r}, the contracts say {refusal!r}"
-        note(f"second {self.clock - self.start}: {name}" + ("" if refusal is None else f" refused: {refusal}"))
+        self.tell(f"second {self.clock - self.start}: {name}" + ("" if refusal is None else f" refused: {refusal}"))
         self.tally["allowed" if reason is None else "refused"] += 1
         self.tally.update(events)
         return reason is None

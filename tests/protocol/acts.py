@@ -76,9 +76,11 @@ class Acts:
         acts = [act for act in ACTS if act.name not in self.never and act.sensible(self)]
         if acts:
             (act,) = random.choices(acts, [act.weight for act in acts])
-            self.tally["acts"] += 1
-            self.tally[f"act: {act.name}"] += 1
+            before = (self.world.sent, self.world.chain.time)
             act.do(self, random)
+            effective = (self.world.sent, self.world.chain.time) != before
+            self.tally["acts" if effective else "acts that send nothing"] += 1
+            self.tally[f"act: {act.name}"] += 1
 
     # Looking around
 

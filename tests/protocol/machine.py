@@ -32,6 +32,7 @@ class Protocol(RuleBasedStateMachine):
         self.acts = Acts(chain, tally)
         self.parties, self.world, self.tally = self.acts.parties, self.acts.world, tally
         self.world.tell = note
+        self.agreed = False
 
     @initialize(
         seed=SEEDS,
@@ -54,17 +55,21 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(seed=SEEDS)
     def somebody_acts(self, seed: int) -> None:
+        self.agreed = False
         self.acts.one_of(seed)
 
     @invariant()
     def the_contracts_are_where_the_model_is(self) -> None:
+        self.agreed = False
         self.world.check()
+        self.agreed = True
 
     def teardown(self) -> None:
         try:
-            self.settle()
-            self.world.check()
-            self.nobody_honest_has_lost()
+            if self.agreed:  # else the history has failed already
+                self.settle()
+                self.world.check()
+                self.nobody_honest_has_lost()
         finally:
             self.world.close()
 

@@ -120,6 +120,7 @@ class World:
         self.delivery = DeliveryModel(self.registry, PARAMETERS)
         self.models: dict[str, Any] = {"TaskRegistry": self.registry, "DisputeGame": self.games, "Delivery": self.delivery}
         self.purses = {name: self.wealth(name) for name in NAMES}
+        self.sent = 0  # transactions, refused ones among them
         self.tell: Callable[[str], None] = lambda line: None  # the story, one transaction a line
         self.judged: Callable[[int], None] = lambda number: None
         self.before_move: Callable[[str, int, Move], None] = lambda who, number, move: None
@@ -186,6 +187,7 @@ class World:
 
     def refused(self, who: str, contract: str, name: str, *args: Any) -> None:
         """Call a function that is nobody's to call."""
+        self.sent += 1
         try:
             self.chain.send(self.address(who), contract, name, *args)
         except Refusal:
@@ -206,6 +208,7 @@ class World:
             events, refusal = [], str(error)
         assert (reason is None) == (refusal is None), f"{name}: the model says {reason!r}, the contracts say {refusal!r}"
         self.tell(f"second {self.clock - self.start}: {name}" + ("" if refusal is None else f" refused: {refusal}"))
+        self.sent += 1
         self.tally["allowed" if reason is None else "refused"] += 1
         self.tally.update(events)
         return reason is None

@@ -140,8 +140,10 @@ class Acts:
 
     @act(6, lambda self: len(self.world.registry.jobs) < MOST_JOBS)
     def open_job(self, random: Random) -> None:
-        parent = random.choice((0, *self.jobs(JobStatus.COMPLETED)))
-        work = WORKS[-1] if parent and random.random() < 0.8 else random.choice(WORKS)
+        work, parent = random.choice(WORKS), random.choice((0, 0, 0, 1))
+        parents = [number for number, job in self.world.registry.jobs.items() if job.state == WORKS[-1].spec.initial_state]
+        if parents and random.random() < 0.7:
+            work, parent = WORKS[-1], random.choice(parents)
         retained = random.choice((0, 2_500, 10_000))
         terms = Terms(
             token=random.choice(self.world.chain.tokens),  # type: ignore[arg-type]
@@ -244,7 +246,7 @@ class Acts:
         who = random.choice(CHALLENGERS)
         bond = BOND + (random.random() < 0.1)
         if random.random() < 0.4:
-            self.world.act(who, "DisputeGame", "open_blind", number, segment, value=bond)
+            self.open_blind(who, number, segment, bond)
             return
         span = self.parties.span(number, self.parties.job(number).attempt, segment)
         self.open_step(who, number, segment, opening_of(span, random.randrange(span.length)), bond)
@@ -307,11 +309,12 @@ class Acts:
     @act(25, lambda self: self.delivering())
     def demand(self, random: Random) -> None:
         number = random.choice(self.delivering() if random.random() < 0.9 else self.jobs(JobStatus.COMPLETED))
+        liars = [number for number in self.delivering() if self.parties.job(number).trainer == self.world.address("liar")]
+        if liars and random.random() < 0.7:
+            number = random.choice(liars)
         component = random.randrange(self.parties.job(number).spec.state_count + 1)
         bond = PARAMETERS.delivery_bond + (random.random() < 0.1)
-        if self.world.act(random.choice(("hostile", "requester")), "Delivery", "demand", number, component, value=bond):
-            at = len(self.world.delivery.demands)
-            self.world.delivery.demands[at].seed = self.world.chain.view("Delivery", "demand_of", at)[3]
+        self.demand_of(number, component, random.choice(("hostile", "requester")), bond)
 
     def delivering(self) -> list[int]:
         """Jobs whose result can be demanded."""
@@ -387,23 +390,56 @@ class Acts:
     def wait(self, random: Random) -> None:
         self.parties.pass_time(random.choice(SHORT if self.disputed() and random.random() < 0.9 else LONG))
 
-    @act(2, lambda self: self.boundaries())
-    def wait_for_a_boundary(self, random: Random) -> None:
-        """Go to the second before, of, or after something that ends at a certain second."""
-        self.parties.pass_time(max(1, random.choice(self.boundaries()[:2]) + random.choice((-1, 0, 1))))
+    @act(4, lambda self: self.boundaries())
+    def try_at_a_boundary(self, random: Random) -> None:
+        """In the second before, of, or after one in which something ends, try what depends on it."""
+        soon = sorted(self.boundaries(), key=lambda boundary: boundary[0])[:4]
+        second, attempt = random.choice(soon)
+        self.parties.pass_time(max(1, second - self.world.clock + random.choice((-1, 0, 1))))
+        attempt()
 
-    def boundaries(self) -> list[int]:
-        """In how many seconds from now something ends."""
-        calendar, found = self.world.calendar, set[int]()
-        if calendar.paused:
-            return [calendar.paused_until - calendar.time]
-        for job in self.world.registry.jobs.values():
-            found |= {job.deadline, job.delivery_end, *(segment.window_end for segment in job.segments)}
+    def boundaries(self) -> list[tuple[int, Callable[[], object]]]:
+        """Seconds of protocol time that are the last ones for something, and what depends on that."""
+        if self.world.calendar.paused:
+            return []
+
+        def anyone(contract: str, name: str, number: int) -> Callable[[], object]:
+            return lambda: self.world.act("anyone", contract, name, number)
+
+        found: list[tuple[int, Callable[[], object]]] = []
+        for number, job in self.world.registry.jobs.items():
+            found.append((job.delivery_end, anyone("TaskRegistry", "release", number)))
+            found.append((job.delivery_end, lambda number=number: self.demand_of(number, 0)))  # type: ignore[misc]
+            found.append((job.deadline, anyone("TaskRegistry", "expire", number)))
+            if number in self.training("liar"):
+                found.append((job.deadline, lambda number=number: self.post_late(number)))  # type: ignore[misc]
+            for at, segment in enumerate(job.segments):
+                found.append((segment.window_end, anyone("TaskRegistry", "finalise", number)))
+                found.append((segment.window_end, lambda at=(number, at): self.open_blind("hostile", *at)))  # type: ignore[misc]
         for number in self.disputed():
             state = self.game(number).state
-            found.add(state.moved_at + (state.challenger_clock if state.owed == Owed.NOTHING else state.trainer_clock))
-        found |= {demand.answer_by for demand in self.world.delivery.demands.values()}
-        return sorted(second - self.world.clock for second in found if second >= self.world.clock)
+            left = state.challenger_clock if state.owed == Owed.NOTHING else state.trainer_clock
+            found.append((state.moved_at + left, lambda number=number: self.world.move("anyone", number, Timeout())))  # type: ignore[misc]
+            if number in self.owing("liar"):
+                found.append((state.moved_at + left, lambda number=number: self.parties.defend(number)))  # type: ignore[misc]
+        for number, demand in self.world.delivery.demands.items():
+            if demand.open:
+                found.append((demand.answer_by, anyone("Delivery", "give_up", number)))
+                found.append((demand.answer_by, lambda number=number: self.parties.answer("anyone", number)))  # type: ignore[misc]
+        return [(second, attempt) for second, attempt in found if second >= self.world.clock]
+
+    def post_late(self, number: int) -> None:
+        if number in self.training("liar"):
+            self.parties.post(number)
+
+    def open_blind(self, who: str, number: int, segment: int, bond: int = BOND) -> None:
+        self.world.act(who, "DisputeGame", "open_blind", number, segment, value=bond)
+
+    def demand_of(self, number: int, component: int, who: str = "hostile", bond: int = PARAMETERS.delivery_bond) -> None:
+        """Demand a leaf; which one it is, the chain's beacon says."""
+        if self.world.act(who, "Delivery", "demand", number, component, value=bond):
+            at = len(self.world.delivery.demands)
+            self.world.delivery.demands[at].seed = self.world.chain.view("Delivery", "demand_of", at)[3]
 
     @act(2, lambda self: any(True for _ in self.parties.dues()))
     def censor(self, random: Random) -> None:

@@ -259,6 +259,19 @@ class Acts:
         span = self.parties.span(game.job, game.attempt, game.segment)
         self.open_step("copycat", game.job, game.segment, opening_of(span, game.state.step))
 
+    @act(8, lambda self: self.pending())
+    def overtake_an_opening(self, random: Random) -> None:
+        """The miner holds back an opening that it has seen, and the copycat commits to it and opens first."""
+        watch = random.choice(self.pending())
+        assert watch.opening is not None
+        self.open_step("copycat", watch.job, watch.segment, watch.opening)
+
+    def pending(self) -> list[Watch]:
+        """Openings that the honest challenger has committed to and not made."""
+        alive = self.world.games.commitments.alive
+        found = [watch for watch in self.watches("watcher") if watch.game is None and watch.opening is not None]
+        return [watch for watch in found if alive(self.parties.commitment(watch))]
+
     def open_step(self, who: str, number: int, segment: int, opening: StepOpening, bond: int = BOND) -> None:
         """Commit to an opening, if that is not done, and open in the next block."""
         salt = digest("salt of", who)

@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ANVIL := $(VENV)/anvil/node_modules/.bin/anvil
 ANVIL_VERSION := 1.7.1
+MACHINE := tests/protocol/test_machine.py::test_the_contracts_do_what_the_protocol_says_in_long_histories
 
 # Idle torch threads wait asleep: two test processes share the cores.
 export OMP_WAIT_POLICY := PASSIVE
@@ -18,8 +19,10 @@ demo: $(READY)
 test: lint $(ANVIL)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not deep"
 
+# The state machine of tests/protocol says what happened in it, so it runs on its own.
 test-deep: $(READY) $(ANVIL)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --deselect $(MACHINE)
+	$(BIN)/python -m pytest -s $(MACHINE)
 
 # The fuzzing tables of docs/assurance.md. Another campaign: make fuzz FUZZ="--seed 7 --programs 5000 --calls 100000"
 fuzz: $(READY)

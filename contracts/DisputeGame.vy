@@ -176,7 +176,7 @@ def open_blind(job: uint256, segment: uint256) -> uint256:
     disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
     game, state, disputed = self._open(job, segment, rank)
     records.save_subject(game, records.Subject(rank=rank, step=0, tensor=0, size=0, run_node=0, run_position=0))
-    places.arrive(places.of(state, 0), game, rank)
+    places.arrive(places.of(state, 0), game, rank, False)
     self._demand(game, state, IDisputeGame.Tree.HISTORY, disputed.history_root, disputed.steps + 1, 0)
     return game
 
@@ -638,7 +638,7 @@ def _show(
     records.save_subject(game, records.Subject(rank=rank, step=step, tensor=0, size=0, run_node=0, run_position=0))
     state.shown = True
     place: bytes32 = places.of(state, step)
-    places.arrive(place, game, rank)
+    places.arrive(place, game, rank, True)
     if places.places[place].trace_root == empty(bytes32):
         state.phase = IDisputeGame.Phase.TRACE
     log IDisputeGame.StepShown(game=game, step=step, before=before, after=after)
@@ -711,6 +711,7 @@ def _decide(game: uint256, decided: turns.State, acquitted: bool, by_timeout: bo
         records.save(game, state)
         ledger._credit(NATIVE, state.challenger, bond)
         subject: records.Subject = records.load_subject(game)
-        beneficiary: address = places.beneficiary(places.of(state, subject.step), subject.rank, state.challenger)
+        place: bytes32 = places.of(state, subject.step)
+        beneficiary: address = places.beneficiary(place, subject.rank, state.challenger, state.shown)
         extcall registry.convict(state.job, state.attempt, beneficiary)
         log IDisputeGame.Convicted(game=game, job=state.job, by_timeout=by_timeout)

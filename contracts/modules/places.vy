@@ -41,27 +41,29 @@ def of(state: turns.State, step: uint256) -> bytes32:
 
 
 @internal
-def arrive(place: bytes32, game: uint256, rank: uint256):
+def arrive(place: bytes32, game: uint256, rank: uint256, shown: bool):
     """
     @notice Note a game as the first at a place, unless a live one of lower rank is there.
+    @param shown Whether the place is a step.
     """
     live: bool = False
     least: uint256 = 0
     challenger: address = empty(address)
-    live, least, challenger = records.contender(self.places[place].first)
+    live, least, challenger = records.contender(self.places[place].first, shown)
     if not live or rank < least:
         self.places[place].first = game
 
 
 @internal
 @view
-def beneficiary(place: bytes32, rank: uint256, challenger: address) -> address:
+def beneficiary(place: bytes32, rank: uint256, challenger: address, shown: bool) -> address:
     """
     @notice Who is rewarded for a conviction at a place by a game of this rank and challenger: whoever was first there, if its game
-            goes on.
+            goes on and has not left for a step.
+    @param shown Whether the place is a step.
     """
     live: bool = False
     least: uint256 = 0
     first: address = empty(address)
-    live, least, first = records.contender(self.places[place].first)
+    live, least, first = records.contender(self.places[place].first, shown)
     return first if live and least < rank else challenger

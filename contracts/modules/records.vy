@@ -156,12 +156,13 @@ def save_subject(game: uint256, subject: Subject):
 
 @internal
 @view
-def contender(game: uint256) -> (bool, uint256, address):
+def contender(game: uint256, shown: bool) -> (bool, uint256, address):
     """
-    @notice Whether a game is live, its rank, and its challenger. Game 0 is not live.
+    @notice Whether a game is live and has shown its step, or has not; its rank, and its challenger. Game 0 is not live.
     """
-    phase: IDisputeGame.Phase = convert(self.records[game].play & U8, IDisputeGame.Phase)
-    live: bool = phase != empty(IDisputeGame.Phase) and turns.live(phase)
+    play: uint256 = self.records[game].play
+    phase: IDisputeGame.Phase = convert(play & U8, IDisputeGame.Phase)
+    live: bool = phase != empty(IDisputeGame.Phase) and turns.live(phase) and ((play >> 16) & 1 == 1) == shown
     return live, self._rank(self.records[game].subject), self._challenger(self.records[game].parties)
 
 

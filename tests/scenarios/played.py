@@ -1,4 +1,4 @@
-"""What the scenarios share: who has how much in the end, the mempool as an attacker sees it, and disputes with real verdicts by hand."""
+"""What the scenarios share: who has how much in the end, the mempool as an attacker sees it, disputes played by hand."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Fortunes:
 
 
 def settle(stage: Stage) -> None:
-    """Everybody takes what it is owed, and what is slashed is burnt. Then the contracts hold what jobs and live games still need."""
+    """Everybody takes what it is owed, and what is slashed is burnt: the contracts hold what jobs and live games still need."""
     for actor in stage.actors:
         for ledger in (actor.registry, actor.game, actor.delivery):
             if ledger.credit(actor.address):

@@ -26,7 +26,7 @@ NOT_REFUSED = pytest.fail.Exception
 
 
 def test_scenario_01_an_opening_after_a_reorganisation_cannot_land_on_another_claim(stage: Stage) -> None:
-    """The trainer posts fraud, lets it be answered, and posts honest work on the other branch: openings prove what they are about."""
+    """The trainer posts fraud until it is answered, and honest work on the other branch: openings prove what they are about."""
     job = stage.claimed(RUN)
     mark = stage.chain.snapshot()
     stage.post(job, RUN, 0)

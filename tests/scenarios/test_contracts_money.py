@@ -148,7 +148,8 @@ def test_scenario_16_a_result_cannot_be_overwritten(stage: Stage) -> None:
 ANYBODYS = {
     "TaskRegistry": "accept_ownership burn cancel claim commit expire finalise open_job post_segment release withdraw",
     "DisputeGame": "burn commit conclude_boundary conclude_element conclude_part conclude_run demand_run demand_state "
-    "demand_tensor demand_trace open_blind open_step pick post_trace reclaim reveal reveal_leaf reveal_parts show_step timeout withdraw",
+    "demand_tensor demand_trace open_blind open_step pick post_trace reclaim reveal reveal_leaf reveal_parts show_step "
+    "timeout withdraw",
     "Delivery": "answer burn demand give_up reclaim withdraw",
     "Referee": "",
 }

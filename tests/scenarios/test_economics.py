@@ -117,11 +117,13 @@ def test_scenario_25_who_copies_an_opening_and_a_verdict_from_the_mempool_gains_
 def test_scenario_25_who_copies_a_commitment_or_a_timeout_gains_nothing(stage: Stage) -> None:
     """A commitment names its account, and it is the game that is rewarded for a silent trainer, not whoever says so."""
     job, fortunes = stage.posted(RUN), Fortunes(stage)
-    with overtaken(
-        stage.challenger.sender, lambda call: None if call.name != "commit" else stage.watcher.sender.send(call) and None
+    with (
+        overtaken(
+            stage.challenger.sender, lambda call: None if call.name != "commit" else stage.watcher.sender.send(call) and None
+        ),
+        refused("commitments: already made"),
     ):
-        with refused("commitments: already made"):
-            stage.challenger.commits(job, 0, 1)
+        stage.challenger.commits(job, 0, 1)
     game = stage.challenger.game.open_step(job, 0, RUN.opening(0, 1), SALT)  # the copycat has paid for the commitment
     stage.chain.advance(PARAMETERS.trainer_clock + 1)
     stage.watcher.game.timeout(game)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,17 +118,48 @@ def test_scenario_25_who_copies_an_opening_and_a_verdict_from_the_mempool_gains_
 def test_scenario_25_who_copies_a_commitment_or_a_timeout_gains_nothing(stage: Stage) -> None:
     """A commitment names its account, and it is the game that is rewarded for a silent trainer, not whoever says so."""
     job, fortunes = stage.posted(RUN), Fortunes(stage)
-    with (
-        overtaken(
-            stage.challenger.sender, lambda call: None if call.name != "commit" else stage.watcher.sender.send(call) and None
-        ),
-        refused("commitments: already made"),
-    ):
+    with overtaken(stage.challenger.sender, Attacker(stage.watcher.sender, {}).copy), refused("commitments: already made"):
         stage.challenger.commits(job, 0, 1)
     game = stage.challenger.game.open_step(job, 0, RUN.opening(0, 1), SALT)  # the copycat has paid for the commitment
     stage.chain.advance(PARAMETERS.trainer_clock + 1)
     stage.watcher.game.timeout(game)
     assert (fortunes.gain(stage.challenger), fortunes.gain(stage.watcher)) == (REWARD, 0)
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="a blind opening takes no commitment: its copy, mined first, ranks first"
+)
+def test_scenario_25_who_copies_a_blind_opening_from_the_mempool_gains_nothing(stage: Stage) -> None:
+    """Only who has seen a fraud opens blindly: whoever overtakes it and repeats its moves has computed nothing."""
+    job, fortunes = stage.posted(RUN), Fortunes(stage)
+    with overtaken(stage.challenger.sender, Attacker(stage.watcher.sender, {}).copy):
+        honest = stage.challenger.game.open_blind(job, 0)
+    copy = honest - 1
+    for game in (copy, honest):
+        stage.trainer.game.reveal(game, *reveal_of(RUN.histories[0], stage.game.game(game).descent))
+    stage.watcher.game.show_step(copy, ShowStep(RUN.opening(0, 1)))  # as seen in the mempool
+    stage.challenger.game.show_step(honest, ShowStep(RUN.opening(0, 1)))
+    convict(stage, stage.challenger, honest)
+    stage.stranger.game.reclaim(copy)
+    assert (fortunes.gain(stage.challenger), fortunes.gain(stage.watcher)) == (REWARD, 0)
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="a place that was left is free for whoever comes next, whatever its rank"
+)
+def test_scenario_25_a_copy_that_comes_after_a_lost_game_ranks_behind_the_live_one(stage: Stage) -> None:
+    """A third party's lost game leaves the place, and the copycat enters it: the honest game there is still the earlier one."""
+    job = stage.posted(RUN)
+    lost, honest = (actor.opens(job, 0, RUN.opening(0, 1)) for actor in (stage.stranger, stage.challenger))
+    stage.trainer.game.post_trace(lost, RUN.trace(1).root)
+    stage.referee.send("rule", True, 7, 7)
+    stage.stranger.game.conclude_element(lost, element_witness())
+    fortunes = Fortunes(stage)
+    copy = stage.watcher.opens(job, 0, RUN.opening(0, 1))
+    convict(stage, stage.watcher, copy)
+    stage.stranger.game.reclaim(honest)
+    assert fortunes.gain(stage.watcher) == 0
+    assert fortunes.gain(stage.challenger) == REWARD + PARAMETERS.bond
 
 
 # 26: the trainer challenges itself
@@ -140,9 +172,9 @@ def test_scenario_26_a_trainer_that_convicts_itself_loses_what_is_not_the_reward
     stage.claim(job)
     stage.post(job, RUN, 0)
     order = [stage.watcher, stage.challenger] if friend_is_first else [stage.challenger, stage.watcher]
-    games = {actor: actor.opens(job, 0, RUN.opening(0, 1)) for actor in order}
-    convict(stage, stage.watcher, games[stage.watcher])
-    stage.challenger.game.reclaim(games[stage.challenger])
+    games = {actor.address: actor.opens(job, 0, RUN.opening(0, 1)) for actor in order}
+    convict(stage, stage.watcher, games[stage.watcher.address])
+    stage.challenger.game.reclaim(games[stage.challenger.address])
     lost = TERMS.stake - (REWARD if friend_is_first else 0)
     assert fortunes.gain(stage.trainer, stage.watcher) == -lost
     assert lost * 10_000 >= TERMS.stake * (10_000 - PARAMETERS.reward_share)
@@ -240,7 +272,7 @@ def owes_trace(stage: Stage, game: int) -> bool:
 
 
 def test_scenario_28_who_is_censored_for_its_whole_clock_in_any_slices_still_wins(stage: Stage) -> None:
-    """The honest challenger's moves are held up by its clock in all, at once or in slices, and the trainer's come in between at once."""
+    """The honest challenger's moves are held up for its clock in all, at once or in slices, and the trainer's never."""
     mark = stage.chain.snapshot()
 
     @settings(max_examples=25)
@@ -261,7 +293,7 @@ def test_scenario_28_who_is_censored_for_its_whole_clock_in_any_slices_still_win
 def slices(cuts: list[int]) -> list[int]:
     """The whole clock cut at these seconds."""
     ends = [0, *sorted(cuts), PARAMETERS.challenger_clock]
-    return [end - start for start, end in zip(ends, ends[1:], strict=False)]
+    return [end - start for start, end in pairwise(ends)]
 
 
 def slow_dispute(stage: Stage, job: int, delays: list[int]) -> int:
@@ -295,7 +327,7 @@ def slow_dispute(stage: Stage, job: int, delays: list[int]) -> int:
 
 
 def test_scenario_28_a_second_more_of_censorship_costs_the_bond_and_no_more(stage: Stage) -> None:
-    """The clock is what an operator must be able to outlast; past it, that game alone is lost, and the fraud can be disputed anew."""
+    """The clock is what an operator must outlast; past it, that game alone is lost, and the fraud can be disputed anew."""
     job, fortunes = stage.posted(RUN), Fortunes(stage)
     stage.chain.provider.block += 1
     with refused("game: clock used up"):
@@ -326,14 +358,17 @@ def test_scenario_28_a_censored_trainer_has_its_own_whole_clock_too(stage: Stage
 def test_scenario_29_after_many_honest_jobs_the_first_fraud_is_still_convicted(market: Market, tmp_path: Path) -> None:
     """A watcher's silent audits cost it no transaction, and the one fraud among them pays it the reward."""
     diary, before = Diary(), market.balance("challenger")
-    with market.trainer(tmp_path / "trainer", executor_of=lying_in_job(5)) as trainer:
-        with market.challenger(tmp_path / "challenger", log=diary) as challenger:
-            for number in range(5):
-                assert market.sent("challenger") == []
-                market.open_job(tmp_path / "material", steps=2 + number)
-                market.finish(trainer, challenger)
-                market.chain.advance(1_000_000)
-            found = [challenger.verdicts[job, 0] for job in range(1, 6)]
+    with (
+        market.trainer(tmp_path / "trainer", executor_of=lying_in_job(5)) as trainer,
+        market.challenger(tmp_path / "challenger", log=diary) as challenger,
+    ):
+        for number in range(5):
+            assert market.sent("challenger") == []
+            market.open_job(tmp_path / "material", steps=2 + number)
+            market.finish(trainer, challenger)
+            market.chain.advance(1_000_000)
+        found = [challenger.verdicts[job, 0] for job in range(1, 6)]
+    assert not diary.of("failed", "UNVERIFIABLE")
     assert found == 4 * [SegmentVerdict.VALID] + [SegmentVerdict.FRAUDULENT]
     assert [market.job(job).status for job in range(1, 6)] == 4 * [JobStatus.COMPLETED] + [JobStatus.SLASHED]
     assert market.balance("challenger") == before + OFFER.stake * MARKET.reward_share // 10_000

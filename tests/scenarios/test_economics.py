@@ -88,6 +88,26 @@ def convicted(market: Market, game: int) -> bool:
     return market.looking.game.game(game).phase == Phase.CONVICTED
 
 
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a copied commitment that is mined first makes the node commit anew")
+@pytest.mark.parametrize("role", ["trainer", "challenger"])
+def test_scenario_24_a_node_whose_commitments_are_copied_gets_its_turn_all_the_same(
+    market: Market, tmp_path: Path, role: str
+) -> None:
+    """Somebody makes each commitment first: it is alive then, and its account can use it. Else fraud could sit out its window."""
+    job, attacker = market.open_job(tmp_path / "material", steps=6), Attacker(market.senders["watcher"], {})
+    with (
+        market.trainer(tmp_path / "trainer", executor_of=lying(3)) as trainer,
+        market.challenger(tmp_path / "challenger") as challenger,
+    ):
+        if role == "challenger":
+            market.until(lambda: market.job(job).status == JobStatus.VERIFICATION, trainer)
+        with overtaken(market.senders[role], attacker.copy):
+            for _ in range(60):
+                trainer.tick()
+                challenger.tick()
+    assert market.job(job).status == JobStatus.SLASHED, f"{attacker.through['commit']} commitments were copied"
+
+
 def test_scenario_25_who_copies_an_opening_and_a_verdict_from_the_mempool_gains_nothing(stage: Stage) -> None:
     """The copy is mined first each time. The reward is the one's that committed first; the copycat gets its own bond back."""
     job, fortunes = stage.posted(RUN), Fortunes(stage)
@@ -262,6 +282,21 @@ def revealed(stage: Stage, game: int, tree: int) -> int:
 
 def owes_trace(stage: Stage, game: int) -> bool:
     return stage.game.game(game).phase == Phase.TRACE
+
+
+def test_scenario_27_a_trainer_node_answers_every_sybil(market: Market, tmp_path: Path) -> None:
+    """Six strangers' games in the last seconds of the window: an honest node lets none run out, and keeps every bond."""
+    job, before = market.open_job(tmp_path / "material", steps=4), market.balance("trainer")
+    sybils = ("challenger", "watcher", "rival")
+    with market.trainer(tmp_path / "trainer") as trainer:
+        market.until(lambda: market.job(job).status == JobStatus.VERIFICATION, trainer)
+        market.chain.advance(market.looking.registry.segment(job, 0).window_end - market.chain.now() - 10)
+        for role in 2 * sybils:
+            market.acting[role].game.open_blind(job, 0)
+        market.finish(trainer)
+        trainer.tick()
+    assert market.job(job).status == JobStatus.COMPLETED
+    assert market.balance("trainer") == before + market.job(job).bounty + 6 * MARKET.bond
 
 
 # 28: censorship

@@ -209,7 +209,9 @@ class TransactionSender:
         otherwise (then nothing was sent), and UnavailableError when node or journal stay out of reach.
         """
         with self._lock:
-            self.tend()
+            self.recover()
+            if self._flight:
+                self._look()
             if (known := self._answer(call)) is not None:
                 return known
             placed = self.journal is not None and call.place is not None
@@ -264,6 +266,7 @@ class TransactionSender:
         with self._lock:
             self.recover()
             if self._flight or self.journal is not None:
+                self._next_look = 0.0
                 self._look()
 
     def recover(self) -> None:

@@ -8,26 +8,27 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from bisection.agent import Nothing
-from bisection.trace import MemoryTrace
+from bisection.trace import Trace
 from contracts.jobs import JobStatus
 from tests.e2e.anvil import require_anvil
-from tests.support.arena import Arena, Party, TheChallenger, TheTrainer, arena
+from tests.support.arena import Arena, Killed, Party, TheChallenger, TheTrainer, arena
+from tests.support.lies import COUNTING, LONG, SEGMENT, Fabricator, Misstated, run_of
 from tests.support.model_chain import HonestService
 from tests.support.nuisance import STYLES, FalseGame, Nuisance
-from tests.support.programs import counting_program
 
 pytestmark = [pytest.mark.xdist_group("agents"), pytest.mark.timeout(600)]
 
-SEGMENT = 4
-PROGRAM, STATE, DATA = counting_program()
+CHALLENGERS_MOVES = {
+    *("commit", "open_step", "open_blind", "show_step", "demand_trace", "demand_state", "demand_tensor", "demand_run", "pick"),
+    *("conclude_boundary", "conclude_element", "conclude_part", "timeout", "reclaim"),
+}
+TRAINERS_MOVES = {"post_trace", "reveal", "reveal_leaf", "reveal_parts", "timeout"}
 SIZES = [pytest.param(8, id="few"), pytest.param(50, id="50", marks=pytest.mark.deep)]
 
 
@@ -36,31 +37,6 @@ def stage(tmp_path: Path) -> Iterator[Arena]:
     require_anvil()
     with arena(tmp_path) as made:
         yield made
-
-
-def run_of(segments: int, lie: int | None = None, seed: int = 0) -> list[MemoryTrace]:
-    """The traces of all segments of a run that falsifies one number at step ``lie``, if any."""
-    traces: list[MemoryTrace] = []
-    state: Mapping[str, Any] = STATE
-    for segment in range(segments):
-        step = None if lie is None else lie - segment * SEGMENT
-        tamper = {step: tampering(seed)} if step is not None and 0 <= step < SEGMENT else None
-        traces.append(MemoryTrace(PROGRAM, state, DATA, SEGMENT, tamper))
-        state = traces[-1]._states[-1]
-    return traces
-
-
-def tampering(seed: int) -> Any:
-    """A lie in one weight."""
-    node = PROGRAM.producer[next(n for n in reversed(PROGRAM.nodes) if n.NAME == "output" and n.index == 1).inputs[0].tensor]
-
-    def tamper(number: int, outputs: list[np.ndarray]) -> list[np.ndarray]:
-        if number == node:
-            outputs = [outputs[0].copy(), *outputs[1:]]
-            outputs[0][seed % outputs[0].size] += np.float32(1)
-        return outputs
-
-    return tamper
 
 
 def tell(stage: Arena, party: Party, rounds: int, started: float) -> None:
@@ -90,10 +66,9 @@ def false_games(stage: Arena, trainer: TheTrainer, games: int) -> list[Nuisance]
     jobs = stage.post(trainer, [run] * max(1, games // 10))
     nuisances = [stage.party(Nuisance) for _ in range(5)]
     for first, nuisance in enumerate(nuisances):
-        nuisance.false_games = [
-            FalseGame((jobs[i % len(jobs)], i // len(jobs) % 2), run[i // len(jobs) % 2], STYLES[i % len(STYLES)], i)
-            for i in range(first, games, len(nuisances))
-        ]
+        for i in range(first, games, len(nuisances)):
+            job, segment = divmod(i // len(nuisances), 2)
+            nuisance.false_games.append(FalseGame((jobs[job], segment), run[segment], STYLES[i % len(STYLES)], i))
     return nuisances
 
 
@@ -132,3 +107,68 @@ def test_an_honest_challenger_convicts_every_lie(stage: Arena, games: int) -> No
     assert stage.phases() == {"CONVICTED": games} and not challenger.failures
     assert {stage.looking.registry.job(job).status for job in jobs} == {JobStatus.SLASHED}
     require_one_answer_each(stage, challenger)
+
+
+# Processes that are killed
+
+
+class Reaper:
+    """Kills a process twice at each transaction: before it is broadcast, and before anybody knows that it was."""
+
+    def __init__(self) -> None:
+        self._deaths: Counter[tuple[bytes, bool]] = Counter()
+
+    def __call__(self, raw: bytes, broadcast: bool) -> None:
+        self._deaths[raw, broadcast] += 1
+        if self._deaths[raw, broadcast] == 1:
+            raise Killed
+
+
+class HistoryAlone(Nothing):
+    """A data service that shows the history and nothing else."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def history(self) -> Sequence[bytes]:  # type: ignore[override]
+        return self._trace.history().levels[0]
+
+
+def test_a_challenger_that_is_killed_at_every_kind_of_move_goes_on(stage: Arena) -> None:
+    liar, fabricator, silent = stage.party(TheTrainer), stage.party(Fabricator), stage.party(TheTrainer)
+    challenger, rival = stage.party(TheChallenger), stage.party(TheChallenger)
+    program, state, data = COUNTING
+    withheld, served, misstated = stage.post(liar, [run_of(1, 2), run_of(1, 1), [Misstated(program, state, data, SEGMENT)]])
+    (long,) = stage.post(fabricator, [run_of(1, 3, job=LONG)])
+    left, contested = stage.post(silent, [run_of(1, 0), run_of(1, 0, seed=1)])
+    honest = {job: run_of(1)[0] for job in (withheld, served, misstated, left, contested)} | {long: run_of(1, job=LONG)[0]}
+    challenger.traces = {(job, 0): trace for job, trace in honest.items()}
+    challenger.served = lambda place: HistoryAlone(liar.traces[place]) if place == (served, 0) else Nothing()
+    rival.traces = {(contested, 0): honest[contested]}
+    challenger.wire.doom = Reaper()
+    stage.finish(liar, fabricator, rival, challenger)
+    challenger.sender.recover()
+    names = Counter(entry.name for entry in challenger.journal.mined(0))
+    assert names.keys() >= CHALLENGERS_MOVES
+    assert challenger.restarts == 2 * names.total() and not challenger.failures
+    phases = stage.phases()
+    assert phases == {"CONVICTED": 6, "CANCELLED": 1}
+    require_one_answer_each(stage, challenger)
+
+
+def test_a_trainer_that_is_killed_at_every_kind_of_move_goes_on(stage: Arena) -> None:
+    trainer, nuisance, silent = stage.party(TheTrainer), stage.party(Nuisance), stage.party(Nuisance)
+    run, long = run_of(1), run_of(1, job=LONG)
+    job, long_job = stage.post(trainer, [run, long])
+    nuisance.false_games = [FalseGame((job, 0), run[0], style, seed) for seed, style in enumerate(("conclude", "wander"))]
+    nuisance.false_games += [FalseGame((long_job, 0), long[0], "wander", 0)]
+    silent.false_games = [FalseGame((job, 0), run[0], "stall", 3)]
+    posting = len(trainer.journal.mined(0))
+    trainer.wire.doom = Reaper()
+    stage.finish(trainer, nuisance, silent)
+    trainer.sender.recover()
+    names = Counter(entry.name for entry in trainer.journal.mined(0))
+    assert names.keys() >= TRAINERS_MOVES
+    assert trainer.restarts == 2 * (names.total() - posting) and not trainer.failures
+    assert stage.phases() == {"ACQUITTED": 4}
+    require_one_answer_each(stage, trainer)

@@ -17,6 +17,7 @@ from web3.types import RPCEndpoint, RPCResponse, TxReceipt
 
 from bisection.agent import Challenger, Defender, Nothing, Served
 from bisection.errors import TransactionFailed
+from bisection.game import Outcome
 from bisection.program import NUMERICS_VERSION
 from bisection.trace import Trace
 from contracts.bindings import Phase
@@ -93,7 +94,7 @@ class Party:
 
     def __init__(self, arena: Arena, account: LocalAccount, folder: Path, url: str | None = None) -> None:
         self.arena, self.wire, self.failures = arena, Wire(), Counter[str]()
-        self.restarts = -1
+        self.restarts, self.index = -1, Index(connect(url or arena.url), arena.book)  # a new one would tell the same, later
         self._account, self._journal, self._url = account, folder / f"{account.address}.sqlite", url or arena.url
         self.start()
 
@@ -101,13 +102,17 @@ class Party:
     def address(self) -> str:
         return self._account.address
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """What changes as long as there is something to do: transactions in blocks, and restarts."""
+        return self.arena.web3.eth.get_transaction_count(self._account.address), self.restarts
+
     def start(self) -> None:
         """Begin a process that knows what the journal and the chain tell."""
         web3 = self.wire.tap(connect(self._url, patience=Patience(first=0.001, longest=0.05)))
         self.journal = Journal(self._journal)
         self.sender = TransactionSender(web3, self._account, journal=self.journal)
         self.deployment: Deployment = attach(web3, self.arena.book, self.sender)
-        self.index = Index(web3, self.arena.book)
         self.chain = GameChain(self.deployment, self.index)
         self.restarts += 1
 
@@ -178,7 +183,9 @@ class TheChallenger(Party):
     def _contest(self, place: Place, trace: Trace) -> None:
         job, segment = place
         mine = [game for game in self.index.games[job] if self.index.segments[game] == segment and self._own(game)]
-        if mine and not self.chain.view(mine[0]).phase.live:
+        if mine and (game := self.chain.game(mine[0])).outcome != Outcome.LIVE:
+            if game.outcome == Outcome.CANCELLED and self.chain.view(mine[0]).phase.live:
+                self.chain.reclaim(mine[0])
             return
         if place not in self._agents:
             self._agents[place] = Challenger(self.chain, trace, self.chain.claim(job, segment), self.served(place))
@@ -253,11 +260,11 @@ class Arena:
         """Let everybody act, and time pass where nobody does, until all games are over; how many rounds that took."""
         idle = 0
         for round_number in range(MOST_ROUNDS):
-            before = sum(len(party.sender.sent) for party in parties)
+            before = [party.progress for party in parties]
             for party in parties:
                 party.tick()
             self.mine()
-            idle = idle + 1 if before == sum(len(party.sender.sent) for party in parties) else 0
+            idle = idle + 1 if before == [party.progress for party in parties] else 0
             if idle == IDLE_ROUNDS:
                 if not self.phases().keys() & LIVE:
                     return round_number

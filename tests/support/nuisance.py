@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class FalseGame:
     def move(self, game: Game) -> Move | None:
         """The next one; None for silence."""
         rng, d = self.rng(game), game.descent
-        if self.style == "stall" and rng.random() < 0.3:
+        if self.style == "stall" and len(game.demanded) > self.seed // 3 % 3:
             return None
         if d is not None and rng.random() < 0.9 and not (d.levels == d.height and d.tree != TreeKind.TENSOR):
             below = d.height - d.levels
@@ -94,7 +94,9 @@ def whole_run(trace: Trace, step: int, number: int) -> DemandRun:
 class Nuisance(Party):
     """Plays any number of false games at once."""
 
-    false_games: Sequence[FalseGame] = ()
+    def __init__(self, *arguments: Any) -> None:
+        self.false_games: list[FalseGame] = []
+        super().__init__(*arguments)
 
     def start(self) -> None:
         super().start()

@@ -20,6 +20,7 @@ from contracts.sender import Call, TransactionSender
 __all__ = ["Outbox"]
 
 SPENT = ("commitments: none", "commitments: expired")  # reasons that call for another commitment
+MADE = "commitments: already made"
 
 
 class Outbox:
@@ -77,16 +78,21 @@ class Outbox:
 
     def _committed(self, name: str, commit: Callable[[bytes], Call]) -> bytes | None:
         """The salt that a block holds the commitment to, or None while that is on its way."""
-        if (sender := self._recording) is not None:
-            assert sender.journal is not None
-            salt = sender.journal.salt(name)  # on the disk before anybody sees the commitment
-            call = commit(salt)
-            return None if self.deliver(call, f"{name}: committed to {call.digest.hex()}") is None else salt
-        if name not in self._salts:
-            salt = secrets.token_bytes(SALT_BYTES)
-            self.deliver(commit(salt), name)
+        if name in self._salts:
+            return self._salts[name]
+        journal = None if self._recording is None else self._recording.journal
+        # In a journal it is on the disk before anybody sees the commitment.
+        salt = secrets.token_bytes(SALT_BYTES) if journal is None else journal.salt(name)
+        call = commit(salt)
+        try:
+            if self.deliver(call, f"{name}: committed to {call.digest.hex()}") is None:
+                return None
+        except TransactionFailed as error:
+            if MADE not in str(error):
+                raise  # else somebody has copied it from the pool, which serves as well: it names who can reveal it
+        if journal is None:
             self._salts[name] = salt
-        return self._salts[name]
+        return salt
 
     def _forget(self, name: str) -> None:
         if (sender := self._recording) is not None:

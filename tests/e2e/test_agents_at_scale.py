@@ -9,18 +9,22 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bisection.agent import Nothing
 from bisection.trace import Trace
+from contracts.events import TracePosted
 from contracts.jobs import JobStatus
 from tests.e2e.anvil import require_anvil
-from tests.support.arena import Arena, Killed, Party, TheChallenger, TheTrainer, arena
+from tests.support.arena import ETHER, PARAMETERS, Arena, Killed, Party, TheChallenger, TheTrainer, arena
+from tests.support.copycat import Copycat
 from tests.support.lies import COUNTING, LONG, SEGMENT, Fabricator, Misstated, run_of
 from tests.support.model_chain import HonestService
 from tests.support.nuisance import STYLES, FalseGame, Nuisance
+from tests.support.rpc import Proxy, http_server
 
 pytestmark = [pytest.mark.xdist_group("agents"), pytest.mark.timeout(600)]
 
@@ -172,3 +176,74 @@ def test_a_trainer_that_is_killed_at_every_kind_of_move_goes_on(stage: Arena) ->
     assert trainer.restarts == 2 * (names.total() - posting) and not trainer.failures
     assert stage.phases() == {"ACQUITTED": 4}
     require_one_answer_each(stage, trainer)
+
+
+# Opponents that read the pool
+
+
+@pytest.mark.parametrize("games", SIZES)
+def test_who_copies_every_move_for_higher_fees_is_not_rewarded(stage: Arena, games: int) -> None:
+    """Openings that were committed to, the moves after them and the verdicts; the copies come first in every block."""
+    liar, challenger, copycat = stage.party(TheTrainer), stage.party(TheChallenger), stage.party(Copycat)
+    jobs = lies(stage, liar, challenger, games)
+    challenger.served = lambda place: HonestService(liar.traces[place])
+    copycat.victim = challenger.address
+    started = time.monotonic()
+    rounds = stage.finish(liar, challenger, copycat)
+    tell(stage, challenger, rounds, started)
+    assert {stage.looking.registry.job(job).status for job in jobs} == {JobStatus.SLASHED}
+    assert copycat.copied.keys() >= {"commit", "open_step", "demand_tensor"} and any(
+        name.startswith("conclude") for name in copycat.copied
+    )
+    reward = 2 * ETHER * PARAMETERS.reward_share // 10_000
+    assert stage.looking.registry.credit(challenger.address) == games * reward
+    assert stage.looking.registry.credit(copycat.address) == 0
+
+
+# Nodes that fail, and a chain that goes back
+
+
+@pytest.mark.parametrize("games", SIZES)
+def test_over_a_node_that_fails_a_fifth_of_its_calls_nothing_is_lost(stage: Arena, games: int) -> None:
+    """Half of the faults lose the answer only: the node has acted."""
+    proxies = [Proxy(stage.url, rate=0.2, seed=seed) for seed in range(2)]
+    with http_server(proxies[0]) as first, http_server(proxies[1]) as second:
+        trainer, challenger = stage.party(TheTrainer, first), stage.party(TheChallenger, second)
+        liar = stage.party(TheTrainer)
+        nuisances = false_games(stage, trainer, games // 2)
+        jobs = lies(stage, liar, challenger, games // 2)
+        started = time.monotonic()
+        rounds = stage.finish(trainer, challenger, liar, *nuisances)
+    for party in (trainer, challenger):
+        tell(stage, party, rounds, started)
+        assert not party.failures
+        require_one_answer_each(stage, party)
+    assert stage.phases() == {"ACQUITTED": games // 2, "CONVICTED": games // 2}
+    assert {stage.looking.registry.job(job).status for job in jobs} == {JobStatus.SLASHED}
+    assert all(proxy.failed.total() > 0.15 * proxy.asked.total() for proxy in proxies)
+
+
+@pytest.mark.parametrize("games", SIZES)
+def test_moves_of_a_branch_that_is_gone_land_on_no_other_state(stage: Arena, games: int) -> None:
+    """Five blocks are replaced, three times in mid-game; then the hostile open other games first, and choose otherwise."""
+    trainer, liar, challenger = stage.party(TheTrainer), stage.party(TheTrainer), stage.party(TheChallenger)
+    nuisances = false_games(stage, trainer, games // 2)
+    jobs = lies(stage, liar, challenger, games // 2)
+    right = {(place, step): trace.tensors(step).root for place, trace in trainer.traces.items() for step in range(SEGMENT)}
+    started = time.monotonic()
+    for seed in range(3):
+        stage.rounds(8, trainer, liar, challenger, *nuisances)
+        stage.rollback(5)
+        for nuisance in nuisances:
+            nuisance.forget()
+            nuisance.false_games = [replace(false, seed=false.seed + 100 * (seed + 1)) for false in reversed(nuisance.false_games)]
+        stage.rounds(1, *nuisances)
+    rounds = stage.finish(trainer, liar, challenger, *nuisances)
+    tell(stage, trainer, rounds, started)
+    posted = [event for event in stage.events() if isinstance(event, TracePosted) and (event.job, event.segment) in trainer.traces]
+    assert posted and all(event.root == right[(event.job, event.segment), event.step] for event in posted)
+    outcomes = {job: stage.looking.registry.job(job).status for job in jobs}
+    assert set(outcomes.values()) == {JobStatus.SLASHED}
+    assert not stage.phases().keys() - {"ACQUITTED", "CONVICTED", "CANCELLED"}
+    assert all(stage.looking.registry.job(job).status.disputable for job, _ in trainer.traces)
+    assert trainer.wire.contradictions() == challenger.wire.contradictions() == []

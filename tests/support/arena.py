@@ -20,18 +20,18 @@ from bisection.errors import TransactionFailed
 from bisection.game import Outcome
 from bisection.program import NUMERICS_VERSION
 from bisection.trace import Trace
-from contracts.bindings import Phase
 from contracts.chain import GameChain
 from contracts.client import NodeProvider, Patience, connect, development_accounts, pass_time
 from contracts.contract import Contract
 from contracts.deploy import Deployment, Parameters, attach, deploy
+from contracts.events import EventReader
 from contracts.index import Index
 from contracts.jobs import NOBODY, JobSpec, Terms, claim_commitment
 from contracts.journal import Journal
 from contracts.sender import Call, TransactionSender
 from tests.e2e.anvil import running_anvil
 
-__all__ = ["Arena", "Killed", "Party", "TheChallenger", "TheTrainer", "arena"]
+__all__ = ["ETHER", "PARAMETERS", "Arena", "Killed", "Party", "TheChallenger", "TheTrainer", "arena"]
 
 ETHER = 10**18
 CLOCK_SECONDS = 36_000
@@ -40,7 +40,6 @@ TERMS = Terms(stake=2 * ETHER, game=NOBODY, segment_period=10_000_000, challenge
 BOUNTY = ETHER
 MOST_ROUNDS = 400
 IDLE_ROUNDS = 4
-LIVE = {phase.name for phase in Phase if phase.live}
 Place = tuple[int, int]  # a job and a segment of it
 P = TypeVar("P", bound="Party")
 
@@ -256,6 +255,28 @@ class Arena:
             self.mine()
         raise AssertionError(f"this never happened; failures: {[party.failures for party in parties]}")
 
+    def rounds(self, count: int, *parties: Party) -> None:
+        """Let everybody act, and mine, so many times."""
+        for _ in range(count):
+            for party in parties:
+                party.tick()
+            self.mine()
+
+    def rollback(self, depth: int) -> None:
+        """Forget the last blocks and what is in the pool, and replace them with empty ones of their own."""
+        self.rpc("anvil_rollback", depth)
+        self.rpc("anvil_dropAllTransactions")
+        for _ in range(depth + 1):
+            self.mine()
+
+    def events(self) -> list[Any]:
+        """All that the contracts have told."""
+        reader = EventReader(self.web3, [self.book.registry, self.book.game], self.book.block)
+        found: list[Any] = []
+        while events := reader.poll():
+            found += events
+        return found
+
     def finish(self, *parties: Party) -> int:
         """Let everybody act, and time pass where nobody does, until all games are over; how many rounds that took."""
         idle = 0
@@ -266,11 +287,15 @@ class Arena:
             self.mine()
             idle = idle + 1 if before == [party.progress for party in parties] else 0
             if idle == IDLE_ROUNDS:
-                if not self.phases().keys() & LIVE:
+                if not any(self._live(game) for game in self.games()):
                     return round_number
                 self.pass_time()
                 idle = 0
         raise AssertionError(f"the games do not end: {self.phases()}; failures: {[party.failures for party in parties]}")
+
+    def _live(self, game: int) -> bool:
+        view = self.looking.game.game(game)
+        return view.phase.live and self.looking.registry.standing(view.job, view.attempt).live
 
     def games(self) -> list[int]:
         return list(range(1, self.looking.game.game_count() + 1))

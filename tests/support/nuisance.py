@@ -102,6 +102,12 @@ class Nuisance(Party):
         super().start()
         self.opened: dict[int, int] = {}  # by position in the list, its game
 
+    def forget(self) -> None:
+        """Begin anew, bound by nothing that was signed."""
+        self.kill()
+        self._journal.unlink()
+        self.start()
+
     def act(self) -> None:
         for number, false in enumerate(self.false_games):
             self.attempt(lambda number=number, false=false: self._play(number, false))  # type: ignore[misc]

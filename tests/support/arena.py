@@ -38,7 +38,7 @@ CLOCK_SECONDS = 36_000
 PARAMETERS = Parameters(burn_share=2_000, bond=ETHER // 5, trainer_clock=CLOCK_SECONDS, challenger_clock=CLOCK_SECONDS)
 TERMS = Terms(stake=2 * ETHER, game=NOBODY, segment_period=10_000_000, challenge_window=100_000_000)
 BOUNTY = ETHER
-MOST_ROUNDS = 400
+MOST_ROUNDS = 150
 IDLE_ROUNDS = 4
 Place = tuple[int, int]  # a job and a segment of it
 P = TypeVar("P", bound="Party")
@@ -110,7 +110,7 @@ class Party:
         """Begin a process that knows what the journal and the chain tell."""
         web3 = self.wire.tap(connect(self._url, patience=Patience(first=0.001, longest=0.05)))
         self.journal = Journal(self._journal)
-        self.sender = TransactionSender(web3, self._account, journal=self.journal)
+        self.sender = TransactionSender(web3, self._account, journal=self.journal, resend_after=5.0)
         self.deployment: Deployment = attach(web3, self.arena.book, self.sender)
         self.chain = GameChain(self.deployment, self.index)
         self.restarts += 1
@@ -285,7 +285,8 @@ class Arena:
             for party in parties:
                 party.tick()
             self.mine()
-            idle = idle + 1 if before == [party.progress for party in parties] else 0
+            waits = any(party.sender._flight for party in parties)
+            idle = idle + 1 if not waits and before == [party.progress for party in parties] else 0
             if idle == IDLE_ROUNDS:
                 if not any(self._live(game) for game in self.games()):
                     return round_number

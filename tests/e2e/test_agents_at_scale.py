@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bisection.agent import Nothing
@@ -245,3 +246,29 @@ def test_moves_of_a_branch_that_is_gone_land_on_no_other_state(stage: Arena, gam
     assert not stage.phases().keys() - {"ACQUITTED", "CONVICTED", "CANCELLED"}
     assert all(stage.looking.registry.job(job).status.disputable for job, _ in trainer.traces)
     assert trainer.wire.contradictions() == challenger.wire.contradictions() == []
+
+
+@pytest.mark.xfail(strict=True, reason="post_trace names no step: only the contract can bind it to one")
+def test_a_trace_is_not_posted_for_another_step_that_a_reorganisation_has_put_in_its_place(stage: Arena) -> None:
+    """The hostile opens a game of the same number about another step, before the trainer looks again."""
+    trainer, hostile = stage.party(TheTrainer), stage.party(Nuisance)
+    (run,) = [run_of(1)]
+    (job,) = stage.post(trainer, [run])
+    seeds = {
+        FalseGame((job, 0), run[0], "conclude", seed).opening(np.random.default_rng([seed, 0])).step: seed for seed in range(20)
+    }
+    hostile.false_games = [FalseGame((job, 0), run[0], "conclude", seeds[0])]
+    stage.rounds(4)
+    stage.until(lambda: bool(traces_posted(stage)), trainer, hostile)
+    stage.rollback(4)
+    assert stage.games() == []
+    hostile.forget()
+    hostile.false_games = [FalseGame((job, 0), run[0], "conclude", seeds[2])]
+    stage.until(lambda: stage.games() == [1], hostile)
+    stage.finish(trainer, hostile)
+    assert [(event.step, event.root) for event in traces_posted(stage)] == [(2, run[0].tensors(2).root)]
+    assert stage.phases() == {"ACQUITTED": 1}
+
+
+def traces_posted(stage: Arena) -> list[TracePosted]:
+    return [event for event in stage.events() if isinstance(event, TracePosted)]

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bisection.agent import Nothing
@@ -112,6 +111,22 @@ def test_an_honest_challenger_convicts_every_lie(stage: Arena, games: int) -> No
     assert stage.phases() == {"CONVICTED": games} and not challenger.failures
     assert {stage.looking.registry.job(job).status for job in jobs} == {JobStatus.SLASHED}
     require_one_answer_each(stage, challenger)
+
+
+def test_games_in_which_nothing_happens_cost_no_calls(stage: Arena) -> None:
+    """A look at the chain asks once for each job and for the block, not for each game."""
+    calls = []
+    for count in (1, 4):
+        trainer, run = stage.party(TheTrainer), run_of(2)
+        (job,) = stage.post(trainer, [run])
+        hostile = [stage.party(Nuisance) for _ in range(count)]
+        for nuisance in hostile:
+            nuisance.false_games = [FalseGame((job, segment), run[segment], "stall", 0) for segment in range(2)]
+        stage.rounds(6, trainer, *hostile)
+        trainer.wire.asked.clear()
+        trainer.tick()
+        calls.append(trainer.wire.asked.total())
+    assert len(stage.games()) == 10 and calls[0] == calls[1] <= 15
 
 
 # Processes that are killed
@@ -263,7 +278,7 @@ def test_a_trace_is_not_posted_for_another_step_that_a_reorganisation_has_put_in
     stage.rollback(4)
     assert stage.games() == []
     hostile.forget()
-    hostile.false_games = [FalseGame((job, 0), run[0], "conclude", seeds[2])]
+    hostile.false_games = [about[2]]
     stage.until(lambda: stage.games() == [1], hostile)
     stage.finish(trainer, hostile)
     assert [(event.step, event.root) for event in traces_posted(stage)] == [(2, run[0].tensors(2).root)]

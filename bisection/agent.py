@@ -29,8 +29,8 @@ class Chain(Protocol):
     def revelations(self, game: int) -> Sequence[Revelation]:
         """Everything revealed in a game so far, in order."""
 
-    def open(self, claim: Claim, opening: StepOpening | None) -> int:
-        """Open a game, at a step or blind; returns its number."""
+    def open(self, claim: Claim, opening: StepOpening | None) -> int | None:
+        """Open a game, at a step or blind; returns its number, or None while that is under way: then it is to be asked again."""
 
     def move(self, game: int, move: Move) -> None:
         """Make a move."""
@@ -93,30 +93,35 @@ class Challenger:
     def __init__(self, chain: Chain, own: Trace, claim: Claim, served: Answers, listener: Listener = lambda decision: None) -> None:
         self.knowledge = Knowledge(claim, own.program)
         self._chain, self._own, self._served, self._listener = chain, own, served, listener
-        self._heard = 0
+        self._heard: list[Revelation] = []
+        self._opening: Open | None = None
 
-    def open(self) -> int | None:
-        """Open a game if there is something to dispute; returns its number."""
-        while True:
+    def disputes(self) -> bool:
+        """Whether there is something to dispute: then ``open`` opens a game."""
+        while self._opening is None:
             decision = open_game(self.knowledge, self._own)
             self._listener(decision)
             if isinstance(decision.action, Ask):
                 self._ask(decision.action, None)
             elif isinstance(decision.action, Open):
-                return self._chain.open(self.knowledge.claim, decision.action.opening)
+                self._opening = decision.action
             else:
-                return None
+                return False
+        return True
+
+    def open(self) -> int | None:
+        """Open a game if there is something to dispute; returns its number once it is known."""
+        if not self.disputes():
+            return None
+        assert self._opening is not None
+        return self._chain.open(self.knowledge.claim, self._opening.opening)
 
     def play(self, game_id: int) -> bool:
         """Make the next move if there is one to make now. Returns whether the game goes on."""
         game = self._chain.game(game_id)
         if game.outcome != Outcome.LIVE:
             return False
-        self.knowledge.enter(game)
-        revelations = self._chain.revelations(game_id)
-        for revelation in revelations[self._heard :]:
-            self.knowledge.learn(revelation)
-        self._heard = len(revelations)
+        self._listen(game, list(self._chain.revelations(game_id)))
         while True:
             decision = challenge(game, self._own, self.knowledge, self._chain.now())
             self._listener(decision)
@@ -127,6 +132,18 @@ class Challenger:
                 assert not isinstance(decision.action, Open)
                 self._chain.move(game_id, decision.action)
             return True
+
+    def _listen(self, game: Game, told: list[Revelation]) -> None:
+        """Learn what was revealed since the last time.
+
+        After a reorganisation the game can have other roots, and other things revealed: then all is learnt anew.
+        """
+        if told[: len(self._heard)] != self._heard or not _of_one_branch(self.knowledge, game):
+            self.knowledge, self._heard = Knowledge(self.knowledge.claim, self._own.program), []
+        self.knowledge.enter(game)
+        for revelation in told[len(self._heard) :]:
+            self.knowledge.learn(revelation)
+        self._heard = told
 
     def _ask(self, ask: Ask, step: int | None) -> None:
         """Learn from the data service what it will tell; a lie counts as silence."""
@@ -156,6 +173,13 @@ class Challenger:
             return self._served.history()
         assert step is not None
         return self._served.trace(step) if tree == TreeKind.TRACE else self._served.state(step + 1)
+
+
+def _of_one_branch(knowledge: Knowledge, game: Game) -> bool:
+    """Whether the roots that were noted of a game are those that it has."""
+    if knowledge.trace is not None and knowledge.trace.root != game.trace_root:
+        return False
+    return knowledge.state is None or (game.step is not None and knowledge.state.root == game.after)
 
 
 class Defender:

@@ -104,10 +104,12 @@ class ChallengerNode:
         self._attempts: dict[int, int] = {}  # by job, the attempt that this node is looking at
         self._done: dict[int, int] = {}  # by job, the attempt about which this node can or must do nothing more
         self._alerts: dict[int, str] = {}
+        self._branch = 0
 
     def tick(self) -> bool:
         """Look at every job once. Returns whether there is more to do at once. Raises UnavailableError, ChainMismatch."""
-        self._index.update()
+        self._chain.tend()
+        self._follow_branch()
         jobs = self._jobs()
         # Games have clocks: they come before audits.
         moved = [self._attempt(number, job) for number, job in sorted(jobs.items(), key=lambda item: item[0] not in self._disputes)]
@@ -120,6 +122,13 @@ class ChallengerNode:
         """End the steps under way, and release the folder."""
         for number in list(self._work):
             self._drop(number)
+
+    def _follow_branch(self) -> None:
+        """Look at everything afresh after a reorganisation: segments, attempts and the numbers of games can be others."""
+        if self._branch != self._index.branch:
+            self._branch = self._index.branch
+            for known in (self.verdicts, self._disputes, self._attempts, self._done):
+                known.clear()
 
     def _jobs(self) -> dict[int, Job]:
         """The jobs that have been claimed, and about which there may be something to do."""
@@ -225,36 +234,37 @@ class ChallengerNode:
         dispute = self._disputes[number]
         if dispute.game is None:
             dispute.game = self._enter(number, job, dispute)
-        if dispute.game is not None and not dispute.agent.play(dispute.game):
-            phase = self._deployment.game.game(dispute.game).phase
-            self._log("game over", job=number, game=dispute.game, outcome=phase.name.lower())
-            if phase == Phase.ACQUITTED:
-                self._finish(number)
+        if dispute.game is None or self._chain.answered(dispute.game) or dispute.agent.play(dispute.game):
+            return False
+        phase = self._chain.view(dispute.game).phase
+        self._log("game over", job=number, game=dispute.game, outcome=phase.name.lower())
+        if phase == Phase.ACQUITTED:
+            self._finish(number)
         return False
 
     def _enter(self, number: int, job: Job, dispute: Dispute) -> int | None:
-        """The own game about the segment: the one that was opened before a restart, or else a new one."""
-        view = self._deployment.game.game
+        """The own game about the segment: the one that was opened before a restart, or else a new one, once it is open."""
+        view = self._chain.view
         own = {game: view(game) for game in self._index.games[number] if self._index.segments[game] == dispute.segment}
         phases = {game: seen.phase for game, seen in own.items() if (seen.challenger, seen.attempt) == (self._account, job.attempt)}
         if live := [game for game, phase in phases.items() if phase.live]:
             return live[0]
-        registry = self._deployment.registry
-        game = None
         if phases:
             reason = "a game about it has been lost already"
-        elif registry.clock() > registry.segment(number, dispute.segment).window_end:
+        elif self._chain.now() > self._deployment.registry.segment(number, dispute.segment).window_end:
             reason = "its challenge window is over"
-        elif (game := dispute.agent.open()) is None:
+        elif dispute.agent.disputes():
+            return dispute.agent.open()
+        else:
             reason = "there is nothing to dispute in it"
-        if game is None:
-            self._log("too late", job=number, segment=dispute.segment, reason=reason)
-            self._finish(number)
-        return game
+        self._log("too late", job=number, segment=dispute.segment, reason=reason)
+        self._finish(number)
+        return None
 
     def _leave(self, number: int, job: Job) -> bool:
         """The attempt is over: take back the bonds that another game's verdict has freed, and look afresh at what comes next."""
-        self._reclaim(number, job)
+        if self._reclaim(number, job):
+            return False
         if number in self._work:
             self._log("job over", job=number, status=job.status.name.lower())
         self._finish(number)
@@ -265,12 +275,15 @@ class ChallengerNode:
         return True
 
     def _reclaim(self, number: int, job: Job) -> bool:
-        """Take back the bonds of own games about an attempt that is over."""
-        games = self._deployment.game
+        """Take back the bonds of own games about an attempt that is over. Returns whether any of that is under way."""
+        under_way = False
         for game in self._index.games[number] if self._mode == Mode.CHALLENGE else ():
-            view = games.game(game)
+            view = self._chain.view(game)
             over = view.attempt < job.attempt or not job.status.disputable
             if over and view.challenger == self._account and view.phase.live:
-                games.reclaim(game)
-                self._log("bond reclaimed", job=number, game=game)
-        return False
+                self._chain.reclaim(game)
+                if self._chain.view(game).phase.live:
+                    under_way = True
+                else:
+                    self._log("bond reclaimed", job=number, game=game)
+        return under_way

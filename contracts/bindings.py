@@ -163,11 +163,11 @@ class DisputeGame(Ledger):
 
     def open_step(self, job: int, segment: int, opening: StepOpening, salt: bytes) -> int:
         """Challenge one step that was committed to with ``salt``; the number of the game."""
-        return self._number(self.send("open_step", job, segment, *plain(opening), salt, value=self.bond), "GameOpened")
+        return self.number(self.send("open_step", job, segment, *plain(opening), salt, value=self.bond), "GameOpened")
 
     def open_blind(self, job: int, segment: int) -> int:
         """Challenge a segment whose states are not known; the number of the game."""
-        return self._number(self.send("open_blind", job, segment, value=self.bond), "GameOpened")
+        return self.number(self.send("open_blind", job, segment, value=self.bond), "GameOpened")
 
     def show_step(self, game: int, move: ShowStep) -> TxReceipt:
         """Point at one step of the segment."""

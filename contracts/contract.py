@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, cast
 from eth_typing import ABIEvent, ABIFunction
 from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector, get_abi_input_types, get_abi_output_types
 from web3 import Web3
-from web3.types import TxReceipt
+from web3.types import BlockIdentifier, TxReceipt
 
 from bisection.errors import UsageError
 from contracts.build import artifact
@@ -67,7 +67,7 @@ class Contract:
     def __init__(self, web3: Web3, address: str, sender: Sender | None = None) -> None:
         self.web3 = web3
         self.address = Web3.to_checksum_address(address)
-        self._sender = sender
+        self.sender = sender
 
     @property
     def account(self) -> str:
@@ -75,18 +75,21 @@ class Contract:
         return self._acting("acting").address
 
     def _acting(self, what: str) -> Sender:
-        if self._sender is None:
+        if self.sender is None:
             raise UsageError(f"{what} needs a key, and this {self.NAME} has none; give it a sender")
-        return self._sender
+        return self.sender
 
     def call(self, name: str, *args: Any, value: int = 0) -> Call:
         """The transaction that calls function ``name``, with ``value`` in wei."""
         function = _functions(self.NAME)[name]
         return Call(name, self.address, function.selector + self.web3.codec.encode(function.inputs, plain(args)), value)
 
-    def simulate(self, name: str, *args: Any, account: str | None = None, value: int = 0) -> Any:
-        """What function ``name`` would return to ``account``, or to anybody. Raises TransactionFailed if it would revert."""
-        returned = simulate(self.web3, self.call(name, *args, value=value), account)
+    def simulate(self, name: str, *args: Any, account: str | None = None, value: int = 0, block: BlockIdentifier = "latest") -> Any:
+        """What function ``name`` would return to ``account``, or to anybody, after ``block``.
+
+        Raises TransactionFailed if it would revert.
+        """
+        returned = simulate(self.web3, self.call(name, *args, value=value), account, block)
         results = self.web3.codec.decode(_functions(self.NAME)[name].outputs, returned)
         return results[0] if len(results) == 1 else results
 
@@ -94,7 +97,7 @@ class Contract:
         """The receipt of a transaction that calls function ``name``. Raises TransactionFailed if it reverts."""
         return self._acting(name).send(self.call(name, *args, value=value))
 
-    def _number(self, receipt: TxReceipt, event: str) -> int:
+    def number(self, receipt: TxReceipt, event: str) -> int:
         """The number that ``event`` gives to what was opened: its first indexed argument."""
         topic = _topic(self.NAME, event)
         (log,) = (log for log in receipt["logs"] if log["address"] == self.address and log["topics"][0] == topic)

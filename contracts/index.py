@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import singledispatchmethod
 
 from eth_typing import ChecksumAddress
@@ -57,6 +57,8 @@ class Index:
     segments      by game, the segment that it is about
     revelations   by game, everything revealed in it, in order
     verdicts      by game, what the referee found
+    events        by game, how many there were about it: as long as that stays, so does the game
+    branch        how many reorganisations were met
     """
 
     def __init__(self, web3: Web3, book: AddressBook) -> None:
@@ -73,6 +75,13 @@ class Index:
         self.segments: dict[int, int] = {}
         self.revelations: defaultdict[int, list[Revelation]] = defaultdict(list)
         self.verdicts: dict[int, Judged | BoundaryJudged] = {}
+        self.events: Counter[int] = Counter()
+        self.branch = 0
+
+    @property
+    def block(self) -> int:
+        """The last block whose events were taken in."""
+        return self._reader.position
 
     def update(self) -> None:
         """Take in all events up to the latest block. Raises as ``EventReader.poll``; then what it tells is what it told before."""
@@ -80,9 +89,12 @@ class Index:
             self._rewound = isinstance(events[0], Rewound)
             for event in () if self._rewound else events:
                 self._take(event)
+                if isinstance(game := getattr(event, "game", None), int):
+                    self.events[game] += 1
         if self._rewound:
             anew = Index(self._web3, self._book)
             anew.update()
+            anew.branch += self.branch + 1
             vars(self).update(vars(anew))
 
     @singledispatchmethod

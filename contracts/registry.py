@@ -119,7 +119,7 @@ class TaskRegistry(Ledger):
         A bounty in tokens needs an allowance.
         """
         receipt = self.send("open_job", spec, terms, bounty, parent, uri, value=terms.value(bounty))
-        return self._number(receipt, "JobOpened")
+        return self.number(receipt, "JobOpened")
 
     def cancel(self, job: int) -> TxReceipt:
         """Take back what is left of the bounty of an open job."""
@@ -177,7 +177,7 @@ class Delivery(Ledger):
 
     def demand(self, job: int, component: int) -> int:
         """Demand a random leaf of one component of a final state; the number of the demand."""
-        return self._number(self.send("demand", job, component, value=self.bond), "LeafDemanded")
+        return self.number(self.send("demand", job, component, value=self.bond), "LeafDemanded")
 
     def answer(
         self,

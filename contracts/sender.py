@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from eth_account.signers.local import LocalAccount
@@ -21,7 +21,7 @@ from eth_typing import ChecksumAddress
 from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import TransactionNotFound, Web3Exception, Web3RPCError
-from web3.types import Nonce, TxParams, TxReceipt, Wei
+from web3.types import BlockIdentifier, Nonce, TxParams, TxReceipt, Wei
 
 from bisection.errors import TransactionFailed, UnavailableError
 from contracts.client import is_remote
@@ -97,10 +97,13 @@ class Pending:
         return self.receipt is not None or self.failure is not None
 
 
-def simulate(web3: Web3, call: Call, account: str | None = None) -> bytes:
-    """What ``call`` would return to ``account``, or to anybody. Raises TransactionFailed with the reason if it would revert."""
+def simulate(web3: Web3, call: Call, account: str | None = None, block: BlockIdentifier = "latest") -> bytes:
+    """What ``call`` would return to ``account``, or to anybody, after ``block``.
+
+    Raises TransactionFailed with the reason if it would revert.
+    """
     try:
-        return bytes(web3.eth.call(_draft(call, account)))
+        return bytes(web3.eth.call(_draft(call, account), block))
     except Web3Exception as error:
         raise TransactionFailed(f"{call.name}: {_reason(error)}") from None
 
@@ -135,18 +138,6 @@ def _revived(versions: list[Entry]) -> Pending:
     hashes = [HexBytes(version.hash) for version in versions]
     bid = fields["gas"], fields["maxPriorityFeePerGas"], fields["maxFeePerGas"]
     return Pending(call, last.nonce, *bid, hashes, raw=last.raw, abandoned=True)
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Sends what answers one place; in the place of the sender."""
-
-    sender: TransactionSender
-    place: str
-
-    def send(self, call: Call) -> TxReceipt:
-        """See TransactionSender."""
-        return self.sender.send(replace(call, place=self.place))
 
 
 class TransactionSender:
@@ -186,7 +177,9 @@ class TransactionSender:
         self._poll = poll
         self._lock = threading.RLock()
         self._flight: dict[int, Pending] = {}  # by nonce
+        self._unheard: dict[str, str] = {}  # by place, why an answer failed for which nobody waits
         self._recovered = False
+        self._count_seen = 0
         self._next_look = 0.0
         self._height_seen = 0
 
@@ -202,10 +195,6 @@ class TransactionSender:
         """What the account holds, in wei."""
         return self.web3.eth.get_balance(self.address)
 
-    def at(self, place: str) -> Placed:
-        """A sender for what answers ``place``."""
-        return Placed(self, place)
-
     def send(self, call: Call) -> TxReceipt:
         """The receipt of ``call``, once it is mined and confirmed. Raises as ``submit`` and ``settle``."""
         return self.settle(self.submit(call))
@@ -220,7 +209,9 @@ class TransactionSender:
         otherwise (then nothing was sent), and UnavailableError when node or journal stay out of reach.
         """
         with self._lock:
-            self.tend()
+            self.recover()
+            if self._flight:
+                self._look()
             if (known := self._answer(call)) is not None:
                 return known
             placed = self.journal is not None and call.place is not None
@@ -243,8 +234,26 @@ class TransactionSender:
         """
         self._wait(pending)
         if pending.receipt is None:
+            self._unheard.pop(pending.call.place or "", None)
             raise TransactionFailed(str(pending.failure))
         return pending.receipt
+
+    def answer(self, place: str) -> Pending | None:
+        """What answers ``place``: on its way, or mined, with its receipt. None where nothing does. For those who do not wait.
+
+        Raises TransactionFailed when no block takes it, and once when it failed: then the place is free.
+        """
+        with self._lock:
+            self.recover()
+            if (failure := self._unheard.pop(place, None)) is not None:
+                raise TransactionFailed(failure)
+            if self.journal is None or (entry := self.journal.answer(place)) is None:
+                return None
+            pending = self._stand_by(entry)
+            if pending.stuck:
+                pending.stuck = False
+                raise TransactionFailed(self._no_block(pending))
+            return pending
 
     def answered(self, place: str) -> bool:
         """Whether ``place`` has its answer, be it on its way."""
@@ -256,7 +265,8 @@ class TransactionSender:
         """See how everything on its way stands, and to it that it gets there: for those who submit and do not wait."""
         with self._lock:
             self.recover()
-            if self._flight:
+            if self._flight or self.journal is not None:
+                self._next_look = 0.0
                 self._look()
 
     def recover(self) -> None:
@@ -277,8 +287,15 @@ class TransactionSender:
             return None
         if entry.digest != call.digest:
             raise TransactionFailed(contradiction(entry, call.name))
-        # One that was mined is looked at again: a reorganisation may have dropped it.
-        return self._flight.get(entry.nonce) or self._take_up(entry)
+        return self._stand_by(entry)
+
+    def _stand_by(self, entry: Entry) -> Pending:
+        """How a recorded transaction stands. One that was mined is looked at again: a reorganisation may have dropped it."""
+        if (pending := self._flight.get(entry.nonce)) is None:
+            pending = self._take_up(entry)
+            head = self._height()
+            self._follow(pending, head, self._count())
+        return pending
 
     def _take_up(self, entry: Entry) -> Pending:
         """Follow a recorded transaction again."""
@@ -310,16 +327,24 @@ class TransactionSender:
     def _nonce(self) -> int:
         """The first that is free: after a reorganisation it can be lower than what was sent."""
         self._height()
-        count = self.web3.eth.get_transaction_count(self.address, "latest")
-        for entry in self.journal.mined(count) if self.journal is not None else ():
-            if entry.nonce not in self._flight:
-                self._resend(self._take_up(entry))
-        nonce: int = count
+        nonce = self._count()
         while nonce in self._flight:
             nonce += 1
         if nonce <= max(self._flight, default=-1):
             return nonce
         return max(nonce, self.web3.eth.get_transaction_count(self.address, "pending"))
+
+    def _count(self) -> int:
+        """The first nonce that no block holds. What a reorganisation has dropped is on its way again when this returns."""
+        count: int = self.web3.eth.get_transaction_count(self.address, "latest")
+        if self.journal is not None and (count < self._count_seen or self._count_seen == 0):
+            for entry in self.journal.mined(count):
+                if entry.nonce not in self._flight:
+                    self._take_up(entry)
+            for nonce in sorted(self._flight):
+                self._resend(self._flight[nonce])
+        self._count_seen = count
+        return count
 
     def _offer(self) -> tuple[int, int, int]:
         """(most gas, tip, cap), the latter in wei per gas: room for the base fee to double."""
@@ -393,8 +418,7 @@ class TransactionSender:
             return
         self._next_look = time.monotonic() + self._poll
         # The head first: a receipt seen later, so many blocks below it, is that deep for certain.
-        head = self._height()
-        count = self.web3.eth.get_transaction_count(self.address, "latest")
+        head, count = self._height(), self._count()
         for nonce in sorted(self._flight):
             self._follow(self._flight[nonce], head, count)
 
@@ -429,6 +453,7 @@ class TransactionSender:
         elif overdue and pending.nonce < count:
             pending.failure = f"{pending.call.name}: another process uses the key of {self.address}; stop one of them"
             self._drop(pending)
+            self._note(pending)
         elif overdue:
             self._insist(pending, count)
 
@@ -466,6 +491,12 @@ class TransactionSender:
             pending.receipt = receipt
         else:
             pending.failure = failure
+            self._note(pending)
+
+    def _note(self, pending: Pending) -> None:
+        """Keep the failure of an answer until somebody asks about its place."""
+        if pending.call.place is not None:
+            self._unheard[pending.call.place] = str(pending.failure)
 
     def _failure(self, call: Call, block: int) -> str:
         """Why a mined transaction failed. It changed nothing, so that its block shows the state that refused it."""

@@ -7,7 +7,6 @@ chain never waits for a step, and what fails in one job does not reach the other
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,14 +14,18 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 
+from web3.types import TxReceipt
+
 from bisection.agent import Defender, Served
-from bisection.errors import NumericsMismatch, ProgramError, TransactionFailed, UnavailableError, UsageError, VerificationError
+from bisection.errors import NumericsMismatch, ProgramError, UnavailableError, UsageError, VerificationError
 from bisection.program import NUMERICS_VERSION
 from bisection.solver import Decision
 from contracts.chain import GameChain
 from contracts.deploy import Deployment
 from contracts.index import Index
 from contracts.jobs import NATIVE, NOBODY, Job, JobStatus, Segment, Standing, claim_commitment
+from contracts.outbox import Outbox
+from contracts.sender import Call
 from contracts.settings import format_ether
 from contracts.token import Token
 from trainer.delivery import show_leaf
@@ -152,7 +155,8 @@ class TrainerNode:
         self._work: dict[int, Work] = {}
         self._passed: set[int] = set()  # jobs that this node has nothing to do with, any more or for good
         self._late: set[int] = set()
-        self._salts: dict[int, bytes] = {}  # of claims that were committed to
+        self._claims = Outbox(deployment.registry)
+        self._branch = 0
         self._perform: dict[Action, Callable[[int, Job, Work], bool]] = {
             Action.TRAIN: self._train,
             Action.POST: self._post,
@@ -164,7 +168,10 @@ class TrainerNode:
 
     def tick(self) -> bool:
         """Look at every job once. Returns whether there is more to do at once. Raises UnavailableError, ChainMismatch."""
-        self._index.update()
+        self._chain.tend()
+        if self._branch != self._index.branch:
+            self._branch = self._index.branch
+            self._passed.clear()  # what is over can be open again after a reorganisation
         own, offers = self._jobs()
         ready = [(number, job) for number, job in own.items() if self._attempt("open", number, partial(self._ready, number, job))]
         for number, job in ready:
@@ -231,19 +238,21 @@ class TrainerNode:
             return True
         if job.terms.token != NATIVE:
             self._require_allowance(job)
-        if job.terms.trainer == NOBODY and number not in self._salts:
-            salt = secrets.token_bytes(32)
-            self._deployment.registry.commit(claim_commitment(self._account, number, salt))
-            self._salts[number] = salt
-        try:
-            self._deployment.registry.claim(number, self._uri, job.terms, self._salts.get(number, bytes(32)))
-        except TransactionFailed as error:
-            if "commitments: expired" in str(error) or "commitments: none" in str(error):
-                del self._salts[number]
-            raise
-        self._salts.pop(number, None)
+        if self._claim(number, job) is None:
+            return False
         self._log("job claimed", job=number, stake=job.terms.stake, bounty=job.bounty - job.paid, steps=job.spec.steps)
         return True
+
+    def _claim(self, number: int, job: Job) -> TxReceipt | None:
+        """The receipt of the claim, or None while that is under way."""
+        registry, name = self._deployment.registry, f"claim of job {number} attempt {job.attempt}"
+
+        def claim(salt: bytes) -> Call:
+            return registry.call("claim", number, salt, self._uri, value=job.terms.value(job.terms.stake))
+
+        if job.terms.trainer != NOBODY:
+            return self._claims.deliver(claim(bytes(32)), name)
+        return self._claims.reveal(name, lambda salt: registry.call("commit", claim_commitment(self._account, number, salt)), claim)
 
     def _agrees(self, number: int, job: Job) -> bool:
         """Whether the final segments of an earlier trainer were trained here too, with the same end; if not, a thread sees to it.
@@ -306,6 +315,8 @@ class TrainerNode:
             if decision.action is not None:
                 self._log("move", side="trainer", game=game, move=type(decision.action).__name__, rule=decision.rule)
 
+        if self._chain.answered(game):
+            return False
         Defender(self._chain, trace, heard).play(game)
         return False
 

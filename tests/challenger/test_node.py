@@ -13,6 +13,7 @@ from bisection.merkle import Tree
 from challenger.node import ChallengerNode, Mode, SegmentVerdict
 from contracts.bindings import Phase
 from contracts.jobs import JobStatus
+from contracts.sender import Call
 from tests.support.market import ETHER, PARAMETERS, TERMS, Diary, Market, lying
 from trainer.node import TrainerPolicy
 from trainer.service import ServedTrace
@@ -253,13 +254,14 @@ def test_a_window_that_closes_just_before_the_opening_is_no_accident(
 ) -> None:
     market.open_job(tmp_path / "material", steps=4)
     diary, games = Diary(), market.acting["challenger"].game
-    open_step = games.open_step
+    call = games.call
 
-    def late(*arguments: object) -> object:
-        market.chain.advance(TERMS.challenge_window + 1)
-        return open_step(*arguments)  # type: ignore[arg-type]
+    def late(name: str, *arguments: object, **more: int) -> Call:
+        if name == "open_step":
+            market.chain.advance(TERMS.challenge_window + 1)
+        return call(name, *arguments, **more)
 
-    monkeypatch.setattr(games, "open_step", late)
+    monkeypatch.setattr(games, "call", late)
     with (
         market.trainer(tmp_path / "trainer", executor_of=lying(2)) as trainer,
         market.challenger(tmp_path / "challenger", log=diary) as challenger,

@@ -15,6 +15,7 @@ from bisection.boundary import Array
 from bisection.errors import ChainMismatch
 from contracts.bindings import Phase
 from contracts.jobs import NOBODY, Job, JobSpec, JobStatus, Segment, Standing, Terms
+from contracts.sender import Call
 from tests.support.market import BOUNTY, ETHER, PARAMETERS, TERMS, Diary, Market, honest_trace, lying
 from trainer.executor import Executor
 from trainer.node import Action, TrainerPolicy, due, next_action
@@ -237,14 +238,14 @@ def test_who_loses_the_race_for_a_job_goes_on_with_the_next(
 ) -> None:
     first, second, diary = market.open_job(tmp_path / "material"), market.open_job(tmp_path / "material"), Diary()
     registry = market.acting["trainer"].registry
-    claim = registry.claim
+    call = registry.call
 
-    def raced(job: int, uri: str, terms: Terms, salt: bytes) -> object:
-        if job == first:
-            market.claim(job, "rival", "http://rival")
-        return claim(job, uri, terms, salt)
+    def raced(name: str, *arguments: object, **more: int) -> Call:
+        if (name, *arguments[:1]) == ("claim", first):
+            market.claim(first, "rival", "http://rival")
+        return call(name, *arguments, **more)
 
-    monkeypatch.setattr(registry, "claim", raced)
+    monkeypatch.setattr(registry, "call", raced)
     with market.trainer(tmp_path / "trainer", log=diary) as trainer:
         market.until(lambda: market.job(second).status == JobStatus.VERIFICATION, trainer)
     assert [fields["reason"] for fields in diary.of("failed")] == ["claim: registry: job not open"]
@@ -345,10 +346,10 @@ def test_another_chain_in_the_place_of_this_one_ends_the_node(
 ) -> None:
     market.open_job(tmp_path / "material")
 
-    def mismatch(*_: object) -> None:
+    def mismatch(_: Call) -> None:
         raise ChainMismatch("another chain")
 
-    monkeypatch.setattr(market.acting["trainer"].registry, "claim", mismatch)
+    monkeypatch.setattr(market.senders["trainer"], "send", mismatch)
     with market.trainer(tmp_path / "trainer") as trainer, pytest.raises(ChainMismatch):
         market.settle(trainer)
 

@@ -518,8 +518,11 @@ def reclaim(game: uint256):
     """
     state: turns.State = records.load(game)
     checks.require(turns.live(state.phase), "game: over")
-    standing: ITaskRegistry.Standing = staticcall registry.standing(state.job, state.attempt)
-    checks.require(not standing.live, "game: attempt is not over")
+    live: bool = False
+    paused: bool = False
+    now: uint256 = 0
+    live, paused, now = staticcall registry.moment(state.job, state.attempt)
+    checks.require(not live, "game: attempt is not over")
     state.phase = IDisputeGame.Phase.CANCELLED
     records.save(game, state)
     ledger._credit(NATIVE, state.challenger, bond)
@@ -537,12 +540,18 @@ def _running(game: uint256) -> turns.State:
     """
     state: turns.State = records.load(game)
     checks.require(turns.live(state.phase), "game: over")
-    standing: ITaskRegistry.Standing = staticcall registry.standing(state.job, state.attempt)
-    checks.require(standing.live, "game: attempt is over")
-    checks.require(not standing.paused, "game: paused")
-    state.trainer = standing.trainer
-    state.now = standing.clock
+    live: bool = False
+    paused: bool = False
+    live, paused, state.now = staticcall registry.moment(state.job, state.attempt)
+    self._check_running(live, paused)
     return state
+
+
+@internal
+@pure
+def _check_running(live: bool, paused: bool):
+    checks.require(live, "game: attempt is over")
+    checks.require(not paused, "game: paused")
 
 
 @internal
@@ -577,7 +586,12 @@ def _challenger_moves_on_step(game: uint256) -> (turns.State, records.Subject, I
 @internal
 @view
 def _trainer_moves(game: uint256, owed: IDisputeGame.Phase) -> turns.State:
-    return turns.trainer_moves(self._running(game), owed)
+    state: turns.State = records.load(game)
+    checks.require(turns.live(state.phase), "game: over")
+    standing: ITaskRegistry.Standing = staticcall registry.standing(state.job, state.attempt)
+    self._check_running(standing.live, standing.paused)
+    state.now = standing.clock
+    return turns.trainer_moves(state, standing.trainer, owed)
 
 
 # Parts of moves
@@ -590,7 +604,10 @@ def _open(job: uint256, segment: uint256, rank: uint256) -> (uint256, turns.Stat
     attempt: uint256 = 0
     disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
     attempt, disputed = extcall registry.game_opened(job, segment)
-    standing: ITaskRegistry.Standing = staticcall registry.standing(job, attempt)
+    live: bool = False
+    paused: bool = False
+    now: uint256 = 0
+    live, paused, now = staticcall registry.moment(job, attempt)
     self.game_count += 1
     game: uint256 = self.game_count
     state: turns.State = empty(turns.State)
@@ -601,7 +618,7 @@ def _open(job: uint256, segment: uint256, rank: uint256) -> (uint256, turns.Stat
     state.phase = IDisputeGame.Phase.CHALLENGER
     state.trainer_clock = trainer_clock
     state.challenger_clock = challenger_clock
-    state.moved_at = standing.clock
+    state.moved_at = now
     records.create(game, state)
     log IDisputeGame.GameOpened(
         game=game, job=job, challenger=msg.sender, segment=segment, attempt=attempt, rank=rank
@@ -703,7 +720,8 @@ def _decide(game: uint256, decided: turns.State, acquitted: bool, by_timeout: bo
     if acquitted:
         state.phase = IDisputeGame.Phase.ACQUITTED
         records.save(game, state)
-        ledger._credit(NATIVE, state.trainer, bond)
+        standing: ITaskRegistry.Standing = staticcall registry.standing(state.job, state.attempt)
+        ledger._credit(NATIVE, standing.trainer, bond)
         extcall registry.game_closed(state.job, state.attempt, state.segment)
         log IDisputeGame.Acquitted(game=game, job=state.job, by_timeout=by_timeout)
     else:

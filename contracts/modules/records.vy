@@ -68,7 +68,6 @@ def load(game: uint256) -> turns.State:
             count=play >> 192,
             picked=(play >> 144) & U8,
         ),
-        trainer=empty(address),
         now=0,
     )
 

@@ -9,7 +9,7 @@ from modules import checks
 from modules import descent
 
 
-# A game in the middle of a move. `trainer` and `now` are the registry's and not stored with it.
+# A game in the middle of a move. `now` is the registry's and not stored with it.
 struct State:
     challenger: address
     job: uint256
@@ -22,7 +22,6 @@ struct State:
     challenger_clock: uint256
     moved_at: uint256
     descent: descent.Descent
-    trainer: address
     now: uint256
 
 
@@ -53,13 +52,13 @@ def challenger_moves(start: State) -> State:
 
 @internal
 @view
-def trainer_moves(start: State, owed: IDisputeGame.Phase) -> State:
+def trainer_moves(start: State, trainer: address, owed: IDisputeGame.Phase) -> State:
     """
     @notice The game with the time since the last move taken off the trainer's clock, if the trainer owes just this; then it will be the
             challenger's turn.
     """
     state: State = start
-    checks.require(msg.sender == state.trainer, "game: not the trainer")
+    checks.require(msg.sender == trainer, "game: not the trainer")
     checks.require(state.phase == owed, "game: not owed")
     state.trainer_clock = self._left(state, state.trainer_clock)
     state.moved_at = state.now

@@ -103,7 +103,7 @@ def reveal(
     # A digest beyond the last leaf would change the root without any wrong element below it.
     for i: uint256 in range(self.within(d), len(children), bound=arity.WIDTH):
         checks.require(children[i] == merkle.EMPTY, "descent: padding not empty")
-    node: bytes32 = self._join(children)
+    node: bytes32 = merkle.join(children)
     checks.require(merkle.fold(node, index, siblings) == d.node, "descent: wrong children")
     d.node = node
     d.picked = NO_PICK
@@ -137,21 +137,3 @@ def reveal_leaf(
     checks.require(merkle.fold(merkle.leaf_digest(data), d.picked, siblings) == d.node, "descent: wrong leaf")
     d.tree = empty(IDisputeGame.Tree)
     return d, leaf
-
-
-@internal
-@pure
-def _join(children: DynArray[bytes32, arity.WIDTH]) -> bytes32:
-    """
-    @notice The node above all descendants some levels down, whose number is a power of two.
-    @custom:security Unchecked: twice an index stays below WIDTH.
-    """
-    row: DynArray[bytes32, arity.WIDTH] = children
-    width: uint256 = len(children)
-    for _: uint256 in range(arity.LEVELS):
-        width >>= 1
-        at: uint256 = 0
-        for i: uint256 in range(width, bound=arity.WIDTH):
-            row[i] = merkle.parent(row[at], row[unsafe_add(at, 1)])
-            at = unsafe_add(at, 2)
-    return row[0]

@@ -4,6 +4,7 @@
 # @notice The trees of bisection/merkle.py. A tree of n leaves has depth ceil(log2 n); whoever checks a proof also checks that it
 #         has exactly that length, and that the index lies below n.
 
+from modules import arity
 from modules import checks
 
 # The digest of every place beyond the last leaf, and of every inner node that stands over two such places.
@@ -18,9 +19,9 @@ INNER: constant(bytes1) = 0x01
 
 @internal
 @pure
-def leaf_digest(data: Bytes[8448]) -> bytes32:
+def leaf_digest(data: Bytes[2048]) -> bytes32:
     """
-    @notice SHA-256(0 || data).
+    @notice SHA-256(0 || data), of a leaf of a tensor or the encoding of a node.
     """
     return sha256(concat(LEAF, data))
 
@@ -34,6 +35,27 @@ def parent(left: bytes32, right: bytes32) -> bytes32:
     if left == EMPTY and right == EMPTY:
         return EMPTY
     return sha256(concat(INNER, left, right))
+
+
+@internal
+@pure
+def join(digests: DynArray[bytes32, arity.WIDTH]) -> bytes32:
+    """
+    @notice The node above neighbouring digests, whose number is a power of two.
+    @custom:security Unchecked: twice an index stays below WIDTH.
+    """
+    row: DynArray[bytes32, arity.WIDTH] = digests
+    width: uint256 = len(digests)
+    for _: uint256 in range(arity.LEVELS):
+        width = width >> 1
+        at: uint256 = 0
+        for i: uint256 in range(width, bound=arity.WIDTH):
+            # `parent`, without the cost of a call.
+            left: bytes32 = row[at]
+            right: bytes32 = row[unsafe_add(at, 1)]
+            row[i] = EMPTY if left == EMPTY and right == EMPTY else sha256(concat(INNER, left, right))
+            at = unsafe_add(at, 2)
+    return row[0]
 
 
 @internal

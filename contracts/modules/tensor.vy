@@ -93,7 +93,10 @@ def check_run(step: IReferee.Step, tensor: Ref, first: uint256, count: uint256, 
     digests: DynArray[bytes32, 33] = []
     for i: uint256 in range(unsafe_sub(high, low), bound=33):
         at: uint256 = unsafe_mul(i, merkle.LEAF_BYTES)
-        digests.append(merkle.leaf_digest(slice(run.data, at, min(merkle.LEAF_BYTES, unsafe_sub(length, at)))))
+        leaf: Bytes[merkle.LEAF_BYTES] = convert(
+            slice(run.data, at, min(merkle.LEAF_BYTES, unsafe_sub(length, at))), Bytes[merkle.LEAF_BYTES]
+        )
+        digests.append(merkle.leaf_digest(leaf))
     depth: uint256 = merkle.depth_of(self.leaf_count(tensor))
     checks.require(merkle.fold_range(digests, low, depth, run.range_proof) == run.root, "merkle: proof of another root")
     self.check_root(step, tensor.number, run.root, run.trace_proof)

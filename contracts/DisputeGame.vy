@@ -199,7 +199,8 @@ def show_step(
     @param descend Start down the trace at once: the trainer then owes the descendants of the trace root as well.
     """
     state: turns.State = self._challenger_moves(game)
-    checks.require(not state.shown, "game: step already shown")
+    if state.shown:
+        checks.refuse("game: step already shown")
     disputed: ITaskRegistry.Segment = staticcall registry.segment(state.job, state.segment)
     rank: uint256 = records.load_subject(game).rank
     state = self._show(game, state, disputed, rank, step, before, before_proof, after, after_proof)
@@ -261,7 +262,8 @@ def demand_tensor(
     state, subject, step = self._challenger_moves_on_step(game)
     subject.tensor, subject.size = staticcall referee.locate(step, node, output)
     merkle.check(tensor_root, subject.tensor, step.tensor_count, trace_proof, step.trace_root)
-    checks.require(subject.size <= MAX_TENSOR_LEAVES * merkle.LEAF_BYTES, "game: tensor too large")
+    if subject.size > MAX_TENSOR_LEAVES * merkle.LEAF_BYTES:
+        checks.refuse("game: tensor too large")
     records.save_subject(game, subject)
     # A tensor without bytes has one empty leaf.
     count: uint256 = max((subject.size + merkle.LEAF_BYTES - 1) // merkle.LEAF_BYTES, 1)
@@ -281,7 +283,8 @@ def demand_run(game: uint256, node: IReferee.NodeProof, position: uint256, claim
     step: IReferee.Step = empty(IReferee.Step)
     state, subject, step = self._challenger_moves_on_step(game)
     place: IReferee.RunPlace = staticcall referee.locate_run(step, node, position, claim)
-    checks.require(place.parts > 1, "game: run short enough to conclude")
+    if place.parts <= 1:
+        checks.refuse("game: run short enough to conclude")
     subject.tensor = place.tensor
     subject.size = convert(place.takes_max, uint256)
     subject.run_node = node.index
@@ -411,7 +414,8 @@ def conclude_part(
     part: uint256 = 0
     claimed: int256 = 0
     part, claimed = partials.part(state.descent, parts, child)
-    checks.require(node.index == subject.run_node, "game: another node")
+    if node.index != subject.run_node:
+        checks.refuse("game: another node")
     position: uint256 = subject.run_position
     correct: int256 = staticcall referee.judge_part(step, node, position, part, inputs)
     self._judged(game, state, node.index, 0, position, claimed, correct)
@@ -430,10 +434,12 @@ def post_trace(game: uint256, root: bytes32):
     place: bytes32 = places.of(state, step)
     known: bytes32 = places.places[place].trace_root
     if known == empty(bytes32):
-        checks.require(root != empty(bytes32), "game: empty trace root")
+        if root == empty(bytes32):
+            checks.refuse("game: empty trace root")
         places.places[place].trace_root = root
     else:
-        checks.require(root == known, "game: another trace root is known")
+        if root != known:
+            checks.refuse("game: another trace root is known")
     log IDisputeGame.TracePosted(
         game=game, job=state.job, attempt=state.attempt, segment=state.segment, step=step, root=root
     )
@@ -517,9 +523,14 @@ def reclaim(game: uint256):
     @notice Credit the bond of a game back to its challenger when the attempt that it disputes is over.
     """
     state: turns.State = records.load(game)
-    checks.require(turns.live(state.phase), "game: over")
-    standing: ITaskRegistry.Standing = staticcall registry.standing(state.job, state.attempt)
-    checks.require(not standing.live, "game: attempt is not over")
+    if not turns.live(state.phase):
+        checks.refuse("game: over")
+    live: bool = False
+    paused: bool = False
+    now: uint256 = 0
+    live, paused, now = staticcall registry.moment(state.job, state.attempt)
+    if live:
+        checks.refuse("game: attempt is not over")
     state.phase = IDisputeGame.Phase.CANCELLED
     records.save(game, state)
     ledger._credit(NATIVE, state.challenger, bond)
@@ -536,13 +547,22 @@ def _running(game: uint256) -> turns.State:
     @notice A game that is live, on an attempt that is, while the clocks run.
     """
     state: turns.State = records.load(game)
-    checks.require(turns.live(state.phase), "game: over")
-    standing: ITaskRegistry.Standing = staticcall registry.standing(state.job, state.attempt)
-    checks.require(standing.live, "game: attempt is over")
-    checks.require(not standing.paused, "game: paused")
-    state.trainer = standing.trainer
-    state.now = standing.clock
+    if not turns.live(state.phase):
+        checks.refuse("game: over")
+    live: bool = False
+    paused: bool = False
+    live, paused, state.now = staticcall registry.moment(state.job, state.attempt)
+    self._check_running(live, paused)
     return state
+
+
+@internal
+@pure
+def _check_running(live: bool, paused: bool):
+    if not live:
+        checks.refuse("game: attempt is over")
+    if paused:
+        checks.refuse("game: paused")
 
 
 @internal
@@ -558,7 +578,8 @@ def _challenger_moves_on_step(game: uint256) -> (turns.State, records.Subject, I
     @return The game, what it is about, and where the claims of its step live.
     """
     state: turns.State = self._challenger_moves(game)
-    checks.require(state.shown, "game: no step shown")
+    if not state.shown:
+        checks.refuse("game: no step shown")
     subject: records.Subject = records.load_subject(game)
     spec: ITaskRegistry.JobSpec = staticcall registry.spec(state.job)
     return state, subject, IReferee.Step(
@@ -577,7 +598,13 @@ def _challenger_moves_on_step(game: uint256) -> (turns.State, records.Subject, I
 @internal
 @view
 def _trainer_moves(game: uint256, owed: IDisputeGame.Phase) -> turns.State:
-    return turns.trainer_moves(self._running(game), owed)
+    state: turns.State = records.load(game)
+    if not turns.live(state.phase):
+        checks.refuse("game: over")
+    standing: ITaskRegistry.Standing = staticcall registry.standing(state.job, state.attempt)
+    self._check_running(standing.live, standing.paused)
+    state.now = standing.clock
+    return turns.trainer_moves(state, standing.trainer, owed)
 
 
 # Parts of moves
@@ -586,11 +613,15 @@ def _trainer_moves(game: uint256, owed: IDisputeGame.Phase) -> turns.State:
 @internal
 @payable
 def _open(job: uint256, segment: uint256, rank: uint256) -> (uint256, turns.State, ITaskRegistry.Segment):
-    checks.require(msg.value == bond, "game: wrong bond")
+    if msg.value != bond:
+        checks.refuse("game: wrong bond")
     attempt: uint256 = 0
     disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
     attempt, disputed = extcall registry.game_opened(job, segment)
-    standing: ITaskRegistry.Standing = staticcall registry.standing(job, attempt)
+    live: bool = False
+    paused: bool = False
+    now: uint256 = 0
+    live, paused, now = staticcall registry.moment(job, attempt)
     self.game_count += 1
     game: uint256 = self.game_count
     state: turns.State = empty(turns.State)
@@ -601,7 +632,7 @@ def _open(job: uint256, segment: uint256, rank: uint256) -> (uint256, turns.Stat
     state.phase = IDisputeGame.Phase.CHALLENGER
     state.trainer_clock = trainer_clock
     state.challenger_clock = challenger_clock
-    state.moved_at = standing.clock
+    state.moved_at = now
     records.create(game, state)
     log IDisputeGame.GameOpened(
         game=game, job=job, challenger=msg.sender, segment=segment, attempt=attempt, rank=rank
@@ -631,7 +662,8 @@ def _show(
     @notice Store which step the game is about. The trainer owes its trace root, unless it is known.
     """
     state: turns.State = showing
-    checks.require(step < disputed.steps, "game: no such step")
+    if step >= disputed.steps:
+        checks.refuse("game: no such step")
     merkle.check(before, step, disputed.steps + 1, before_proof, disputed.history_root)
     merkle.check(after, step + 1, disputed.steps + 1, after_proof, disputed.history_root)
     records.save_states(game, before, after)
@@ -658,7 +690,8 @@ def _demand(
     @notice Start down a tree, and end the move.
     """
     state: turns.State = demanding
-    checks.require(tree not in state.descended, "game: tree already descended")
+    if tree in state.descended:
+        checks.refuse("game: tree already descended")
     state.descended |= tree
     state.descent = descent.start(tree, root, count)
     self._descend(game, state, tensor)
@@ -703,7 +736,8 @@ def _decide(game: uint256, decided: turns.State, acquitted: bool, by_timeout: bo
     if acquitted:
         state.phase = IDisputeGame.Phase.ACQUITTED
         records.save(game, state)
-        ledger._credit(NATIVE, state.trainer, bond)
+        standing: ITaskRegistry.Standing = staticcall registry.standing(state.job, state.attempt)
+        ledger._credit(NATIVE, standing.trainer, bond)
         extcall registry.game_closed(state.job, state.attempt, state.segment)
         log IDisputeGame.Acquitted(game=game, job=state.job, by_timeout=by_timeout)
     else:

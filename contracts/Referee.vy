@@ -136,8 +136,10 @@ def judge_element(
     @return The element as the trainer committed it, and as it must be.
     """
     n: encoding.Node = encoding.prove(step, node)
-    checks.require(n.kind == encoding.MAP or n.kind == encoding.GATHER, "referee: not a map or gather node")
-    checks.require(len(inputs) == n.inputs, "referee: openings for another number of inputs")
+    if n.kind != encoding.MAP and n.kind != encoding.GATHER:
+        checks.refuse("referee: not a map or gather node")
+    if len(inputs) != n.inputs:
+        checks.refuse("referee: openings for another number of inputs")
     written: tensor.Ref = encoding.output(n, output)
     claimed: int256 = tensor.element(step, written, position, claim)
     if n.kind == encoding.MAP:
@@ -180,11 +182,13 @@ def judge_run(
     @return The element as the trainer committed it, and as it must be.
     """
     n: encoding.Node = self._run_node(step, node)
-    checks.require(len(inputs) == n.inputs, "referee: openings for another number of inputs")
+    if len(inputs) != n.inputs:
+        checks.refuse("referee: openings for another number of inputs")
     written: tensor.Ref = encoding.output(n, output)
     claimed: int256 = tensor.element(step, written, position, claim)
     over: run_node.Runs = run_node.plan(n, position)
-    checks.require(run_node.part_count(over) == 1, "referee: run too long")
+    if run_node.part_count(over) != 1:
+        checks.refuse("referee: run too long")
     return claimed, self._total(step, n, over, inputs)
 
 
@@ -206,10 +210,13 @@ def judge_part(
     @param inputs For each input of the node the neighbouring leaves that hold the elements read.
     """
     n: encoding.Node = self._run_node(step, node)
-    checks.require(len(inputs) == n.inputs, "referee: openings for another number of inputs")
-    checks.require(position < encoding.output(n, 0).count, "referee: position outside the tensor")
+    if len(inputs) != n.inputs:
+        checks.refuse("referee: openings for another number of inputs")
+    if position >= encoding.output(n, 0).count:
+        checks.refuse("referee: position outside the tensor")
     over: run_node.Runs = run_node.plan(n, position)
-    checks.require(part < run_node.part_count(over), "referee: no such part")
+    if part >= run_node.part_count(over):
+        checks.refuse("referee: no such part")
     return self._total(step, n, run_node.part(over, part), inputs)
 
 
@@ -227,7 +234,8 @@ def _boundary(step: IReferee.Step, node: IReferee.NodeProof) -> IReferee.Boundar
         encoding.expect(source == BEFORE or source == DATA)
         at += 1
     else:
-        checks.require(n.kind == encoding.OUTPUT, "referee: not a boundary")
+        if n.kind != encoding.OUTPUT:
+            checks.refuse("referee: not a boundary")
         encoding.expect(n.inputs == 1 and n.outputs == 0)
         joined = encoding.input(n, 0)
     encoding.expect(at + 4 == n.length)
@@ -240,7 +248,8 @@ def _boundary(step: IReferee.Step, node: IReferee.NodeProof) -> IReferee.Boundar
 def _run_node(step: IReferee.Step, node: IReferee.NodeProof) -> encoding.Node:
     n: encoding.Node = encoding.prove(step, node)
     known: bool = n.kind == encoding.REDUCE or n.kind == encoding.DOT or n.kind == encoding.SCATTER_ADD
-    checks.require(known, "referee: not a reduce, dot or scatter_add node")
+    if not known:
+        checks.refuse("referee: not a reduce, dot or scatter_add node")
     return n
 
 

@@ -190,13 +190,25 @@ def standing(job: uint256, attempt: uint256) -> ITaskRegistry.Standing:
     """
     @notice Whether an attempt at a job can still be disputed, by whom it is, and what time it is.
     """
-    life: jobs.Life = jobs.load_life(job)
+    paused: bool = False
+    now: uint256 = 0
+    paused, now = governance._now()
     return ITaskRegistry.Standing(
-        live=self._disputable(life) and life.attempt == attempt,
-        paused=governance._paused(),
-        trainer=jobs.records[job].trainer,
-        clock=governance._clock(),
+        live=self._under_way(job, attempt), paused=paused, trainer=jobs.records[job].trainer, clock=now
     )
+
+
+@external
+@view
+def moment(job: uint256, attempt: uint256) -> (bool, bool, uint256):
+    """
+    @notice What `standing` says, but for the trainer: most moves of a challenger do without.
+    @return Whether the attempt can still be disputed, whether all clocks stand still, and what time it is.
+    """
+    paused: bool = False
+    now: uint256 = 0
+    paused, now = governance._now()
+    return self._under_way(job, attempt), paused, now
 
 
 @external
@@ -384,7 +396,7 @@ def finalise(job: uint256):
     """
     governance._require_running()
     life: jobs.Life = jobs.load_life(job)
-    assert self._disputable(life), "registry: job not under way"
+    assert self._disputable(life.status), "registry: job not under way"
     segment: uint256 = life.finalised
     assert segment < life.posted, "registry: no segment to finalise"
     window: uint256 = jobs.commitments[job][segment].window
@@ -473,7 +485,7 @@ def game_opened(job: uint256, segment: uint256) -> (uint256, ITaskRegistry.Segme
     """
     governance._require_running()
     life: jobs.Life = self._judged_life(job)
-    assert self._disputable(life), "registry: job not in dispute"
+    assert self._disputable(life.status), "registry: job not in dispute"
     assert segment < life.posted, "registry: segment not posted"
     disputed: ITaskRegistry.Segment = jobs.segment(job, life, segment)
     assert governance._clock() <= disputed.window_end, "registry: window over"
@@ -489,7 +501,7 @@ def game_closed(job: uint256, attempt: uint256, segment: uint256):
     @notice Called by the job's game contract: a game ended in the trainer's favour.
     """
     life: jobs.Life = self._judged_life(job)
-    assert self._disputable(life) and life.attempt == attempt, "registry: job not in dispute"
+    assert self._disputable(life.status) and life.attempt == attempt, "registry: job not in dispute"
     life.live_games -= 1
     jobs.commitments[job][segment].window -= 1 << 64
     jobs.save_life(job, life)
@@ -502,7 +514,7 @@ def convict(job: uint256, attempt: uint256, beneficiary: address):
     @param beneficiary Who gets the reward.
     """
     life: jobs.Life = self._judged_life(job)
-    assert self._disputable(life) and life.attempt == attempt, "registry: job not in dispute"
+    assert self._disputable(life.status) and life.attempt == attempt, "registry: job not in dispute"
     token: address = jobs.records[job].token
     stake: uint256 = jobs.records[job].stake
     burnt: uint256 = self._share(stake, burn_share)
@@ -583,8 +595,17 @@ def _delivered_life(job: uint256) -> jobs.Life:
 
 @internal
 @view
-def _disputable(life: jobs.Life) -> bool:
-    return life.status in (ITaskRegistry.JobStatus.TRAINING | ITaskRegistry.JobStatus.VERIFICATION)
+def _disputable(status: ITaskRegistry.JobStatus) -> bool:
+    return status in (ITaskRegistry.JobStatus.TRAINING | ITaskRegistry.JobStatus.VERIFICATION)
+
+
+@internal
+@view
+def _under_way(job: uint256, attempt: uint256) -> bool:
+    status: ITaskRegistry.JobStatus = empty(ITaskRegistry.JobStatus)
+    present: uint256 = 0
+    status, present = jobs.status(job)
+    return self._disputable(status) and present == attempt
 
 
 @internal

@@ -31,7 +31,8 @@ def start(tree: IDisputeGame.Tree, root: bytes32, count: uint256) -> Descent:
     """
     height: uint256 = merkle.depth_of(count)
     only_leaf: bool = height == 0
-    checks.require(not only_leaf or tree == IDisputeGame.Tree.TENSOR, "descent: nothing to reveal")
+    if only_leaf and tree != IDisputeGame.Tree.TENSOR:
+        checks.refuse("descent: nothing to reveal")
     return Descent(
         tree=tree, node=root, height=height, position=0, count=count, picked=0 if only_leaf else NO_PICK
     )
@@ -44,15 +45,20 @@ def pick(start: Descent, node: bytes32, child: uint256) -> Descent:
     @notice The descent with one descendant of `node` picked.
     """
     d: Descent = start
-    checks.require(d.tree != empty(IDisputeGame.Tree), "descent: none under way")
-    checks.require(d.node == node, "descent: not the node in question")
-    checks.require(child >> min(arity.LEVELS, d.height) == 0, "descent: no such child")
+    if d.tree == empty(IDisputeGame.Tree):
+        checks.refuse("descent: none under way")
+    if d.node != node:
+        checks.refuse("descent: not the node in question")
+    if child >> min(arity.LEVELS, d.height) != 0:
+        checks.refuse("descent: no such child")
     d.picked = child
     height: uint256 = 0
     position: uint256 = 0
     height, position = self.in_question(d)
-    checks.require(position << height < d.count, "descent: no such child")
-    checks.require(height != 0 or d.tree == IDisputeGame.Tree.TENSOR, "descent: at the leaves")
+    if position << height >= d.count:
+        checks.refuse("descent: no such child")
+    if height == 0 and d.tree != IDisputeGame.Tree.TENSOR:
+        checks.refuse("descent: at the leaves")
     return d
 
 
@@ -95,16 +101,20 @@ def reveal(
     if d.picked != NO_PICK:
         index = d.picked
         drop = min(arity.LEVELS, d.height)
-    checks.require(len(siblings) == drop, "descent: wrong proof length")
+    if len(siblings) != drop:
+        checks.refuse("descent: wrong proof length")
     d.height, d.position = self.in_question(d)
 
     span: uint256 = min(arity.LEVELS, d.height)
-    checks.require(len(children) == 1 << span, "descent: wrong number of children")
+    if len(children) != 1 << span:
+        checks.refuse("descent: wrong number of children")
     # A digest beyond the last leaf would change the root without any wrong element below it.
     for i: uint256 in range(self.within(d), len(children), bound=arity.WIDTH):
-        checks.require(children[i] == merkle.EMPTY, "descent: padding not empty")
-    node: bytes32 = self._join(children)
-    checks.require(merkle.fold(node, index, siblings) == d.node, "descent: wrong children")
+        if children[i] != merkle.EMPTY:
+            checks.refuse("descent: padding not empty")
+    node: bytes32 = merkle.join(children)
+    if merkle.fold(node, index, siblings) != d.node:
+        checks.refuse("descent: wrong children")
     d.node = node
     d.picked = NO_PICK
     return d
@@ -131,27 +141,12 @@ def reveal_leaf(
     @param size The bytes of the tensor.
     """
     d: Descent = start
-    checks.require(len(siblings) == d.height, "descent: wrong proof length")
+    if len(siblings) != d.height:
+        checks.refuse("descent: wrong proof length")
     leaf: uint256 = (d.position << d.height) + d.picked
-    checks.require(len(data) == min(merkle.LEAF_BYTES, size - leaf * merkle.LEAF_BYTES), "descent: wrong leaf length")
-    checks.require(merkle.fold(merkle.leaf_digest(data), d.picked, siblings) == d.node, "descent: wrong leaf")
+    if len(data) != min(merkle.LEAF_BYTES, size - leaf * merkle.LEAF_BYTES):
+        checks.refuse("descent: wrong leaf length")
+    if merkle.fold(merkle.leaf_digest(data), d.picked, siblings) != d.node:
+        checks.refuse("descent: wrong leaf")
     d.tree = empty(IDisputeGame.Tree)
     return d, leaf
-
-
-@internal
-@pure
-def _join(children: DynArray[bytes32, arity.WIDTH]) -> bytes32:
-    """
-    @notice The node above all descendants some levels down, whose number is a power of two.
-    @custom:security Unchecked: twice an index stays below WIDTH.
-    """
-    row: DynArray[bytes32, arity.WIDTH] = children
-    width: uint256 = len(children)
-    for _: uint256 in range(arity.LEVELS):
-        width >>= 1
-        at: uint256 = 0
-        for i: uint256 in range(width, bound=arity.WIDTH):
-            row[i] = merkle.parent(row[at], row[unsafe_add(at, 1)])
-            at = unsafe_add(at, 2)
-    return row[0]

@@ -12,12 +12,18 @@ implements: IGovernance
 
 MAX_PAUSE: constant(uint256) = 14 * 24 * 60 * 60
 MIN_BETWEEN: constant(uint256) = 14 * 24 * 60 * 60
+U64: constant(uint256) = 2**64 - 1
 
 owner: public(address)
 pending_owner: public(address)
-_paused_at: uint256  # when the last pause began; 0 before the first
-_paused_for: uint256  # how long it lasted; MAX_PAUSE until somebody has ended it
-_paused_before: uint256  # how long all pauses before the last one lasted together
+_pauses: uint256  # see `_load`
+
+
+# Protocol time is asked for in every move of a game, so that all of this is one word.
+struct Pauses:
+    began: uint256  # when the last pause began; 0 before the first
+    length: uint256  # how long it lasted; MAX_PAUSE until somebody has ended it
+    before: uint256  # how long all pauses before the last one lasted together
 
 
 @deploy
@@ -82,13 +88,12 @@ def pause():
     @notice Stop all clocks, for at most MAX_PAUSE seconds.
     """
     self._check_owner()
+    last: Pauses = self._load()
     free: uint256 = 0
-    if self._paused_at != 0:
-        free = self._paused_at + self._paused_for + MIN_BETWEEN
+    if last.began != 0:
+        free = last.began + last.length + MIN_BETWEEN
     assert block.timestamp > free, "governance: too soon after the last pause"
-    self._paused_before += self._paused_for
-    self._paused_at = block.timestamp
-    self._paused_for = MAX_PAUSE
+    self._save(Pauses(began=block.timestamp, length=MAX_PAUSE, before=last.before + last.length))
     log IGovernance.Paused(until=block.timestamp + MAX_PAUSE)
 
 
@@ -99,7 +104,9 @@ def unpause():
     """
     self._check_owner()
     assert self._paused(), "governance: not paused"
-    self._paused_for = block.timestamp - self._paused_at
+    last: Pauses = self._load()
+    last.length = block.timestamp - last.began
+    self._save(last)
     log IGovernance.Unpaused()
 
 
@@ -121,10 +128,44 @@ def _require_running():
 @internal
 @view
 def _paused() -> bool:
-    return block.timestamp < self._paused_at + self._paused_for
+    paused: bool = False
+    now: uint256 = 0
+    paused, now = self._now()
+    return paused
 
 
 @internal
 @view
 def _clock() -> uint256:
-    return block.timestamp - self._paused_before - min(block.timestamp - self._paused_at, self._paused_for)
+    paused: bool = False
+    now: uint256 = 0
+    paused, now = self._now()
+    return now
+
+
+@internal
+@view
+def _now() -> (bool, uint256):
+    """
+    @notice Whether all clocks stand still, and protocol time.
+    @custom:security Unchecked: no pause began after this block, and all pauses together are shorter than the time since the first.
+    """
+    last: Pauses = self._load()
+    since: uint256 = unsafe_sub(block.timestamp, last.began)
+    stood: uint256 = unsafe_add(last.before, min(since, last.length))
+    return since < last.length, unsafe_sub(block.timestamp, stood)
+
+
+@internal
+@view
+def _load() -> Pauses:
+    """
+    @notice All pauses so far, from one word: 64 bits each.
+    """
+    word: uint256 = self._pauses
+    return Pauses(began=word & U64, length=(word >> 64) & U64, before=word >> 128)
+
+
+@internal
+def _save(pauses: Pauses):
+    self._pauses = pauses.began | (pauses.length << 64) | (pauses.before << 128)

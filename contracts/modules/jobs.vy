@@ -228,3 +228,14 @@ def save_life(job: uint256, life: Life):
         | (life.deadline << 152)
         | (life.delivery_end << 192)
     )
+
+
+@internal
+@view
+def status(job: uint256) -> (ITaskRegistry.JobStatus, uint256):
+    """
+    @return The status of a job, and the number of its present attempt.
+    """
+    word: uint256 = self.records[job].life
+    assert word != 0, "registry: unknown job"
+    return convert(word & U8, ITaskRegistry.JobStatus), (word >> 8) & U8

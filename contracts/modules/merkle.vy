@@ -4,6 +4,7 @@
 # @notice The trees of bisection/merkle.py. A tree of n leaves has depth ceil(log2 n); whoever checks a proof also checks that it
 #         has exactly that length, and that the index lies below n.
 
+from modules import arity
 from modules import checks
 
 # The digest of every place beyond the last leaf, and of every inner node that stands over two such places.
@@ -18,9 +19,9 @@ INNER: constant(bytes1) = 0x01
 
 @internal
 @pure
-def leaf_digest(data: Bytes[8448]) -> bytes32:
+def leaf_digest(data: Bytes[2048]) -> bytes32:
     """
-    @notice SHA-256(0 || data).
+    @notice SHA-256(0 || data), of a leaf of a tensor or the encoding of a node.
     """
     return sha256(concat(LEAF, data))
 
@@ -34,6 +35,27 @@ def parent(left: bytes32, right: bytes32) -> bytes32:
     if left == EMPTY and right == EMPTY:
         return EMPTY
     return sha256(concat(INNER, left, right))
+
+
+@internal
+@pure
+def join(digests: DynArray[bytes32, arity.WIDTH]) -> bytes32:
+    """
+    @notice The node above neighbouring digests, whose number is a power of two.
+    @custom:security Unchecked: twice an index stays below WIDTH.
+    """
+    row: DynArray[bytes32, arity.WIDTH] = digests
+    width: uint256 = len(digests)
+    for _: uint256 in range(arity.LEVELS):
+        width = width >> 1
+        at: uint256 = 0
+        for i: uint256 in range(width, bound=arity.WIDTH):
+            # `parent`, without the cost of a call.
+            left: bytes32 = row[at]
+            right: bytes32 = row[unsafe_add(at, 1)]
+            row[i] = EMPTY if left == EMPTY and right == EMPTY else sha256(concat(INNER, left, right))
+            at = unsafe_add(at, 2)
+    return row[0]
 
 
 @internal
@@ -54,7 +76,8 @@ def fold(digest: bytes32, index: uint256, proof: DynArray[bytes32, 32]) -> bytes
     """
     @notice The root that `digest` at leaf `index` and its siblings, lowest first, lead to.
     """
-    checks.require(index >> len(proof) == 0, "merkle: index outside the tree")
+    if index >> len(proof) != 0:
+        checks.refuse("merkle: index outside the tree")
     node: bytes32 = digest
     place: uint256 = index
     for sibling: bytes32 in proof:
@@ -69,11 +92,14 @@ def check(digest: bytes32, index: uint256, count: uint256, proof: DynArray[bytes
     """
     @notice Reverts unless `proof` shows that leaf `index` of the tree of `count` leaves under `root` is `digest`.
     """
-    checks.require(index < count, "merkle: index outside the tree")
+    if index >= count:
+        checks.refuse("merkle: index outside the tree")
     # The exact depth: 2^d leaves are enough, half of them are not.
     places: uint256 = 1 << len(proof)
-    checks.require(places >= count and places >> 1 < count, "merkle: proof of another depth")
-    checks.require(self.fold(digest, index, proof) == root, "merkle: proof of another root")
+    if places < count or places >> 1 >= count:
+        checks.refuse("merkle: proof of another depth")
+    if self.fold(digest, index, proof) != root:
+        checks.refuse("merkle: proof of another root")
 
 
 @internal
@@ -83,7 +109,8 @@ def fold_range(digests: DynArray[bytes32, 33], first: uint256, depth: uint256, p
     @notice The root at height `depth` that neighbouring leaves from `first` on lead to. `proof` holds, level by level, the sibling on the
             left and the sibling on the right where there is one.
     """
-    checks.require(depth <= 32, "merkle: range in too deep a tree")
+    if depth > 32:
+        checks.refuse("merkle: range in too deep a tree")
     row: DynArray[bytes32, 33] = digests
     width: uint256 = len(digests)
     place: uint256 = first
@@ -99,10 +126,12 @@ def fold_range(digests: DynArray[bytes32, 33], first: uint256, depth: uint256, p
             if left < width and right < width:
                 row[i] = self.parent(row[left], row[right])
                 continue
-            checks.require(used < len(proof), "merkle: range proof of another depth")
+            if used >= len(proof):
+                checks.refuse("merkle: range proof of another depth")
             row[i] = self.parent(row[left], proof[used]) if left < width else self.parent(proof[used], row[0])
             used = unsafe_add(used, 1)
         width = parents
         place = place >> 1
-    checks.require(width == 1 and place == 0 and used == len(proof), "merkle: range proof of another depth")
+    if width != 1 or place != 0 or used != len(proof):
+        checks.refuse("merkle: range proof of another depth")
     return row[0]

@@ -23,13 +23,17 @@ def reveal(
     d: descent.Descent = start
     whole: int256 = convert(d.node, int256)
     if d.picked == descent.NO_PICK:
-        checks.require(len(before) == 0, "partials: not those in question")
+        if len(before) != 0:
+            checks.refuse("partials: not those in question")
     else:
-        checks.require(self.digest(before) == d.node, "partials: not those in question")
+        if self.digest(before) != d.node:
+            checks.refuse("partials: not those in question")
         whole = convert(before[d.picked], int256)
     d.height, d.position = descent.in_question(d)
-    checks.require(len(parts) == descent.within(d), "partials: wrong number of parts")
-    checks.require(self._combine(parts, takes_max) == whole, "partials: another result")
+    if len(parts) != descent.within(d):
+        checks.refuse("partials: wrong number of parts")
+    if self._combine(parts, takes_max) != whole:
+        checks.refuse("partials: another result")
     d.node = self.digest(parts)
     d.picked = descent.NO_PICK
     return d
@@ -41,10 +45,14 @@ def part(d: descent.Descent, parts: DynArray[int64, arity.WIDTH], child: uint256
     """
     @notice The number of one part, and the partial result that was revealed for it among `parts`.
     """
-    checks.require(d.tree == IDisputeGame.Tree.RUN, "partials: no run under way")
-    checks.require(d.height <= arity.LEVELS, "partials: not at the parts")
-    checks.require(self.digest(parts) == d.node, "partials: not those in question")
-    checks.require(child < len(parts), "partials: no such part")
+    if d.tree != IDisputeGame.Tree.RUN:
+        checks.refuse("partials: no run under way")
+    if d.height > arity.LEVELS:
+        checks.refuse("partials: not at the parts")
+    if self.digest(parts) != d.node:
+        checks.refuse("partials: not those in question")
+    if child >= len(parts):
+        checks.refuse("partials: no such part")
     return (d.position << d.height) + child, convert(parts[child], int256)
 
 

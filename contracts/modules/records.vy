@@ -47,7 +47,8 @@ def load(game: uint256) -> turns.State:
     @notice A game. Reverts where there is none.
     """
     parties: uint256 = self.records[game].parties
-    checks.require(parties != 0, "game: unknown game")
+    if parties == 0:
+        checks.refuse("game: unknown game")
     play: uint256 = self.records[game].play
     return turns.State(
         challenger=self._challenger(parties),
@@ -68,7 +69,6 @@ def load(game: uint256) -> turns.State:
             count=play >> 192,
             picked=(play >> 144) & U8,
         ),
-        trainer=empty(address),
         now=0,
     )
 

@@ -56,14 +56,16 @@ def element(step: IReferee.Step, tensor: Ref, position: uint256, leaf: IReferee.
     """
     @notice Element `position` of the tensor, proved by the leaf that holds it.
     """
-    checks.require(position < tensor.count, "referee: position outside the tensor")
+    if position >= tensor.count:
+        checks.refuse("referee: position outside the tensor")
     at: uint256 = unsafe_mul(position, tensor.size)
     index: uint256 = at // merkle.LEAF_BYTES
     length: uint256 = min(
         merkle.LEAF_BYTES,
         unsafe_sub(unsafe_mul(tensor.count, tensor.size), unsafe_mul(index, merkle.LEAF_BYTES)),
     )
-    checks.require(len(leaf.data) == length, "referee: opening of another length")
+    if len(leaf.data) != length:
+        checks.refuse("referee: opening of another length")
     digest: bytes32 = merkle.leaf_digest(leaf.data)
     merkle.check(digest, index, self.leaf_count(tensor), leaf.leaf_proof, leaf.root)
     self.check_root(step, tensor.number, leaf.root, leaf.trace_proof)
@@ -80,7 +82,8 @@ def check_run(step: IReferee.Step, tensor: Ref, first: uint256, count: uint256, 
     @notice Reverts unless `run` is exactly the leaves that hold `count` elements from `first` on. Returns the byte in the run's data
             where they begin.
     """
-    checks.require(first + count <= tensor.count, "referee: position outside the tensor")
+    if first + count > tensor.count:
+        checks.refuse("referee: position outside the tensor")
     begin: uint256 = unsafe_mul(first, tensor.size)
     low: uint256 = begin // merkle.LEAF_BYTES
     end: uint256 = unsafe_add(begin, unsafe_mul(count, tensor.size))
@@ -89,13 +92,18 @@ def check_run(step: IReferee.Step, tensor: Ref, first: uint256, count: uint256, 
         min(unsafe_mul(high, merkle.LEAF_BYTES), unsafe_mul(tensor.count, tensor.size)),
         unsafe_mul(low, merkle.LEAF_BYTES),
     )
-    checks.require(len(run.data) == length, "referee: opening of another length")
+    if len(run.data) != length:
+        checks.refuse("referee: opening of another length")
     digests: DynArray[bytes32, 33] = []
     for i: uint256 in range(unsafe_sub(high, low), bound=33):
         at: uint256 = unsafe_mul(i, merkle.LEAF_BYTES)
-        digests.append(merkle.leaf_digest(slice(run.data, at, min(merkle.LEAF_BYTES, unsafe_sub(length, at)))))
+        leaf: Bytes[merkle.LEAF_BYTES] = convert(
+            slice(run.data, at, min(merkle.LEAF_BYTES, unsafe_sub(length, at))), Bytes[merkle.LEAF_BYTES]
+        )
+        digests.append(merkle.leaf_digest(leaf))
     depth: uint256 = merkle.depth_of(self.leaf_count(tensor))
-    checks.require(merkle.fold_range(digests, low, depth, run.range_proof) == run.root, "merkle: proof of another root")
+    if merkle.fold_range(digests, low, depth, run.range_proof) != run.root:
+        checks.refuse("merkle: proof of another root")
     self.check_root(step, tensor.number, run.root, run.trace_proof)
     return begin % merkle.LEAF_BYTES
 

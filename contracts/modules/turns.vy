@@ -9,7 +9,7 @@ from modules import checks
 from modules import descent
 
 
-# A game in the middle of a move. `trainer` and `now` are the registry's and not stored with it.
+# A game in the middle of a move. `now` is the registry's and not stored with it.
 struct State:
     challenger: address
     job: uint256
@@ -22,7 +22,6 @@ struct State:
     challenger_clock: uint256
     moved_at: uint256
     descent: descent.Descent
-    trainer: address
     now: uint256
 
 
@@ -44,8 +43,10 @@ def challenger_moves(start: State) -> State:
     @notice The game with the time since the last move taken off the challenger's clock, if it is the challenger's turn.
     """
     state: State = start
-    checks.require(msg.sender == state.challenger, "game: not the challenger")
-    checks.require(state.phase == IDisputeGame.Phase.CHALLENGER, "game: not the challenger's turn")
+    if msg.sender != state.challenger:
+        checks.refuse("game: not the challenger")
+    if state.phase != IDisputeGame.Phase.CHALLENGER:
+        checks.refuse("game: not the challenger's turn")
     state.challenger_clock = self._left(state, state.challenger_clock)
     state.moved_at = state.now
     return state
@@ -53,14 +54,16 @@ def challenger_moves(start: State) -> State:
 
 @internal
 @view
-def trainer_moves(start: State, owed: IDisputeGame.Phase) -> State:
+def trainer_moves(start: State, trainer: address, owed: IDisputeGame.Phase) -> State:
     """
     @notice The game with the time since the last move taken off the trainer's clock, if the trainer owes just this; then it will be the
             challenger's turn.
     """
     state: State = start
-    checks.require(msg.sender == state.trainer, "game: not the trainer")
-    checks.require(state.phase == owed, "game: not owed")
+    if msg.sender != trainer:
+        checks.refuse("game: not the trainer")
+    if state.phase != owed:
+        checks.refuse("game: not owed")
     state.trainer_clock = self._left(state, state.trainer_clock)
     state.moved_at = state.now
     state.phase = IDisputeGame.Phase.CHALLENGER
@@ -71,7 +74,8 @@ def trainer_moves(start: State, owed: IDisputeGame.Phase) -> State:
 @pure
 def _left(state: State, clock: uint256) -> uint256:
     spent: uint256 = state.now - state.moved_at
-    checks.require(spent <= clock, "game: clock used up")
+    if spent > clock:
+        checks.refuse("game: clock used up")
     return clock - spent
 
 
@@ -83,5 +87,6 @@ def silent(state: State) -> bool:
     """
     challengers_turn: bool = state.phase == IDisputeGame.Phase.CHALLENGER
     left: uint256 = state.challenger_clock if challengers_turn else state.trainer_clock
-    checks.require(state.now - state.moved_at > left, "game: clock not used up")
+    if state.now - state.moved_at <= left:
+        checks.refuse("game: clock not used up")
     return challengers_turn

@@ -104,7 +104,7 @@ def real(tester: Stage) -> Iterator[Stage]:
 
 
 # What the contracts call of each other, and what people read elsewhere: in `job`, `shares` and `clocks`.
-REFERRED = {"game_opened", "game_closed", "convict", "demand_opened", "demand_closed", "withhold"}
+REFERRED = {"moment", "game_opened", "game_closed", "convict", "demand_opened", "demand_closed", "withhold"}
 INCLUDED = {"spec", "pending_owner", "games", "burn_share", "reward_share", "trainer_clock", "challenger_clock", "demand_count"}
 # Functions of Python.
 COMPUTED = {"claim_commitment": claim_commitment, "step_commitment": bindings.step_commitment}

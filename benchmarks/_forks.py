@@ -48,11 +48,13 @@ class Suite:
 @dataclass(frozen=True)
 class Outcome:
     """``status``: killed, timeout, survived, equivalent (the same bytecode), stillborn (it does not compile) or broken
-    (the fork itself failed). ``by``: the test that failed, or what the compiler or Python complained of."""
+    (the fork itself failed). ``by``: the test that failed, or what the compiler or Python complained of.
+    ``seconds`` passed, of which a core computed for ``processor``."""
 
     status: str
     by: str
     seconds: float
+    processor: float
 
 
 class Ended(Exception):
@@ -94,19 +96,24 @@ class Forks:
         """Fork for every mutant, as many at a time as there are jobs."""
         optimizer._optimize = _remembering(optimizer._optimize)
         gc.freeze()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no fork outlives this process
         with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
             slots = [Path(folder) / str(i) for i in range(self._jobs)]
             for slot in slots:
                 shutil.copytree(build.ROOT, slot, ignore=shutil.ignore_patterns("__pycache__", "*.py"))
             running: list[Run] = []
-            while True:
-                while slots and (task := next(self._work, None)):
-                    running.append(self._start(session, slots.pop(), *task))
-                if not running:
-                    return True
-                for ended in self._wait(running):
-                    running.remove(ended)
-                    slots.append(ended.slot)
+            try:
+                while True:
+                    while slots and (task := next(self._work, None)):
+                        running.append(self._start(session, slots.pop(), *task))
+                    if not running:
+                        return True
+                    for ended in self._wait(running):
+                        running.remove(ended)
+                        slots.append(ended.slot)
+            finally:
+                for run in running:
+                    os.kill(run.process, signal.SIGKILL)
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -139,13 +146,13 @@ class Forks:
                 os.kill(run.process, signal.SIGKILL)
             with os.fdopen(run.output, "rb") as pipe:
                 said = pipe.read()
-            os.waitpid(run.process, 0)
+            usage = os.wait4(run.process, 0)[2]
             status, by = ("timeout", "") if late else json.loads(said or '["broken", "the process ended"]')
             if run.mutant:
                 shutil.copy(build.ROOT / run.mutant.file, run.slot / run.mutant.file)
                 if status == "killed":
                     self._kills[run.mutant.file][by] += 1
-            self._done(run.mutant, Outcome(status, by, round(seconds, 2)))
+            self._done(run.mutant, Outcome(status, by, round(seconds, 2), round(usage.ru_utime + usage.ru_stime, 2)))
             yield run
 
     def _child(self, session: pytest.Session, slot: Path, mutant: Mutant | None, suite: Suite, inlet: int) -> None:
@@ -171,7 +178,7 @@ class Forks:
             os._exit(0)
 
     def _tests(self, session: pytest.Session, mutant: Mutant | None, suite: Suite, compiled: Compiled) -> None:
-        """Run them, the units first, then what kills most, then in the suite's order. Raises Ended where they need not all be run."""
+        """Run them, the units first, then what kills most. Raises Ended where they need not all be run."""
         rank = {file: i for i, file in enumerate(suite.tests)}
         kills = self._kills[suite.file]
         items = sorted(

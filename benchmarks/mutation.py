@@ -4,9 +4,8 @@ python -m benchmarks.mutation [--only FILE ...] [--sample N --seed S] [--jobs 2]
 python -m benchmarks.mutation --report [--results PATH]
 
 Each mutant is one small edit of a source (benchmarks/_mutants.py); the tests that concern the file run on it until one fails
-(benchmarks/_forks.py). Outcomes are kept as lines of JSON under a mutant's key, which changes with the source of its file, so that a
-run goes on where the last one ended. ``--again survived`` asks the survivors once more, say when tests were added. Survivors are
-compared with benchmarks/data/survivors.toml, which gives the reason why each may live.
+(benchmarks/_forks.py). Outcomes are kept as lines of JSON under a mutant's key, which changes with the source of its file: a run goes on where the last one ended. ``--again survived`` asks the survivors once more, say when tests were added. The reason
+why a survivor may live stands in benchmarks/data/survivors.toml.
 """
 
 from __future__ import annotations
@@ -116,7 +115,7 @@ def measure(mutants: Sequence[Mutant], results: Path, jobs: int, slow: bool) -> 
 
     def said(mutant: Mutant | None, outcome: Outcome) -> None:
         if mutant is None:
-            print(f"the sources as they are: {outcome.status} {outcome.by} in {outcome.seconds:.0f} s", flush=True)
+            print(f"the sources as they are: {outcome.status} {outcome.by} in {outcome.processor:.0f} s", flush=True)
             sound.append(outcome)
             return
         text = texts[mutant.file]
@@ -127,7 +126,7 @@ def measure(mutants: Sequence[Mutant], results: Path, jobs: int, slow: bool) -> 
         }  # fmt: skip
         with results.open("a") as out:
             out.write(json.dumps(row) + "\n")
-        print(f"{outcome.status:10} {outcome.seconds:6.1f} s  {mutant.key}  {outcome.by}", flush=True)
+        print(f"{outcome.status:10} {outcome.processor:6.1f} s  {mutant.key}  {outcome.by}", flush=True)
 
     def work() -> Iterator[tuple[Mutant | None, Suite]]:
         everything = Suite("", tuple(dict.fromkeys(t for s in suites.values() for t in s.tests)), frozenset(), (), ())

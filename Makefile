@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make test-deep | make bench | make bench-gas | make bench-disputes | make bench-quality | make lock
+# make demo | make test | make lint | make test-deep | make bench | make bench-gas | make bench-disputes | make bench-quality | make mutation | make static-analysis | make lock
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ ANVIL_VERSION := 1.7.1
 # Idle torch threads wait asleep: two test processes share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-deep bench bench-gas bench-disputes bench-quality lint format lock clean
+.PHONY: demo test test-deep bench bench-gas bench-disputes bench-quality mutation static-analysis lint format lock clean
 
 demo: $(READY)
 	$(BIN)/refstep demo
@@ -37,6 +37,17 @@ bench-disputes: $(READY) $(ANVIL)
 # The tables of docs/quality.md: seven to ten minutes.
 bench-quality: $(READY)
 	$(BIN)/python -m benchmarks.quality
+
+# How much of what can be wrong in a contract the tests notice (docs/assurance.md): hours. It goes on where it was stopped, and keeps
+# what it found in build/mutation.jsonl. MUTATION="--only modules/merkle.vy" or MUTATION="--sample 300" for less.
+mutation: $(READY)
+	$(BIN)/python -m benchmarks.mutation $(MUTATION)
+
+# The compiler's warnings as errors, then an analyser of Vyper sources in an environment of its own, as it needs other versions of
+# what the project uses. Which of its detectors are left out, and why, stands in docs/assurance.md.
+static-analysis: $(READY) $(ANALYSER)
+	for source in contracts/*.vy contracts/modules/*.vy; do $(BIN)/vyper -W error -p contracts -f abi $$source >/dev/null || exit 1; done
+	for source in contracts/*.vy contracts/modules/*.vy; do $(ANALYSER) analyze $$source --ci -s LOW -d $(DETECTORS) || exit 1; done
 
 lint: $(READY)
 	$(BIN)/ruff check .

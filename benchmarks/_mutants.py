@@ -208,6 +208,18 @@ def _same_at_the_end(node: Any, kind: IntegerT) -> tuple[str, ...]:
     return (">=", "<") if bit and node.left.right.value == node.right.value == 1 else ()
 
 
+def _overwritten(declaration: ast.AnnAssign) -> bool:
+    """Whether the first statement after it that names the variable assigns to it, as several results at once have to be."""
+    body = declaration.get_ancestor().body
+    name = declaration.target.id
+    for statement in body[body.index(declaration) + 1 :]:
+        named = [found for found in statement.get_descendants(ast.Name) if found.id == name]
+        if named:
+            target = statement.target if isinstance(statement, ast.Assign) else None
+            return isinstance(target, ast.Tuple) and all(found.get_ancestor() is target for found in named)
+    return False
+
+
 def _constant(source: Source, node: Any) -> Iterator[Edit]:
     if isinstance(node, ast.NameConstant) and node.value in (True, False):
         yield source.begin(node), source.end(node), str(not node.value)
@@ -218,6 +230,8 @@ def _constant(source: Source, node: Any) -> Iterator[Edit]:
     elif isinstance(node, ast.Int):
         parent = node.get_ancestor()
         if isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow) and parent.left is node:
+            return
+        if isinstance(parent, ast.AnnAssign) and _overwritten(parent):
             return
         for near in (node.value - 1, node.value + 1):
             if near >= 0:

@@ -4,8 +4,9 @@ python -m benchmarks.mutation [--only FILE ...] [--sample N --seed S] [--jobs 2]
 python -m benchmarks.mutation --report [--results PATH]
 
 Each mutant is one small edit of a source (benchmarks/_mutants.py); the tests that concern the file run on it until one fails
-(benchmarks/_forks.py). Outcomes are kept as lines of JSON under a mutant's key, which changes with the source of its file: a run goes on where the last one ended. ``--again survived`` asks the survivors once more, say when tests were added. The reason
-why a survivor may live stands in benchmarks/data/survivors.toml.
+(benchmarks/_forks.py). Outcomes are kept as lines of JSON under a mutant's key, which changes with the source of its file: a run
+goes on where the last one ended. ``--again survived`` asks the survivors once more, say when tests were added. The reason why a
+survivor may live stands in benchmarks/data/survivors.toml.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ UNITS = {
 """Tests of a module on its own, through a mock."""
 
 CONTRACTS: dict[str, tuple[str, ...]] = {
-    "Referee": ("test_referee_elements.py", "test_referee.py", "test_referee_malformed.py", "test_referee*.py"),
+    "Referee": ("test_referee.py", "test_referee_malformed.py", "test_mutants_referee.py", "test_referee*.py"),
     "TaskRegistry": ("test_ledger.py", "test_commitments.py", "test_registry*.py", "test_game.py", "test_game*.py"),
     "DisputeGame": ("test_game.py", "test_game*.py", "test_commitments.py", "test_registry*.py", "test_ledger.py"),
 }

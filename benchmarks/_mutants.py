@@ -111,9 +111,11 @@ class Source:
         return "".join(masked)
 
     @cached_property
-    def starts(self) -> set[tuple[int, int]]:
-        """Line and column of every token."""
-        return {token.start for token in self.tokens}
+    def ends(self) -> set[tuple[int, int]]:
+        """Line and column of the end of every token that an expression or statement can end with."""
+        return {
+            t.end for t in self.tokens if t.type in (tokenize.NAME, tokenize.NUMBER, tokenize.STRING) or t.string in tuple(")]}")
+        }
 
     @cached_property
     def moved(self) -> dict[int, list[tuple[int, int]]]:
@@ -128,9 +130,10 @@ class Source:
         return self.lines[node.lineno - 1] + node.col_offset
 
     def end(self, node: ast.VyperNode) -> int:
-        """The compiler gives the true column of an end only where another token begins there."""
+        """The compiler gives the true column of an end only where another token begins there; else it is that in Python's text."""
         line, column = node.end_lineno, node.end_col_offset
-        if (line, column) not in self.starts:
+        text = self.code[self.begin(node) : self.lines[line - 1] + column]
+        if (line, column) not in self.ends or any(text.count(pair[0]) != text.count(pair[1]) for pair in ("()", "[]")):
             column += sum(by for keyword, by in self.moved[line] if keyword < column)
         return self.lines[line - 1] + column
 

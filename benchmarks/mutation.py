@@ -5,7 +5,7 @@ python -m benchmarks.mutation --report [--results PATH]
 
 Each mutant is one small edit of a source (benchmarks/_mutants.py); the tests that concern the file run on it until one fails
 (benchmarks/_forks.py). Outcomes are kept as lines of JSON under a mutant's key, which changes with the source of its file: a run
-goes on where the last one ended. ``--again survived`` asks the survivors once more, say when tests were added. The reason why a
+goes on where the last one ended. ``--again survived`` runs the survivors alone once more, say when tests were added. The reason why a
 survivor may live stands in benchmarks/data/survivors.toml.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks._forks import Outcome, Suite, run
 from benchmarks._mutants import OPERATORS, Mutant, mutants_of
 from benchmarks.disputes import table
-from contracts.build import ROOT
+from contracts.build import ROOT, names
 
 PROJECT = ROOT.parent
 RESULTS = PROJECT / "build" / "mutation.jsonl"
@@ -43,19 +43,25 @@ UNITS = {
 }
 """Tests of a module on its own, through a mock."""
 
+REFEREE = ("test_referee.py", "test_referee_malformed.py", "test_mutants_referee.py", "test_referee*.py")
+DIFFERENTIAL = ("tests/differential/test_nodes_vyper.py",)
+PROTOCOL = tuple(
+    f"test_{what}.py"
+    for what in (
+        "registry", "ledger", "commitments", "game", "game_*", "attempts", "milestones", "tokens", "governance", "lineage",
+        "delivery", "events", "bindings", "deploy",
+    )
+)  # fmt: skip
 CONTRACTS: dict[str, tuple[str, ...]] = {
-    "Referee": ("test_referee.py", "test_referee_malformed.py", "test_mutants_referee.py", "test_referee*.py"),
-    "TaskRegistry": ("test_ledger.py", "test_commitments.py", "test_registry*.py", "test_game.py", "test_game*.py"),
-    "DisputeGame": ("test_game.py", "test_game*.py", "test_commitments.py", "test_registry*.py", "test_ledger.py"),
+    "Referee": REFEREE,
+    "DisputeGame": ("test_game.py", *PROTOCOL),
+    "TaskRegistry": PROTOCOL,
+    "Delivery": ("test_delivery.py", *PROTOCOL),
 }
-"""The tests of a deployable contract in tests/contracts, fastest and most specific first."""
+"""The tests in tests/contracts of what a deployable contract does, the most specific first. The order only sets the pace."""
 
-DIFFERENTIAL = {"Referee": ("tests/differential/test_nodes_vyper.py",)}
-OTHERS = ("test_events.py", "test_bindings.py", "test_deploy.py")
-"""Tests in tests/contracts of what surrounds the registry and the game."""
-
-GAS = ("test_referee_gas.py",)
-"""A mutant that only costs more gas is no wrong contract."""
+LEFT_OUT = ("test_referee_gas.py", "test_game_gas.py")
+"""A mutant that does nothing but cost more gas is no wrong contract."""
 
 SLOW = ("test_game_model.py", "test_ledger_solvency.py")
 """Random histories of minutes: last, and only with ``--slow``."""
@@ -70,19 +76,23 @@ def imported(file: str) -> frozenset[str]:
 
 def suite(file: str, slow: bool) -> Suite:
     """What can kill a mutant of ``file``."""
-    contracts = tuple(name for name in CONTRACTS if file in imported(f"{name}.vy"))
+    contracts = tuple(name for name in _deployable() if file in imported(f"{name}.vy"))
     mocks = tuple(path.stem for path in sorted(ROOT.glob("mocks/*.vy")) if file in imported(f"mocks/{path.name}"))
     units = UNITS.get(file, ())
     tests = list(units)
     for name in contracts:
-        tests += [found for pattern in CONTRACTS[name] for found in _matching(pattern)] + list(DIFFERENTIAL.get(name, ()))
-    if contracts != ("Referee",):
-        tests += [f"tests/contracts/{name}" for name in OTHERS]
-    left_out = {f"tests/contracts/{name}" for name in (*GAS, *SLOW)}
-    tests = [test for test in dict.fromkeys(tests) if test not in left_out]
+        tests += [found for pattern in CONTRACTS[name] for found in _matching(pattern)]
+        tests += DIFFERENTIAL if name == "Referee" else ()
+    aside = {f"tests/contracts/{name}" for name in (*LEFT_OUT, *SLOW)}
+    tests = [test for test in dict.fromkeys(tests) if test not in aside]
     if slow and contracts != ("Referee",):
         tests += [f"tests/contracts/{name}" for name in SLOW]
     return Suite(file, tuple(tests), frozenset(units), contracts, mocks)
+
+
+def _deployable() -> list[str]:
+    """The contracts, those whose tests are fastest first. Raises ValueError for one that has no tests in the table."""
+    return sorted(names(), key=list(CONTRACTS).index)
 
 
 def _matching(pattern: str) -> list[str]:
@@ -201,7 +211,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, help="so many mutants, chosen at random")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--again", nargs="+", default=[], metavar="STATUS", help="run these once more, such as survived or broken")
+    parser.add_argument("--again", nargs="+", default=[], metavar="STATUS", help="run those once more, such as survived or broken")
     parser.add_argument("--slow", action="store_true", help="also the random histories, minutes for each survivor")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--report", action="store_true", help="run nothing, print what is known")
@@ -212,7 +222,7 @@ def main() -> None:
         mutants = random.Random(options.seed).sample(mutants, min(options.sample, len(mutants)))
     known = load(options.results)
     if not options.report:
-        todo = [m for m in mutants if m.key not in known or known[m.key]["status"] in options.again]
+        todo = [m for m in mutants if (known[m.key]["status"] in options.again if m.key in known else not options.again)]
         print(f"{len(mutants):,} mutants, {len(mutants) - len(todo):,} known", flush=True)
         if todo:
             measure(todo, options.results, options.jobs, options.slow)

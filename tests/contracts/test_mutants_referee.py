@@ -1,4 +1,4 @@
-"""The limits of trees, encodings and openings at the referee: the last value that is taken, and the first that is refused, with its reason."""
+"""The limits of trees, encodings and openings at the referee: the last value that is taken, the first that is refused, and why."""
 
 from __future__ import annotations
 

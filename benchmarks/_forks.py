@@ -286,9 +286,9 @@ def run(
     done: Callable[[Mutant | None, Outcome], None],
     deselected: Sequence[str] = (),
 ) -> None:
-    """Collect the tests in ``files`` without the ``deselected``, then run each mutant's suite (of None: the unchanged sources), and say ``done`` of each.
+    """Collect the tests in ``files`` without the ``deselected``, run each mutant's suite, and say ``done`` of each.
 
-    Args: ``limit``, in seconds for one mutant: past it counts as a timeout.
+    A mutant None stands for the sources as they are. ``limit``: the seconds after which one counts as a timeout.
     """
     aside = [f"--deselect={test}" for test in deselected]
     arguments = ["-q", "-s", "-p", "no:cacheprovider", "-m", "not deep", *aside, *files]

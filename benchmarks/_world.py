@@ -103,7 +103,7 @@ class World:
         registry, salt = self.deployments["trainer"].registry, bytes(32)
         registry.commit(claim_commitment(self.senders["trainer"].address, job, salt))
         self.pass_time(1)  # a commitment counts from the next block on
-        registry.claim(job, "https://trainer.example", terms, salt)
+        registry.claim(job, "https://trainer.example", registry.job(job), salt)
         registry.post_segment(job, history.root, history.prove(0), history.node(0, steps), history.prove(steps))
         return job
 

@@ -313,10 +313,11 @@ def cancel(job: uint256):
 @external
 @payable
 @nonreentrant
-def claim(job: uint256, salt: bytes32, uri: String[256]):
+def claim(job: uint256, offer: bytes32, salt: bytes32, uri: String[256]):
     """
     @notice Become the trainer of an open job, with the stake as value, or from the caller's allowance of the token. It takes a commitment
             made in an earlier block, unless the job names its trainer.
+    @param offer The hash of specification, terms and bounty, so that the claim cannot land on another job after a reorganisation.
     @param uri The trainer's data service.
     @custom:security The job is claimed before the stake arrives: a token that calls back must not find it open, because whoever cancelled it
                      then would get a bounty that the trainer goes on to earn.
@@ -324,6 +325,8 @@ def claim(job: uint256, salt: bytes32, uri: String[256]):
     governance._require_running()
     life: jobs.Life = jobs.load_life(job)
     assert life.status == ITaskRegistry.JobStatus.OPEN, "registry: job not open"
+    bounty: uint256 = jobs.records[job].bounty
+    assert keccak256(abi_encode(jobs.spec(job), jobs.terms(job), bounty)) == offer, "registry: another job"
     named: address = jobs.records[job].named
     if named == empty(address):
         commitments._consume(self._claim_commitment(msg.sender, job, salt))

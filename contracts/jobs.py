@@ -125,6 +125,13 @@ class Job:
     spec: JobSpec
     terms: Terms
 
+    @property
+    def offer(self) -> bytes:
+        """What a claim names, so that it cannot land on another job: the hash of specification, terms and bounty, 32 bytes."""
+        spec = ",".join("bytes32" if field.type == "bytes" else "uint256" for field in fields(self.spec))
+        terms = ",".join("uint256" if field.type == "int" else "address" for field in fields(self.terms))
+        return keccak(encode([f"({spec})", f"({terms})", "uint256"], [plain(self.spec), plain(self.terms), self.bounty]))
+
 
 @dataclass(frozen=True)
 class Segment:

@@ -129,9 +129,12 @@ class TaskRegistry(Ledger):
         """Commit to a claim (``claim_commitment``) that is revealed in a later block."""
         return self.send("commit", commitment)
 
-    def claim(self, job: int, uri: str, terms: Terms, salt: bytes = bytes(32)) -> TxReceipt:
-        """Become the trainer of an open job; ``uri`` is the data service. A stake in tokens needs an allowance."""
-        return self.send("claim", job, salt, uri, value=terms.value(terms.stake))
+    def claim(self, number: int, uri: str, job: Job, salt: bytes = bytes(32)) -> TxReceipt:
+        """Become the trainer of open job ``number``, which is ``job``; ``uri`` is the data service.
+
+        A stake in tokens needs an allowance.
+        """
+        return self.send("claim", number, job.offer, salt, uri, value=job.terms.value(job.terms.stake))
 
     def post_segment(
         self, job: int, history_root: bytes, start_proof: Sequence[bytes], end_state: bytes, end_proof: Sequence[bytes]

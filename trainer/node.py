@@ -248,7 +248,7 @@ class TrainerNode:
         registry, name = self._deployment.registry, f"claim of job {number} attempt {job.attempt}"
 
         def claim(salt: bytes) -> Call:
-            return registry.call("claim", number, salt, self._uri, value=job.terms.value(job.terms.stake))
+            return registry.call("claim", number, job.offer, salt, self._uri, value=job.terms.value(job.terms.stake))
 
         if job.terms.trainer != NOBODY:
             return self._claims.deliver(claim(bytes(32)), name)

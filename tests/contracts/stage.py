@@ -244,7 +244,7 @@ class Stage:
         """Commit to a claim, and make it in the next block; as the trainer, if nobody else is named."""
         trainer, salt = trainer or self.trainer, self.salt()
         trainer.registry.commit(claim_commitment(trainer.address, job, salt))
-        return trainer.registry.claim(job, "https://trainer.example", self.registry.job(job).terms, salt)
+        return trainer.registry.claim(job, "https://trainer.example", self.registry.job(job), salt)
 
     def claimed(self, run: TrainerRun, terms: Terms = TERMS, bounty: int = BOUNTY) -> int:
         """A job in training."""

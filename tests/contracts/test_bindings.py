@@ -210,7 +210,7 @@ def test_an_honest_job_on_a_real_chain(real: Stage) -> None:
     run = TrainerRun()
     job = real.opened(run)
     with pytest.raises(TransactionFailed, match=r"^claim: commitments: none made$"):
-        real.trainer.registry.claim(job, "", real.terms())
+        real.trainer.registry.claim(job, "", real.registry.job(job))
     real.claim(job)
     for segment in range(run.spec.segments):
         real.post(job, run, segment)

@@ -22,12 +22,12 @@ def commit(actor: Actor, job: int, salt: bytes = SALT) -> None:
 
 
 def claim(stage: Stage, actor: Actor, job: int, salt: bytes = SALT) -> None:
-    actor.registry.claim(job, "", stage.terms(), salt)
+    actor.registry.claim(job, "", stage.registry.job(job), salt)
 
 
 def simulated_claim(actor: Actor, job: int) -> None:
     """The claim in the latest block, whatever its number and time."""
-    actor.registry.simulate("claim", job, SALT, "", account=actor.address, value=TERMS.stake)
+    actor.registry.simulate("claim", job, stage.registry.job(job).offer, SALT, "", account=actor.address, value=TERMS.stake)
 
 
 def test_the_commitment_is_what_the_registry_says(stage: Stage) -> None:
@@ -94,7 +94,7 @@ def test_a_refused_claim_uses_nothing_up(stage: Stage) -> None:
     job = stage.opened(RUN)
     commit(stage.trainer, job)
     with refused("ledger: wrong value"):
-        stage.trainer.registry.send("claim", job, SALT, "", value=TERMS.stake - 1)
+        stage.trainer.registry.send("claim", job, stage.registry.job(job).offer, SALT, "", value=TERMS.stake - 1)
     claim(stage, stage.trainer, job)
 
 
@@ -103,7 +103,7 @@ def test_a_claim_brings_exactly_the_stake(stage: Stage, stake: int) -> None:
     job = stage.opened(RUN)
     commit(stage.trainer, job)
     with refused("ledger: wrong value"):
-        stage.trainer.registry.send("claim", job, SALT, "", value=stake)
+        stage.trainer.registry.send("claim", job, stage.registry.job(job).offer, SALT, "", value=stake)
 
 
 def test_a_commitment_names_its_account_job_and_salt(stage: Stage) -> None:
@@ -155,7 +155,7 @@ def test_a_job_has_one_trainer(stage: Stage) -> None:
 
 def test_a_named_trainer_claims_without_a_commitment(stage: Stage) -> None:
     job = stage.opened(RUN, stage.terms(trainer=stage.trainer.address))
-    stage.trainer.registry.claim(job, "", stage.terms())
+    stage.trainer.registry.claim(job, "", stage.registry.job(job))
     assert stage.registry.job(job).trainer == stage.trainer.address
 
 

@@ -55,7 +55,7 @@ class Scene:
 
     def open_game(self, job: int) -> int:
         self.registry.commit(claim_commitment(self.sender.address, job, SALT))
-        self.registry.claim(job, "", self.terms, SALT)
+        self.registry.claim(job, "", self.registry.job(job), SALT)
         tree = RUN.histories[0]
         self.registry.post_segment(job, tree.root, tree.prove(0), tree.levels[0][2], tree.prove(2))
         self.game.commit(step_commitment(self.sender.address, job, 0, 1, SALT))

@@ -33,7 +33,7 @@ def offer(stage: Stage, wallet: Wallet, bounty: int = BOUNTY) -> int:
 def claim(stage: Stage, wallet: Wallet, job: int) -> None:
     """Become the trainer as a contract wallet."""
     wallet.does(stage.registry.call("commit", claim_commitment(wallet.address, job, SALT)))
-    wallet.does(stage.registry.call("claim", job, SALT, "", value=TERMS.stake))
+    wallet.does(stage.registry.call("claim", job, stage.registry.job(job).offer, SALT, "", value=TERMS.stake))
 
 
 def withdraw(ledger: object, wallet: Wallet) -> None:

@@ -120,7 +120,7 @@ class Economy(RuleBasedStateMachine):
         if view.status == JobStatus.OPEN:
             salt = self.stage.salt()
             self.tries(trainer, "registry", "commit", claim_commitment(trainer.address, job, salt))
-            self.tries(trainer, "registry", "claim", job, salt, "", value=view.terms.value(view.terms.stake))
+            self.tries(trainer, "registry", "claim", job, view.offer, salt, "", value=view.terms.value(view.terms.stake))
         else:
             self.tries(trainer, "registry", "post_segment", job, *self.runs[job - 1].claim(min(view.posted, LAST)))
 

@@ -91,8 +91,8 @@ def test_a_deposit_in_tokens_needs_an_allowance_and_takes_no_ether(stage: Stage)
     coin.fund(stage.trainer, stage.book.registry)
     stage.trainer.registry.commit(claim_commitment(stage.trainer.address, job, SALT))
     with refused("ledger: value besides a token"):
-        stage.trainer.registry.send("claim", job, SALT, "", value=TERMS.stake)
-    stage.trainer.registry.claim(job, "", terms, SALT)
+        stage.trainer.registry.send("claim", job, stage.registry.job(job).offer, SALT, "", value=TERMS.stake)
+    stage.trainer.registry.claim(job, "", stage.registry.job(job), SALT)
     assert coin.balance(stage.book.registry) == BOUNTY + TERMS.stake
 
 
@@ -196,7 +196,7 @@ def test_a_token_that_calls_back_comes_through_to_nothing_that_moves_money(
     claimed = stage.opened(RUN, in_tokens(stage, coin))
     args = {
         "open_job": (RUN.spec, stage.terms(), 0, 0, ""),
-        "claim": (job, SALT, ""),
+        "claim": (job, stage.registry.job(job).offer, SALT, ""),
         "withdraw": (coin.address,),
         "burn": (coin.address,),
     }[name]

@@ -134,7 +134,7 @@ class Parties:
             world.act(who, "TaskRegistry", "commit", commitment)
             return
         value = job.terms.value(job.terms.stake)
-        if not world.act(who, "TaskRegistry", "claim", number, salt, "https://trainer.example", value=value):
+        if not world.act(who, "TaskRegistry", "claim", number, world.chain_job(number).offer, salt, "https://trainer.example", value=value):
             return
         execution = work.honest
         if who != "honest":

@@ -420,7 +420,7 @@ def life(stage: Stage) -> Any:
         salt = digest("salt", number)
         yield stage.requester, stage.registry.call("open_job", RUN.spec, stage.terms(), BOUNTY, 0, "", value=BOUNTY)
         yield trainer, stage.registry.call("commit", claim_commitment(trainer.address, number, salt))
-        yield trainer, stage.registry.call("claim", number, salt, "", value=TERMS.stake)
+        yield trainer, stage.registry.call("claim", number, stage.registry.job(number).offer, salt, "", value=TERMS.stake)
         yield trainer, stage.registry.call("post_segment", number, *RUN.claim(0))
     yield stage.watcher, game.call("open_blind", 1, 0, value=PARAMETERS.bond)
     yield me, game.call("open_blind", 1, 0, value=PARAMETERS.bond)

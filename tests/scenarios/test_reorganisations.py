@@ -122,13 +122,12 @@ def test_scenario_01_partial_results_after_a_reorganisation_cannot_land_on_anoth
         stage.trainer.game.reveal_parts(game, parts_of_11)
 
 
-@pytest.mark.xfail(strict=True, raises=NOT_REFUSED, reason="a claim does not say what the job is")
 def test_scenario_01_a_claim_after_a_reorganisation_cannot_land_on_another_job(stage: Stage) -> None:
     """The requester swaps two jobs: whoever claimed the first has staked on one whose material it has never seen."""
     mark = stage.chain.snapshot()
     job = stage.opened(RUN)
     stage.trainer.registry.commit(claim_commitment(stage.trainer.address, job, SALT))
-    claim = stage.trainer.registry.call("claim", job, SALT, "", value=stage.registry.job(job).terms.stake)
+    claim = stage.trainer.registry.call("claim", job, stage.registry.job(job).offer, SALT, "", value=stage.registry.job(job).terms.stake)
     stage.chain.restore(mark)
     assert stage.opened(OTHER, stage.terms(segment_period=1)) == job
     stage.trainer.registry.commit(claim_commitment(stage.trainer.address, job, SALT))

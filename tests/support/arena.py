@@ -237,7 +237,7 @@ class Arena:
         jobs = [registry.number(receipt, "JobOpened") for receipt in self.requester.calls(opened)]
         trainer.calls([registry.call("commit", claim_commitment(trainer.address, job, bytes(32))) for job in jobs])
         claim = "https://trainer.example"
-        trainer.calls([registry.call("claim", job, bytes(32), claim, value=terms.stake) for job in jobs])
+        trainer.calls([registry.call("claim", job, registry.job(job).offer, bytes(32), claim, value=terms.stake) for job in jobs])
         for segment in range(max(map(len, runs))):
             posts = [(job, run[segment].history()) for job, run in zip(jobs, runs, strict=True) if segment < len(run)]
             trainer.calls([post(registry, job, history) for job, history in posts])

@@ -170,7 +170,7 @@ class Market:
         """Become the trainer of a job by hand."""
         registry, salt = self.acting[role].registry, bytes(32)
         registry.commit(claim_commitment(self.address(role), job, salt))
-        registry.claim(job, uri, self.job(job).terms, salt)
+        registry.claim(job, uri, self.job(job), salt)
 
     # Nodes
 

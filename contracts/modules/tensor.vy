@@ -117,18 +117,14 @@ def turned(word: bytes32, bits: uint256, lane: uint256) -> uint256:
     @custom:security Halves change places within every 16, 32, 64, 128, 256 bits: those within an element, and those of several lanes.
     """
     x: uint256 = convert(word, uint256)
-    mask: uint256 = BYTES
     if bits > 8:
-        x = ((x & mask) << 8) | ((x >> 8) & mask)
-    if bits > 16:
-        mask = PAIRS
-        x = ((x & mask) << 16) | ((x >> 16) & mask)
+        x = ((x & BYTES) << 8) | ((x >> 8) & BYTES)
+        if bits > 16:
+            x = ((x & PAIRS) << 16) | ((x >> 16) & PAIRS)
     if bits > 32 or lane <= 32:
-        mask = FOURS
-        x = ((x & mask) << 32) | ((x >> 32) & mask)
+        x = ((x & FOURS) << 32) | ((x >> 32) & FOURS)
     if lane < ONE_LANE:
         if lane <= 64:
-            mask = EIGHTS
-            x = ((x & mask) << 64) | ((x >> 64) & mask)
+            x = ((x & EIGHTS) << 64) | ((x >> 64) & EIGHTS)
         x = (x << 128) | (x >> 128)
     return x

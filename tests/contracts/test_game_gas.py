@@ -27,7 +27,7 @@ from contracts.sender import TransactionSender
 from contracts.values import plain
 from tests.contracts.stage import BOUNTY, PARAMETERS, SALT, TERMS, Actor, Stage, digest
 
-FAST_PATH, SLOW_PATH, VERDICT = 1_500_000, 3_600_000, 600_000
+FAST_PATH, SLOW_PATH, VERDICT = 1_300_000, 3_200_000, 480_000
 TRANSACTIONS = 32
 DEPLOYABLE = 24_576  # bytes, EIP-170
 

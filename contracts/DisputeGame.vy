@@ -112,16 +112,6 @@ def trace_root(job: uint256, attempt: uint256, segment: uint256, step: uint256) 
 
 @external
 @view
-def step_commitment(challenger: address, job: uint256, segment: uint256, step: uint256, salt: bytes32) -> bytes32:
-    """
-    @notice What a challenger commits to before it opens a game on a step.
-    @param salt A random number, so that nobody can guess the step.
-    """
-    return self._step_commitment(challenger, job, segment, step, salt)
-
-
-@external
-@view
 def numerics_version() -> uint256:
     """
     @notice The meaning of the numbers that the referee judges by.
@@ -151,7 +141,7 @@ def open_step(
     @param salt That of the commitment, which the caller made in an earlier block.
     @return The number of the game.
     """
-    rank: uint256 = commitments._consume(self._step_commitment(msg.sender, job, segment, step, salt))
+    rank: uint256 = commitments._consume(keccak256(abi_encode(msg.sender, job, segment, step, salt)))
     game: uint256 = 0
     state: turns.State = empty(turns.State)
     disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
@@ -164,10 +154,11 @@ def open_step(
 @external
 @payable
 @nonreentrant
-def open_blind(job: uint256, segment: uint256) -> uint256:
+def open_blind(job: uint256, segment: uint256, history_root: bytes32) -> uint256:
     """
     @notice Challenge a segment whose states are not known, with the bond as value. The trainer owes the descendants of its history
             root.
+    @param history_root The segment's, so that the opening cannot land on another history after a reorganisation.
     @return The number of the game.
     """
     rank: uint256 = commitments._ordinal()
@@ -175,6 +166,7 @@ def open_blind(job: uint256, segment: uint256) -> uint256:
     state: turns.State = empty(turns.State)
     disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
     game, state, disputed = self._open(job, segment, rank)
+    self._expect(disputed.history_root, history_root)
     records.save_subject(game, records.Subject(rank=rank, step=0, tensor=0, size=0, run_node=0, run_position=0))
     places.arrive(places.of(state, 0), game, rank, False)
     self._demand(game, state, IDisputeGame.Tree.HISTORY, disputed.history_root, disputed.steps + 1, 0)
@@ -425,13 +417,14 @@ def conclude_part(
 
 
 @external
-def post_trace(game: uint256, root: bytes32):
+def post_trace(game: uint256, place: bytes32, root: bytes32):
     """
     @notice Answer with the trace root of the step. It is the same in all games on the step.
+    @param place The hash of job, attempt, segment and step, so that the answer cannot land on another step after a reorganisation.
     """
     state: turns.State = self._trainer_moves(game, IDisputeGame.Phase.TRACE)
     step: uint256 = records.load_subject(game).step
-    place: bytes32 = places.of(state, step)
+    self._expect(places.of(state, step), place)
     known: bytes32 = places.places[place].trace_root
     if known == empty(bytes32):
         if root == empty(bytes32):
@@ -488,14 +481,24 @@ def reveal_leaf(game: uint256, data: Bytes[256], siblings: DynArray[bytes32, ari
 
 
 @external
-def reveal_parts(game: uint256, parts: DynArray[int64, arity.WIDTH], before: DynArray[int64, arity.WIDTH]):
+def reveal_parts(
+    game: uint256, place: bytes32, parts: DynArray[int64, arity.WIDTH], before: DynArray[int64, arity.WIDTH]
+):
     """
     @notice Answer with the partial results below the one in question, five levels down or of the parts themselves.
+    @param place The hash of the step's place, node, element, and height and position of the partial result in question: equal values
+                 are common, and the answer must not land on another one after a reorganisation.
     @param before The partial results that the one in question was picked from; nothing for the element itself.
     """
     state: turns.State = self._trainer_moves(game, IDisputeGame.Phase.PARTS)
-    takes_max: bool = records.load_subject(game).size == 1
-    state.descent = partials.reveal(state.descent, takes_max, parts, before)
+    subject: records.Subject = records.load_subject(game)
+    height: uint256 = 0
+    position: uint256 = 0
+    height, position = descent.in_question(state.descent)
+    self._expect(
+        keccak256(abi_encode(places.of(state, subject.step), subject.run_node, subject.run_position, height, position)), place
+    )
+    state.descent = partials.reveal(state.descent, subject.size == 1, parts, before)
     records.save(game, state)
     records.save_node(game, state.descent.node)
     log IDisputeGame.PartsRevealed(
@@ -641,9 +644,13 @@ def _open(job: uint256, segment: uint256, rank: uint256) -> (uint256, turns.Stat
 
 
 @internal
-@view
-def _step_commitment(challenger: address, job: uint256, segment: uint256, step: uint256, salt: bytes32) -> bytes32:
-    return keccak256(abi_encode(challenger, job, segment, step, salt))
+@pure
+def _expect(found: bytes32, named: bytes32):
+    """
+    @notice Reverts unless a move is about what it names: after a reorganisation the same numbers can stand for something else.
+    """
+    if found != named:
+        checks.refuse("game: another place")
 
 
 @internal

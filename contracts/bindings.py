@@ -29,6 +29,7 @@ from bisection.witness import (
     StepRoots,
 )
 from contracts.contract import Contract, Ledger
+from contracts.registry import TaskRegistry
 from contracts.values import build, plain
 
 __all__ = ["NO_PICK", "DescentView", "DisputeGame", "GameView", "Phase", "Referee", "Tree", "step_commitment"]
@@ -112,6 +113,22 @@ class GameView:
     run_position: int
     descent: DescentView
 
+    @property
+    def step_place(self) -> bytes:
+        """What the trainer names with a trace root: 32 bytes that stand for the step."""
+        return keccak(encode(["uint256"] * 4, [self.job, self.attempt, self.segment, self.step]))
+
+    @property
+    def parts_place(self) -> bytes:
+        """What the trainer names with partial results: 32 bytes that stand for the one in question."""
+        d = self.descent
+        height, position = d.height, d.position
+        if d.picked != NO_PICK:
+            drop = min(ARITY_BITS, d.height)
+            height, position = height - drop, (position << drop) + d.picked
+        numbers = [self.run_node, self.run_position, height, position]
+        return keccak(encode(["bytes32", *["uint256"] * 4], [self.step_place, *numbers]))
+
 
 def step_commitment(challenger: str, job: int, segment: int, step: int, salt: bytes) -> bytes:
     """What ``challenger`` commits to before it opens a game on a step, with a random ``salt`` of 32 bytes: 32 bytes."""
@@ -165,9 +182,11 @@ class DisputeGame(Ledger):
         """Challenge one step that was committed to with ``salt``; the number of the game."""
         return self.number(self.send("open_step", job, segment, *plain(opening), salt, value=self.bond), "GameOpened")
 
-    def open_blind(self, job: int, segment: int) -> int:
-        """Challenge a segment whose states are not known; the number of the game."""
-        return self.number(self.send("open_blind", job, segment, value=self.bond), "GameOpened")
+    def open_blind(self, job: int, segment: int, history_root: bytes | None = None) -> int:
+        """Challenge a segment whose states are not known; the number of the game. By default the history is the one posted now."""
+        if history_root is None:
+            history_root = TaskRegistry(self.web3, self.registry()).segment(job, segment).history_root
+        return self.number(self.send("open_blind", job, segment, history_root, value=self.bond), "GameOpened")
 
     def show_step(self, game: int, move: ShowStep) -> TxReceipt:
         """Point at one step of the segment."""
@@ -194,8 +213,8 @@ class DisputeGame(Ledger):
         return self.send("pick", game, node, child)
 
     def post_trace(self, game: int, root: bytes) -> TxReceipt:
-        """Answer with the trace root of the step."""
-        return self.send("post_trace", game, root)
+        """Answer with the trace root of the step that the game is about now."""
+        return self.send("post_trace", game, self.game(game).step_place, root)
 
     def reveal(self, game: int, children: Sequence[bytes], siblings: Sequence[bytes]) -> TxReceipt:
         """Answer with the descendants of the node in question."""
@@ -206,8 +225,8 @@ class DisputeGame(Ledger):
         return self.send("reveal_leaf", game, data, siblings)
 
     def reveal_parts(self, game: int, move: RevealParts) -> TxReceipt:
-        """Answer with the partial results below the one in question."""
-        return self.send("reveal_parts", game, *plain(move))
+        """Answer with the partial results below the one that is in question now."""
+        return self.send("reveal_parts", game, self.game(game).parts_place, *plain(move))
 
     def conclude_boundary(self, game: int, witness: BoundaryWitness) -> TxReceipt:
         """Have an input or output node judged."""

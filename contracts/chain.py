@@ -164,7 +164,9 @@ class GameChain:
         games, segment = self._deployment.game, (claim.job, claim.segment)
         name = f"job {claim.job} attempt {claim.attempt} segment {claim.segment}"
         if opening is None:
-            receipt = self._outbox.deliver(games.call("open_blind", *segment, value=games.bond), f"{name}: blind opening")
+            receipt = self._outbox.deliver(
+                games.call("open_blind", *segment, claim.history_root, value=games.bond), f"{name}: blind opening"
+            )
         else:
             receipt = self._outbox.reveal(
                 f"{name} step {opening.step}",
@@ -250,7 +252,7 @@ class GameChain:
 
     @_call.register
     def _(self, move: PostTrace, game: int) -> Call:
-        return self._described("post_trace", game, move.root)
+        return self._described("post_trace", game, self.view(game).step_place, move.root)
 
     @_call.register
     def _(self, move: Reveal, game: int) -> Call:
@@ -262,7 +264,7 @@ class GameChain:
 
     @_call.register
     def _(self, move: RevealParts, game: int) -> Call:
-        return self._described("reveal_parts", game, *plain(move))
+        return self._described("reveal_parts", game, self.view(game).parts_place, *plain(move))
 
     @_call.register
     def _(self, move: Timeout, game: int) -> Call:

@@ -359,12 +359,12 @@ def slow_game(arena: Arena) -> Iterator[Act]:
     def picking(child: int) -> Act:
         return Act(challenger, game, "pick", (1, game.game(1).descent.node, child))
 
-    yield Act(challenger, game, "open_blind", (JOB, SEGMENT), PARAMETERS.bond)
+    yield Act(challenger, game, "open_blind", (JOB, SEGMENT, run.history.root), PARAMETERS.bond)
     yield by_trainer(run.history)
     yield picking(STEP >> 1)
     yield by_trainer(run.history)
     yield Act(challenger, game, "show_step", (1, *plain(run.opening), True))
-    yield Act(trainer, game, "post_trace", (1, run.tensors.root))
+    yield Act(trainer, game, "post_trace", (1, game.game(1).step_place, run.tensors.root))
     yield by_trainer(run.tensors)
     yield Act(challenger, game, "demand_state", (1,))
     yield by_trainer(run.states)
@@ -380,9 +380,9 @@ def slow_game(arena: Arena) -> Iterator[Act]:
     yield Act(trainer, game, "reveal_leaf", (1, content, siblings_of(tree, 0, place, 5)))
     yield Act(challenger, game, "demand_run", (1, proof, 1, run.leaf(result, 0)))
     pairs = [wrap(sum(run.parts[at : at + 2]), 64) for at in range(0, len(run.parts), 2)]
-    yield Act(trainer, game, "reveal_parts", (1, pairs, []))
+    yield Act(trainer, game, "reveal_parts", (1, game.game(1).parts_place, pairs, []))
     yield picking(17)
-    yield Act(trainer, game, "reveal_parts", (1, run.parts[34:36], pairs))
+    yield Act(trainer, game, "reveal_parts", (1, game.game(1).parts_place, run.parts[34:36], pairs))
     w = part_witness(run.program, long, 1, 35, run.contents.__getitem__, run.tensors.prove)
     yield Act(challenger, game, "conclude_part", (1, proof, 1, run.parts[34:36], w.inputs))
 
@@ -411,7 +411,6 @@ def further(arena: Arena) -> Sequence[Act]:
         *(Act(stranger, ledger, "credit", (NATIVE, other)) for ledger in (registry, game, delivery)),
         *(Act(stranger, game, name, (1,)) for name in ("timeout", "reclaim", "game")),
         Act(stranger, game, "trace_root", (JOB, 1, SEGMENT, STEP)),
-        Act(stranger, game, "step_commitment", (other, JOB, SEGMENT, STEP, SALT)),
         *(Act(challenger, game, name, (1,)) for name in ("demand_trace", "demand_state")),
         Act(challenger, game, "conclude_element", (1, *plain(run.element(run.number(Map), 199)))),
         Act(challenger, game, "conclude_run", (1, *plain(run.element(run.number(Reduce, 50), 0)))),

@@ -107,7 +107,7 @@ def real(tester: Stage) -> Iterator[Stage]:
 REFERRED = {"moment", "game_opened", "game_closed", "convict", "demand_opened", "demand_closed", "withhold"}
 INCLUDED = {"spec", "pending_owner", "games", "burn_share", "reward_share", "trainer_clock", "challenger_clock", "demand_count"}
 # Functions of Python.
-COMPUTED = {"claim_commitment": claim_commitment, "step_commitment": bindings.step_commitment}
+COMPUTED = {"claim_commitment": claim_commitment}
 BINDINGS = (registry.TaskRegistry, registry.Delivery, bindings.DisputeGame, bindings.Referee)
 
 
@@ -200,7 +200,7 @@ def test_values_go_to_the_chain_and_come_back_the_same() -> None:
 def test_a_root_of_another_length_is_not_padded(real: Stage) -> None:
     for root in (b"", b"\1" * 31, b"\1" * 33):
         with pytest.raises(Exception, match="bytes32"):
-            real.trainer.game.call("post_trace", 1, root)
+            real.trainer.game.call("post_trace", 1, bytes(32), root)
 
 
 # Real transactions

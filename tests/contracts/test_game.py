@@ -110,7 +110,7 @@ def test_a_blind_game_starts_with_the_history(stage: Stage) -> None:
 def test_a_game_costs_exactly_the_bond(stage: Stage, value: int) -> None:
     job = stage.posted(RUN)
     stage.challenger.commits(job, 0, 1)
-    for args in (("open_step", job, 0, *plain(RUN.opening(0, 1)), SALT), ("open_blind", job, 0)):
+    for args in (("open_step", job, 0, *plain(RUN.opening(0, 1)), SALT), ("open_blind", job, 0, RUN.histories[0].root)):
         with refused("game: wrong bond"):
             stage.challenger.game.send(*args, value=value)
 
@@ -118,7 +118,7 @@ def test_a_game_costs_exactly_the_bond(stage: Stage, value: int) -> None:
 def test_the_window_closes_after_its_last_second(stage: Stage) -> None:
     job = stage.posted(RUN)
     end = stage.registry.segment(job, 0).window_end
-    calls = [("open_step", job, 0, *plain(RUN.opening(0, 1)), SALT), ("open_blind", job, 0)]
+    calls = [("open_step", job, 0, *plain(RUN.opening(0, 1)), SALT), ("open_blind", job, 0, RUN.histories[0].root)]
     stage.at(end - 10)
     stage.challenger.commits(job, 0, 1)
     stage.at(end)
@@ -240,10 +240,10 @@ def challenger_moves(game: int) -> dict[str, tuple[object, ...]]:
 def trainer_moves(game: int) -> dict[str, tuple[object, ...]]:
     """Every move of the trainer, with arguments of the right form."""
     return {
-        "post_trace": (game, digest("trace")),
+        "post_trace": (game, digest("place"), digest("trace")),
         "reveal": (game, [digest("child")], []),
         "reveal_leaf": (game, b"leaf", []),
-        "reveal_parts": (game, [1], []),
+        "reveal_parts": (game, digest("place"), [1], []),
     }
 
 
@@ -480,7 +480,7 @@ def test_a_silent_trainer_is_convicted_after_the_last_second_of_its_clock(stage:
     job = stage.posted(RUN)
     game = stage.challenger.opens(job, 0, RUN.opening(0, 1))
     opened = stage.now()
-    answer = ("post_trace", game, RUN.trace(1).root)
+    answer = ("post_trace", game, stage.game.game(game).step_place, RUN.trace(1).root)
     stage.at(opened + PARAMETERS.trainer_clock)
     stage.game.simulate(*answer, account=stage.trainer.address)
     with refused("game: clock not used up"):

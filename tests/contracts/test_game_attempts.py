@@ -54,10 +54,10 @@ def moves_of_challenger(game: int) -> dict[str, tuple[Any, ...]]:
 def moves_of_trainer(game: int) -> dict[str, tuple[Any, ...]]:
     """Every move of the trainer, in the right form."""
     return {
-        "post_trace": (game, digest("trace")),
+        "post_trace": (game, digest("place"), digest("trace")),
         "reveal": (game, [digest("child")], []),
         "reveal_leaf": (game, b"leaf", []),
-        "reveal_parts": (game, [1], []),
+        "reveal_parts": (game, digest("place"), [1], []),
     }
 
 

@@ -203,7 +203,7 @@ class Dispute:
         self.post_trace()
 
     def post_trace(self) -> None:
-        self.moves(self.stage.trainer, "post_trace", self.game, self.lie.trace.root)
+        self.moves(self.stage.trainer, "post_trace", self.game, self.stage.game.game(self.game).step_place, self.lie.trace.root)
 
     def descend(self, tree: SparseTree, leaf: int) -> None:
         """Down to the digest of a leaf."""
@@ -226,7 +226,7 @@ class Dispute:
         height = 10
         for position in (0, WRONG_PART >> 5):
             parts = lie.partials(height, position)
-            self.moves(self.stage.trainer, "reveal_parts", self.game, parts, before)
+            self.moves(self.stage.trainer, "reveal_parts", self.game, self.stage.game.game(self.game).parts_place, parts, before)
             if height > ARITY_BITS:
                 self.pick(WRONG_PART)
             before, height = parts, height - ARITY_BITS
@@ -250,7 +250,7 @@ def fast(stage: Stage, lie: Lie) -> Bill:
 def slow(stage: Stage, lie: Lie, fast: Bill) -> Bill:
     """Everything withheld. Between accounts that have been paid before."""
     dispute = Dispute(stage, lie)
-    dispute.moves(stage.challenger, "open_blind", dispute.job, 0, value=PARAMETERS.bond)
+    dispute.moves(stage.challenger, "open_blind", dispute.job, 0, lie.history.root, value=PARAMETERS.bond)
     dispute.descend(lie.history, STEP + 1)
     dispute.moves(stage.challenger, "show_step", dispute.game, *plain(lie.opening()), True)
     dispute.post_trace()

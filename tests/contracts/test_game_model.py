@@ -196,6 +196,9 @@ def calls(move: model.Move) -> tuple[Any, ...]:
             return (name, *plain(move))
 
 
+PLACES = {"post_trace": "step_place", "reveal_parts": "parts_place"}
+
+
 def allowed_by_model(game: model.Game, move: model.Move, now: int) -> model.Game | None:
     try:
         return model.apply(game, move, now)
@@ -206,7 +209,8 @@ def allowed_by_model(game: model.Game, move: model.Move, now: int) -> model.Game
 def allowed_on_chain(stage: Stage, game: int, move: model.Move, account: str) -> bool:
     name, *args = calls(move)
     try:
-        stage.game.simulate(name, game, *args, account=account)
+        place = [getattr(stage.game.game(game), PLACES[name])] if name in PLACES else []
+        stage.game.simulate(name, game, *place, *args, account=account)
     except TransactionFailed:
         return False
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bisection.errors import TransactionFailed
+from contracts.bindings import step_commitment
 from contracts.events import Burnt, Withdrawn
 from contracts.jobs import NATIVE, JobStatus, claim_commitment
 from tests.contracts.stage import (
@@ -131,7 +132,7 @@ def test_a_loser_that_refuses_money_cannot_stop_its_conviction(stage: Stage) -> 
         wallet.send("behave", True, b"")
     trainer.does(stage.registry.call("post_segment", job, *RUN.claim(0)))
     game = stage.challenger.opens(job, 0, RUN.opening(0, 1))
-    trainer.does(stage.game.call("post_trace", game, RUN.trace(1).root))
+    trainer.does(stage.game.call("post_trace", game, stage.game.game(game).step_place, RUN.trace(1).root))
     stage.referee.send("rule", False, 3, 4)
     stage.challenger.game.conclude_element(game, element_witness())
     assert stage.registry.job(job).status == JobStatus.SLASHED
@@ -150,12 +151,12 @@ def test_contract_wallets_play_every_part(stage: Stage) -> None:
     for segment in range(3):
         trainer.does(stage.registry.call("post_segment", job, *RUN.claim(segment)))
     o = RUN.opening(0, 1)
-    commitment = stage.game.simulate("step_commitment", challenger.address, job, 0, o.step, SALT)
+    commitment = step_commitment(challenger.address, job, 0, o.step, SALT)
     challenger.does(stage.game.call("commit", commitment))
     opening = (job, 0, o.step, o.before, o.before_proof, o.after, o.after_proof, SALT)
     challenger.does(stage.game.call("open_step", *opening, value=PARAMETERS.bond))
     game = stage.game.game_count()
-    trainer.does(stage.game.call("post_trace", game, RUN.trace(1).root))
+    trainer.does(stage.game.call("post_trace", game, stage.game.game(game).step_place, RUN.trace(1).root))
     stage.referee.send("rule", True, 4, 4)
     w = element_witness()
     challenger.does(stage.game.call("conclude_element", game, w.node, w.output, w.position, w.claim, ()))

@@ -147,7 +147,15 @@ class Economy(RuleBasedStateMachine):
         """Dispute a step; with ``verdict`` it goes on to the end, with what the referee then says."""
         job, challenger = self.job(pick, JobStatus.TRAINING, JobStatus.VERIFICATION), self.stage.actors[who]
         if blind:
-            self.tries(challenger, "game", "open_blind", job, segment, value=PARAMETERS.bond)
+            self.tries(
+                challenger,
+                "game",
+                "open_blind",
+                job,
+                segment,
+                self.stage.registry.segment(job, segment).history_root,
+                value=PARAMETERS.bond,
+            )
         else:
             o, salt = self.runs[job - 1].opening(segment, 0), self.stage.salt()
             self.tries(challenger, "game", "commit", step_commitment(challenger.address, job, segment, 0, salt))
@@ -167,7 +175,7 @@ class Economy(RuleBasedStateMachine):
         root = self.runs[view.job - 1].trace(view.segment).root
         owner = self.stage.registry.standing(view.job, view.attempt).trainer
         for trainer in (actor for actor in self.stage.actors if actor.address == owner):
-            self.tries(trainer, "game", "post_trace", game, root)
+            self.tries(trainer, "game", "post_trace", game, view.step_place, root)
 
     @precondition(games)
     @rule(pick=PICK, correct=st.integers(0, 1))

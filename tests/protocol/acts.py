@@ -446,7 +446,9 @@ class Acts:
             self.parties.post(number)
 
     def open_blind(self, who: str, number: int, segment: int, bond: int = BOND) -> None:
-        self.world.act(who, "DisputeGame", "open_blind", number, segment, value=bond)
+        segments = self.parties.job(number).segments
+        root = segments[segment].history_root if segment < len(segments) else bytes(32)
+        self.world.act(who, "DisputeGame", "open_blind", number, segment, root, value=bond)
 
     def demand_of(self, number: int, component: int, who: str = "hostile", bond: int = PARAMETERS.delivery_bond) -> None:
         """Demand a leaf; which one it is, the chain's beacon says."""

@@ -205,7 +205,7 @@ class RegistryModel(Ledger):
         job.status = JobStatus.CANCELLED
         self._refund(job)
 
-    def claim(self, account: str, number: int, salt: bytes, uri: str, value: int = 0) -> None:
+    def claim(self, account: str, number: int, offer: bytes, salt: bytes, uri: str, value: int = 0) -> None:
         self.calendar.running()
         job = self.job(number)
         require(job.status == JobStatus.OPEN, "not open")

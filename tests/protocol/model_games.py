@@ -88,8 +88,9 @@ class GamesModel(Ledger):
         rank, _, _ = self.commitments.made.pop(commitment)
         self._opened(account, state, rank)
 
-    def open_blind(self, account: str, job: int, segment: int, value: int = 0) -> None:
+    def open_blind(self, account: str, job: int, segment: int, history_root: bytes, value: int = 0) -> None:
         claim = self._claim(job, segment, value)
+        require(history_root == claim.history_root, "another history")
         self._opened(account, open_blind(claim, self.clocks, self.calendar.clock), self.commitments.ordinal())
 
     def _claim(self, number: int, index: int, value: int) -> Claim:

@@ -134,7 +134,16 @@ class Parties:
             world.act(who, "TaskRegistry", "commit", commitment)
             return
         value = job.terms.value(job.terms.stake)
-        if not world.act(who, "TaskRegistry", "claim", number, world.chain_job(number).offer, salt, "https://trainer.example", value=value):
+        if not world.act(
+            who,
+            "TaskRegistry",
+            "claim",
+            number,
+            world.chain.view("TaskRegistry", "job", number).offer,
+            salt,
+            "https://trainer.example",
+            value=value,
+        ):
             return
         execution = work.honest
         if who != "honest":
@@ -204,11 +213,17 @@ class Parties:
         assert watch.opening is not None
         return step_commitment(self.world.address(watch.who), watch.job, watch.segment, watch.opening.step, watch.salt)
 
+    def history_root(self, watch: Watch) -> bytes:
+        """The history that is disputed; zeros where it is no longer posted."""
+        segments = self.job(watch.job).segments
+        return segments[watch.segment].history_root if watch.segment < len(segments) else bytes(32)
+
     def open(self, watch: Watch) -> None:
         """Commit to the opening of a game, or open the one that was committed to."""
         world, opening = self.world, watch.opening
         if opening is None:
-            allowed = world.act(watch.who, "DisputeGame", "open_blind", watch.job, watch.segment, value=BOND)
+            args = watch.job, watch.segment, self.history_root(watch)
+            allowed = world.act(watch.who, "DisputeGame", "open_blind", *args, value=BOND)
         elif not world.games.commitments.alive(self.commitment(watch)):
             world.act(watch.who, "DisputeGame", "commit", self.commitment(watch))
             return

@@ -47,7 +47,7 @@ def rewarded(parties: Parties, who: str) -> bool:
 
 
 def blind(history: Acts, who: str) -> int:
-    assert history.world.act(who, "DisputeGame", "open_blind", 1, 0, value=BOND)
+    assert history.world.act(who, "DisputeGame", "open_blind", 1, 0, history.parties.job(1).segments[0].history_root, value=BOND)
     return len(history.world.games.games)
 
 

@@ -69,6 +69,9 @@ NAMES_OF: dict[type, str] = {
 }
 
 
+PLACES = {"post_trace": "step_place", "reveal_parts": "parts_place"}
+
+
 def flat(value: Any) -> tuple[Any, ...]:
     """The fields of a dataclass."""
     return tuple(getattr(value, field.name) for field in fields(value))
@@ -179,11 +182,17 @@ class World:
         allowed = self._both(
             f"{who} {name} in game {number}",
             lambda: self.games.move(self.address(who), number, move),
-            lambda: self.chain.send(self.address(who), "DisputeGame", name, number, *args),
+            lambda: self.chain.send(self.address(who), "DisputeGame", name, number, *self._place(number, name), *args),
         )
         if allowed and game is not None and job is not None:
             self._ended(who, number, move, trainer, band)
         return allowed
+
+    def _place(self, number: int, name: str) -> list[bytes]:
+        """What a trainer's answer names besides, for it to land nowhere else."""
+        if name not in PLACES:
+            return []
+        return [getattr(self.chain.view("DisputeGame", "game", number), PLACES[name])]
 
     def refused(self, who: str, contract: str, name: str, *args: Any) -> None:
         """Call a function that is nobody's to call."""

@@ -88,7 +88,6 @@ def convicted(market: Market, game: int) -> bool:
     return market.looking.game.game(game).phase == Phase.CONVICTED
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a copied commitment that is mined first makes the node commit anew")
 @pytest.mark.parametrize("role", ["trainer", "challenger"])
 def test_scenario_24_a_node_whose_commitments_are_copied_gets_its_turn_all_the_same(
     market: Market, tmp_path: Path, role: str

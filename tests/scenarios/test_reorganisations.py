@@ -85,7 +85,6 @@ def test_scenario_01_a_reveal_after_a_reorganisation_cannot_land_on_another_node
             stage.trainer.game.reveal(game, *answer)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="post_trace does not say which step it answers about")
 def test_scenario_01_a_trace_root_after_a_reorganisation_cannot_land_on_another_step(stage: Stage) -> None:
     """Two challengers' games change places while the trainer's answers are under way: that must not convict an honest trainer."""
     job = stage.posted(RUN)
@@ -107,7 +106,6 @@ def test_scenario_01_a_trace_root_after_a_reorganisation_cannot_land_on_another_
         assert stage.game.trace_root(job, 1, 0, step) in (bytes(32), RUN.trace(step).root)
 
 
-@pytest.mark.xfail(strict=True, raises=NOT_REFUSED, reason="at the root, reveal_parts does not say which element it answers about")
 def test_scenario_01_partial_results_after_a_reorganisation_cannot_land_on_another_element(stage: Stage) -> None:
     """Two elements of one value, as maxima often are: the parts of the one would convict an honest trainer about the other."""
     job = stage.posted(RUN)
@@ -118,7 +116,7 @@ def test_scenario_01_partial_results_after_a_reorganisation_cannot_land_on_anoth
     stage.trainer.game.reveal_parts(game, parts_of_11)
     stage.chain.restore(mark)
     stage.challenger.game.demand_run(game, run_demand(position=12))  # whose parts are 5 and 7
-    with refused("game: another element"):
+    with refused("game: another place"):
         stage.trainer.game.reveal_parts(game, parts_of_11)
 
 
@@ -127,7 +125,8 @@ def test_scenario_01_a_claim_after_a_reorganisation_cannot_land_on_another_job(s
     mark = stage.chain.snapshot()
     job = stage.opened(RUN)
     stage.trainer.registry.commit(claim_commitment(stage.trainer.address, job, SALT))
-    claim = stage.trainer.registry.call("claim", job, stage.registry.job(job).offer, SALT, "", value=stage.registry.job(job).terms.stake)
+    offered = stage.registry.job(job)
+    claim = stage.trainer.registry.call("claim", job, offered.offer, SALT, "", value=offered.terms.stake)
     stage.chain.restore(mark)
     assert stage.opened(OTHER, stage.terms(segment_period=1)) == job
     stage.trainer.registry.commit(claim_commitment(stage.trainer.address, job, SALT))
@@ -135,16 +134,15 @@ def test_scenario_01_a_claim_after_a_reorganisation_cannot_land_on_another_job(s
         stage.trainer.sender.send(claim)
 
 
-@pytest.mark.xfail(strict=True, raises=NOT_REFUSED, reason="a blind opening does not say which history it disputes")
 def test_scenario_01_a_blind_opening_after_a_reorganisation_cannot_land_on_honest_work(stage: Stage) -> None:
     """The trainer posts fraud until somebody opens blindly, and honest work on the other branch: the bond would be its own."""
     job = stage.claimed(RUN)
     mark = stage.chain.snapshot()
     stage.trainer.registry.post_segment(job, *replace_history(RUN, 0))
-    opening = stage.challenger.game.call("open_blind", job, 0, value=stage.game.bond)
+    opening = stage.challenger.game.call("open_blind", job, 0, stage.registry.segment(job, 0).history_root, value=stage.game.bond)
     stage.chain.restore(mark)
     stage.post(job, RUN, 0)
-    with refused("game: another history"):
+    with refused("game: another place"):
         stage.challenger.sender.send(opening)
 
 

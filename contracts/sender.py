@@ -340,9 +340,10 @@ class TransactionSender:
         if self.journal is not None and (count < self._count_seen or self._count_seen == 0):
             for entry in self.journal.mined(count):
                 if entry.nonce not in self._flight:
-                    self._take_up(entry)
+                    self._resend(self._take_up(entry))
+        if self.journal is not None and count < self._count_seen:
             for nonce in sorted(self._flight):
-                self._resend(self._flight[nonce])
+                self._resend(self._flight[nonce])  # its pool may have forgotten what came after, too
         self._count_seen = count
         return count
 

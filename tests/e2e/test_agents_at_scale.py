@@ -33,7 +33,7 @@ CHALLENGERS_MOVES = {
     *("conclude_boundary", "conclude_element", "conclude_part", "timeout", "reclaim"),
 }
 TRAINERS_MOVES = {"post_trace", "reveal", "reveal_leaf", "reveal_parts", "timeout"}
-SIZES = [pytest.param(8, id="few"), pytest.param(50, id="50", marks=pytest.mark.deep)]
+SIZES = [pytest.param(4, id="few"), pytest.param(50, id="50", marks=pytest.mark.deep)]
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def require_one_answer_each(stage: Arena, *parties: Party) -> None:
 def false_games(stage: Arena, trainer: TheTrainer, games: int) -> list[Nuisance]:
     """Hostile challengers with so many games between them, about several segments of several jobs."""
     run = run_of(2)
-    jobs = stage.post(trainer, [run] * max(1, games // 10))
+    jobs = stage.post(trainer, [run] * -(-games // 10))
     nuisances = [stage.party(Nuisance) for _ in range(5)]
     for first, nuisance in enumerate(nuisances):
         for i in range(first, games, len(nuisances)):
@@ -239,13 +239,13 @@ def test_over_a_node_that_fails_a_fifth_of_its_calls_nothing_is_lost(stage: Aren
 
 @pytest.mark.parametrize("games", SIZES)
 def test_moves_of_a_branch_that_is_gone_land_on_no_other_state(stage: Arena, games: int) -> None:
-    """Five blocks are replaced, three times in mid-game; then the hostile open other games first, and choose otherwise."""
+    """Five blocks are replaced in mid-game, three times in the deep version; then the hostile are first, and choose otherwise."""
     trainer, liar, challenger = stage.party(TheTrainer), stage.party(TheTrainer), stage.party(TheChallenger)
     nuisances = false_games(stage, trainer, games // 2)
     jobs = lies(stage, liar, challenger, games // 2)
     right = {(place, step): trace.tensors(step).root for place, trace in trainer.traces.items() for step in range(SEGMENT)}
     started = time.monotonic()
-    for seed in range(3):
+    for seed in range(1 if games < 50 else 3):
         stage.rounds(8, trainer, liar, challenger, *nuisances)
         stage.rollback(5)
         for nuisance in nuisances:
@@ -263,16 +263,15 @@ def test_moves_of_a_branch_that_is_gone_land_on_no_other_state(stage: Arena, gam
     assert trainer.wire.contradictions() == challenger.wire.contradictions() == []
 
 
-@pytest.mark.xfail(strict=True, reason="post_trace names no step: only the contract can bind it to one")
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="post_trace names no step: only the contract can bind it to one")
 def test_a_trace_is_not_posted_for_another_step_that_a_reorganisation_has_put_in_its_place(stage: Arena) -> None:
     """The hostile opens a game of the same number about another step, before the trainer looks again."""
     trainer, hostile = stage.party(TheTrainer), stage.party(Nuisance)
-    (run,) = [run_of(1)]
+    run = run_of(1)
     (job,) = stage.post(trainer, [run])
-    seeds = {
-        FalseGame((job, 0), run[0], "conclude", seed).opening(np.random.default_rng([seed, 0])).step: seed for seed in range(20)
-    }
-    hostile.false_games = [FalseGame((job, 0), run[0], "conclude", seeds[0])]
+    choices = [FalseGame((job, 0), run[0], "conclude", seed) for seed in range(20)]
+    about = {choice.opening(choice.rng(None)).step: choice for choice in choices}
+    hostile.false_games = [about[0]]
     stage.rounds(4)
     stage.until(lambda: bool(traces_posted(stage)), trainer, hostile)
     stage.rollback(4)

@@ -263,7 +263,6 @@ def test_moves_of_a_branch_that_is_gone_land_on_no_other_state(stage: Arena, gam
     assert trainer.wire.contradictions() == challenger.wire.contradictions() == []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="post_trace names no step: only the contract can bind it to one")
 def test_a_trace_is_not_posted_for_another_step_that_a_reorganisation_has_put_in_its_place(stage: Arena) -> None:
     """The hostile opens a game of the same number about another step, before the trainer looks again."""
     trainer, hostile = stage.party(TheTrainer), stage.party(Nuisance)

@@ -147,10 +147,10 @@ def test_scenario_16_a_result_cannot_be_overwritten(stage: Stage) -> None:
 
 ANYBODYS = {
     "TaskRegistry": "accept_ownership burn cancel claim commit expire finalise open_job post_segment release withdraw",
-    "DisputeGame": "burn commit conclude_boundary conclude_element conclude_part conclude_run demand_run demand_state "
+    "DisputeGame": "commit conclude_boundary conclude_element conclude_part conclude_run demand_run demand_state "
     "demand_tensor demand_trace open_blind open_step pick post_trace reclaim reveal reveal_leaf reveal_parts show_step "
     "timeout withdraw",
-    "Delivery": "answer burn demand give_up reclaim withdraw",
+    "Delivery": "answer demand give_up reclaim withdraw",
     "Referee": "",
 }
 OWNERS = {
@@ -242,13 +242,10 @@ def test_scenario_20_a_recipient_that_reverts_or_calls_back_stops_nobody_and_gai
         wallet.does(stage.game.call("withdraw", NATIVE))
     settle(stage)
     assert stage.held() == stage.game.credit(wallet.address) == PARAMETERS.bond
-    for name in ("withdraw", "burn"):
-        mark = stage.chain.snapshot()
-        wallet.send("behave", False, stage.game.call(name, NATIVE).data)
-        wallet.does(stage.game.call("withdraw", NATIVE))
-        assert not wallet.simulate("called_back")
-        assert (stage.balance(wallet.address), stage.held()) == (PARAMETERS.bond, 0)
-        stage.chain.restore(mark)
+    wallet.send("behave", False, stage.game.call("withdraw", NATIVE).data)
+    wallet.does(stage.game.call("withdraw", NATIVE))
+    assert not wallet.simulate("called_back")
+    assert (stage.balance(wallet.address), stage.held()) == (PARAMETERS.bond, 0)
 
 
 def test_scenario_21_a_reward_always_has_an_owner(stage: Stage) -> None:

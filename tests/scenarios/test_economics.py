@@ -137,9 +137,11 @@ def test_scenario_25_who_copies_an_opening_and_a_verdict_from_the_mempool_gains_
 def test_scenario_25_who_copies_a_commitment_or_a_timeout_gains_nothing(stage: Stage) -> None:
     """A commitment names its account, and it is the game that is rewarded for a silent trainer, not whoever says so."""
     job, fortunes = stage.posted(RUN), Fortunes(stage)
-    with overtaken(stage.challenger.sender, Attacker(stage.watcher.sender, {}).copy), refused("commitments: already made"):
-        stage.challenger.commits(job, 0, 1)
-    game = stage.challenger.game.open_step(job, 0, RUN.opening(0, 1), SALT)  # the copycat has paid for the commitment
+    with overtaken(stage.challenger.sender, Attacker(stage.watcher.sender, {}).copy):
+        stage.challenger.commits(job, 0, 1)  # the copy is the copycat's own, and of no use to it
+    with refused("commitments: none made"):
+        stage.watcher.game.open_step(job, 0, RUN.opening(0, 1), SALT)
+    game = stage.challenger.game.open_step(job, 0, RUN.opening(0, 1), SALT)
     stage.chain.advance(PARAMETERS.trainer_clock + 1)
     stage.watcher.game.timeout(game)
     assert (fortunes.gain(stage.challenger), fortunes.gain(stage.watcher)) == (REWARD, 0)

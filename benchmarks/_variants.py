@@ -45,11 +45,12 @@ class Variant:
         yield contracts, r"^LEVELS: constant\(uint256\) = \d+", f"LEVELS: constant(uint256) = {self.levels}", 1
         yield contracts, r"^LEAF_BYTES: constant\(uint256\) = \d+", f"LEAF_BYTES: constant(uint256) = {leaf}", 1
         yield contracts, r"\bBytes\[256\]", f"Bytes[{leaf}]", 4
-        yield contracts, r"\bBytes\[8448\]", f"Bytes[{RUN_BYTES + leaf}]", 2
+        yield contracts, r"\bBytes\[8448\]", f"Bytes[{RUN_BYTES + leaf}]", 1
+        yield contracts, r"leaf_digest\(data: Bytes\[2048\]", f"leaf_digest(data: Bytes[{max(2048, leaf)}]", 1
         yield contracts, r"\bBytes\[8480\]", f"Bytes[{RUN_BYTES + leaf + 32}]", 2
         yield contracts, r"\bDynArray\[bytes32, 33\]", f"DynArray[bytes32, {leaves}]", 3
         yield contracts, r"\bbound=33\)", f"bound={leaves})", 1
-        yield contracts, r"\brange\(17\)", f"range({(leaves + 1) // 2})", 1
+        yield contracts, r"\bbound=17\)", f"bound={(leaves + 1) // 2})", 1
 
 
 @contextmanager

@@ -173,7 +173,11 @@ class GameChain:
                 lambda salt: games.call("commit", step_commitment(games.account, *segment, opening.step, salt)),
                 lambda salt: games.call("open_step", *segment, *plain(opening), salt, value=games.bond),
             )
-        return None if receipt is None else games.number(receipt, "GameOpened")
+        if receipt is None:
+            return None
+        if self._sight is not None:
+            self._look()  # what was seen knows no such game
+        return games.number(receipt, "GameOpened")
 
     def move(self, game: int, move: Move) -> None:
         """See Chain. Raises TransactionFailed with the contract's reason where the move is refused."""

@@ -28,7 +28,7 @@ GWEI = 10**9
 SAFETY = 1.5
 
 # What each of the trainer's moves costs it at most.
-MOVE_GAS = {"post_trace": 75_000, "reveal": 115_000, "reveal_leaf": 90_000, "reveal_parts": 110_000}
+MOVE_GAS = {"post_trace": 85_000, "reveal": 115_000, "reveal_leaf": 80_000, "reveal_parts": 120_000}
 # What an answer to a demand for a leaf costs at most.
 ANSWER_GAS = 250_000
 

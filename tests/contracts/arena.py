@@ -302,7 +302,7 @@ def script(arena: Arena) -> Iterator[Act]:
     uri = "https://requester.example"
     yield Act(requester, registry, "open_job", (run.spec, arena.terms, BOUNTY, 0, uri), BOUNTY)
     yield Act(trainer, registry, "commit", (claim_commitment(trainer.address, JOB, SALT),))
-    yield Act(trainer, registry, "claim", (JOB, SALT, uri), arena.terms.stake)
+    yield Act(trainer, registry, "claim", (JOB, registry.job(JOB).offer, SALT, uri), arena.terms.stake)
     last = run.history.count - 1
     proofs = run.history.prove(0), run.history.levels[0][last], run.history.prove(last)
     yield Act(trainer, registry, "post_segment", (JOB, run.history.root, *proofs))
@@ -402,6 +402,7 @@ def further(arena: Arena) -> Sequence[Act]:
         *(Act(stranger, registry, name, (JOB,)) for name in ("job", "spec", "model")),
         Act(stranger, registry, "segment", (JOB, SEGMENT)),
         Act(stranger, registry, "standing", (JOB, 1)),
+        Act(stranger, registry, "moment", (JOB, 1)),
         Act(stranger, registry, "claim_commitment", (other, JOB, SALT)),
         Act(stranger, registry, "game_opened", (JOB, SEGMENT)),
         Act(stranger, registry, "game_closed", (JOB, 1, SEGMENT)),

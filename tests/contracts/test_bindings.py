@@ -46,7 +46,7 @@ GAS_LIMITS = {
     "open_job": 325_000,
     "cancel": 65_000,
     "commit": 75_000,
-    "claim": 75_000,
+    "claim": 90_000,
     "post_segment": 145_000,
     "finalise": 125_000,
     "expire": 90_000,

@@ -122,7 +122,7 @@ def test_the_local_chain_answers_errors_as_a_node_does() -> None:
     chain = local_chain(1)
     code = artifact("TaskRegistry").bytecode
     receipt = TransactionSender(chain.web3, chain.accounts[0]).send(Call("deploy", None, code + bytes(32)))
-    withdraw = {"to": receipt["contractAddress"], "data": "0x3ccfd60b", "from": chain.accounts[0].address}
+    withdraw = {"to": receipt["contractAddress"], "data": "0x51cff8d9" + 64 * "0", "from": chain.accounts[0].address}
     for ask in (chain.web3.eth.call, chain.web3.eth.estimate_gas):
         with pytest.raises(ContractLogicError, match="execution reverted: ledger: nothing to withdraw"):
             ask(withdraw)  # type: ignore[operator]

@@ -132,20 +132,21 @@ def test_the_window_closes_after_its_last_second(stage: Stage) -> None:
 
 
 def test_only_posted_segments_of_claimed_jobs_can_be_disputed(stage: Stage) -> None:
+    root = RUN.histories[0].root
     with refused("registry: unknown job"):
-        stage.challenger.game.open_blind(1, 0)
+        stage.challenger.game.open_blind(1, 0, root)
     job = stage.opened(RUN)
     with refused("registry: job not in dispute"):
-        stage.challenger.game.open_blind(job, 0)
+        stage.challenger.game.open_blind(job, 0, root)
     stage.claim(job)
     for segment in (0, 1, 2**32, 2**256 - 1):
         with refused("registry: segment not posted"):
-            stage.challenger.game.open_blind(job, segment)
+            stage.challenger.game.open_blind(job, segment, root)
     for segment in range(3):
         stage.post(job, RUN, segment)
     for alias in (job + 2**64, job + 2**96, job + 2**160):  # the same number, were it cut to fewer bits
         with refused("registry: unknown job"):
-            stage.challenger.game.open_blind(alias, 0)
+            stage.challenger.game.open_blind(alias, 0, root)
 
 
 @pytest.mark.parametrize(
@@ -421,7 +422,7 @@ def test_a_late_job_waits_for_its_live_games_before_it_expires(stage: Stage) -> 
     stage.trainer.game.timeout(game)
     stage.stranger.registry.expire(job)
     with refused("registry: job not in dispute"):
-        stage.challenger.game.open_blind(job, 0)
+        stage.challenger.game.open_blind(job, 0, RUN.histories[0].root)
 
 
 def test_training_goes_on_beside_a_game(stage: Stage) -> None:
@@ -442,7 +443,7 @@ def test_a_conviction_ends_every_other_game_and_their_bonds_go_back(stage: Stage
         all_refused(stage, owner, challenger_moves(game), "game: attempt is over")
         all_refused(stage, stage.trainer, trainer_moves(game), "game: attempt is over")
     with refused("registry: job not in dispute"):
-        stage.stranger.game.open_blind(job, 0)
+        stage.stranger.game.open_blind(job, 0, RUN.histories[0].root)
     stage.chain.advance(10_000)
     for game, owner in zip(others, (stage.watcher, stage.stranger), strict=True):
         with refused("game: attempt is over"):

@@ -206,11 +206,15 @@ def allowed_by_model(game: model.Game, move: model.Move, now: int) -> model.Game
         return None
 
 
+def place_of(stage: Stage, game: int, name: str) -> list[bytes]:
+    """What the trainer's answer names besides, for it to land nowhere else."""
+    return [getattr(stage.game.game(game), PLACES[name])] if name in PLACES else []
+
+
 def allowed_on_chain(stage: Stage, game: int, move: model.Move, account: str) -> bool:
     name, *args = calls(move)
     try:
-        place = [getattr(stage.game.game(game), PLACES[name])] if name in PLACES else []
-        stage.game.simulate(name, game, *place, *args, account=account)
+        stage.game.simulate(name, game, *place_of(stage, game, name), *args, account=account)
     except TransactionFailed:
         return False
     return True
@@ -253,7 +257,7 @@ def play(stage: Stage, data: st.DataObject, moves: int, patch: pytest.MonkeyPatc
         # A transaction is mined a second later, when a clock may have run out.
         if allowed_by_model(state, move, now) is not None and allowed_by_model(state, move, now + 1) is not None:
             name, *args = calls(move)
-            mover.game.send(name, number, *args)
+            mover.game.send(name, number, *place_of(stage, number, name), *args)
             state = model.apply(state, move, stage.now())
     assert state_on_chain(stage.game.game(number)) == state_of(state)
 

@@ -206,7 +206,11 @@ def test_a_reveal_repeats_what_its_part_was_picked_from(stage: Stage) -> None:
 
 def test_a_trainer_that_shows_no_parts_loses(stage: Stage) -> None:
     run = RunGame(stage, (3, 4))
-    for name, args in {"reveal": ([digest("child")] * 2, []), "reveal_leaf": (b"", []), "post_trace": (digest("root"),)}.items():
+    for name, args in {
+        "reveal": ([digest("child")] * 2, []),
+        "reveal_leaf": (b"", []),
+        "post_trace": (digest("place"), digest("root")),
+    }.items():
         with refused("game: not owed"):
             stage.trainer.game.send(name, run.game, *args)
     stage.chain.advance(10_000)

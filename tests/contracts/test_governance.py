@@ -332,7 +332,7 @@ def test_nothing_goes_on_during_a_pause(stage: Stage) -> None:
     stage.trainer.registry.commit(claim_commitment(stage.trainer.address, offered, SALT))
     acts: dict[str, Callable[[Actor], object]] = {
         "open_job": lambda actor: actor.registry.open_job(RUN.spec, stage.terms(), "", 0),
-        "claim": lambda actor: actor.registry.claim(offered, "", stage.terms(), SALT),
+        "claim": lambda actor: actor.registry.claim(offered, "", stage.registry.job(offered), SALT),
         "post_segment": lambda actor: actor.registry.post_segment(claimed, *RUN.claim(0)),
         "finalise": lambda actor: actor.registry.finalise(posted),
         "expire": lambda actor: actor.registry.expire(claimed),

@@ -5,23 +5,23 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from web3 import Web3
 
 from bisection.agent import Chain, Challenger, Defender, Nothing, Served
-from bisection.errors import RefstepError
+from bisection.errors import RefstepError, TransactionFailed
 from bisection.game import Game
 from bisection.program import NUMERICS_VERSION
 from bisection.trace import Trace
-from contracts.bindings import JobSpec, Terms
 from contracts.chain import GameChain
 from contracts.client import connect, development_accounts, local_chain, pass_time
 from contracts.deploy import Parameters, attach, deploy
 from contracts.events import BoundaryJudged, Judged
 from contracts.index import Index
+from contracts.jobs import NOBODY, JobSpec, Terms, claim_commitment
 from contracts.sender import Sent, TransactionSender
 from tests.e2e.anvil import anvil_command, running_anvil
 from tests.support.model_chain import HonestService
@@ -31,12 +31,12 @@ __all__ = ["CHAINS", "PATHS", "Dispute", "World", "machine", "world"]
 ETHER = 10**18
 CLOCK_SECONDS = 3_600
 PARAMETERS = Parameters(burn_share=2_000, bond=ETHER // 5, trainer_clock=CLOCK_SECONDS, challenger_clock=CLOCK_SECONDS)
-TERMS = Terms(stake=2 * ETHER, training_period=86_400, challenge_window=100_000_000)
+TERMS = Terms(stake=2 * ETHER, game=NOBODY, segment_period=86_400, challenge_window=100_000_000)
 BOUNTY = ETHER
 ROLES = ("requester", "trainer", "challenger")
 CHAINS = ("auto", "anvil", "tester")
 PATHS = ("fast", "slow")
-ANSWERS = ("post_trace", "reveal", "reveal_leaf")
+ANSWERS = ("post_trace", "reveal", "reveal_leaf", "reveal_parts")
 MOST_ROUNDS = 100
 
 
@@ -98,9 +98,12 @@ class World:
             segment_length=steps,
             numerics_version=NUMERICS_VERSION,
         )
-        job = self.deployments["requester"].registry.open_job(spec, TERMS, "https://requester.example", BOUNTY)
-        registry = self.deployments["trainer"].registry
-        registry.claim(job, "https://trainer.example", TERMS.stake)
+        terms = replace(TERMS, game=Web3.to_checksum_address(self.book.game))
+        job = self.deployments["requester"].registry.open_job(spec, terms, "https://requester.example", BOUNTY)
+        registry, salt = self.deployments["trainer"].registry, bytes(32)
+        registry.commit(claim_commitment(self.senders["trainer"].address, job, salt))
+        self.pass_time(1)  # a commitment counts from the next block on
+        registry.claim(job, "https://trainer.example", registry.job(job), salt)
         registry.post_segment(job, history.root, history.prove(0), history.node(0, steps), history.prove(steps))
         return job
 
@@ -111,14 +114,23 @@ class World:
         chain = self.chains["challenger"]
         challenger = Challenger(chain, own, chain.claim(job, 0), served)
         defender = Defender(answers or self.chains["trainer"], trainer)
-        game = challenger.open()
-        if game is None:
-            raise RefstepError("the challenger found nothing to dispute")
+        game = self.opened(challenger)
         for _ in range(MOST_ROUNDS):
             if not (challenger.play(game) and defender.play(game)):
                 self.index.update()
                 return Dispute(job, chain.game(game), self.index.verdicts.get(game), tuple(self.sent[since:]))
         raise RefstepError(f"game {game} did not end in {MOST_ROUNDS} rounds")
+
+    def opened(self, challenger: Challenger) -> int:
+        """The game that the challenger opens, in the block after its commitment if it makes one."""
+        try:
+            game = challenger.open()
+        except TransactionFailed:
+            self.pass_time(1)
+            game = challenger.open()
+        if game is None:
+            raise RefstepError("the challenger found nothing to dispute")
+        return game
 
     def served(self, path: str, trainer: Trace) -> Served:
         """The trainer's data service on the fast path; on the slow one there is none."""

@@ -31,8 +31,8 @@ from benchmarks._execution import CHANGES, Execution, Forgery, draw, incoherent,
 from benchmarks._hostile import STYLES, Erratic, FalseChallenge, Fibbing, HostileChallenger, kinds
 from benchmarks._world import CHAINS, PATHS, TERMS, Dispute, World, machine, world
 from bisection.game import Outcome
-from contracts.bindings import JobStatus
 from contracts.events import BoundaryJudged, Judged
+from contracts.jobs import JobStatus
 from sims import digits
 from trainer.capture import Captured
 from trainer.executor import Executor

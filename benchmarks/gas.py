@@ -22,19 +22,17 @@ from benchmarks._execution import CHANGES, Execution, Forgery, Place, draw
 from benchmarks._hostile import honest_witness, kinds, nodes_of
 from benchmarks._world import CHAINS, PATHS, TERMS, Dispute, World, machine, world
 from benchmarks.disputes import digits_runs, spread, table
-from bisection.merkle import depth_of
 from bisection.nodes import Output
-from bisection.program import Program
 from bisection.witness import BoundaryWitness, ElementWitness, Witness
-from contracts.bindings import DisputeGame, plain
+from contracts.bindings import DisputeGame
 from contracts.build import artifact, names
+from contracts.values import plain
 from sims import digits
 
 __all__ = ["DISPUTE_TARGET", "SIZE_TARGET", "VERDICT_TARGET", "forgery_at", "largest_node"]
 
 DISPUTE_TARGET, VERDICT_TARGET, SIZE_TARGET = 1_500_000, 600_000, 24_576
 LEAF_SIZES = (128, 256, 512, 1024)
-ARITIES = (2, 4, 16, 32)
 TRANSACTION, TOKEN, FLOOR_TOKEN = 21_000, 4, 10  # gas, with EIP-7623
 MOST_DRAWS = 200
 
@@ -147,29 +145,6 @@ def _under(size: int, honest: Execution, number: int) -> Witness:
         return honest_witness(honest, 0, number, np.random.default_rng(0))
 
 
-def descent(leaves: int, levels: int, to_bytes: bool) -> tuple[int, int]:
-    """(transactions, digests revealed) of a descent with ``levels`` levels a reveal; ``to_bytes`` ends with a leaf's bytes."""
-    depth = depth_of(leaves)
-    spans = [min(levels, depth - at) for at in range(0, depth, levels)]
-    picks = len(spans) - 1 + to_bytes
-    return len(spans) + picks + to_bytes, sum(1 << span for span in spans)
-
-
-def by_arity(program: Program, steps: int) -> str:
-    """How long the descents into history, trace and tensor are, for this job and for a large one. Exact, by counting."""
-    largest = max(ref.nbytes for ref in program.tensors)
-    jobs = {"this job": (steps + 1, len(program.tensors), -(-largest // 256)), "large": ((1 << 20) + 1, 1 << 14, 1 << 20)}
-    rows = []
-    for arity in ARITIES:
-        row: list[object] = [arity]
-        for leaves in jobs.values():
-            parts = [descent(count, arity.bit_length() - 1, i == 2) for i, count in enumerate(leaves)]
-            row += [sum(part[0] for part in parts), f"{32 * sum(part[1] for part in parts):,}"]
-        rows.append(row)
-    header = [f"{what}: {column}" for what in jobs for column in ("transactions", "bytes of digests")]
-    return table(["arity", *header], rows)
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -191,7 +166,6 @@ def main() -> None:
             "Disputes": f"{by_dispute(rows)}\n\nThe dispute before all others ({path}, {kind}): {first.gas:,}.",
             "Transactions": by_move(stage),
             "Leaf size": by_leaf_size(honest, games),
-            "Arity": by_arity(captured.program, options.steps),
         }
         for title, text in sections.items():
             print(f"## {title}\n\n{text}\n")

@@ -4,25 +4,33 @@ Gas of a verdict is that of a transaction of its own that calls the referee: bas
 included. Tensors are opened by paths of random siblings, so that any depth costs nothing to set up, and all bytes are random, so
 that next to no calldata is zero.
 
-    python -m benchmarks.referee_gas
+    python -m benchmarks.referee_gas [--write]    # --write: into benchmarks/results/referee_gas.json, which a test compares
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import argparse
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from bisection.cut import part_length, run_starts
 from bisection.merkle import LEAF_BYTES, Tree, depth_of, fold, fold_range, leaf_digest
-from bisection.nodes import DTYPES, Condition, Dot, Gather, Map, Node, Read, Reduce, Ref, ScatterAdd
+from bisection.nodes import DTYPES, Condition, Dot, Gather, Input, Map, Node, Output, Read, Reduce, Ref, RunNode, ScatterAdd
 from bisection.scalar import BY_NAME, INSTRUCTIONS, Op, ScalarProgram
 from bisection.witness import Leaf, NodeProof, Run, StepRoots
 from contracts.build import artifact
 from tests.differential.evm import Contract
 from tests.differential.operands import cases
 from trainer.lowering.verdicts import GAME, HANDED_ON, MOST_GAS, longest_run, map_gas
+
+SNAPSHOT = Path(__file__).parent / "results" / "referee_gas.json"
+COMPONENTS = 200  # tensors of the state
+LONG = 1 << 20  # elements of a run that is judged in parts
 
 
 @dataclass(frozen=True)
@@ -63,25 +71,61 @@ class Scene:
         self.roots[ref.tensor] = fold_range(digests, low, depth, siblings)
         self.openings[ref.tensor] = data, tuple(siblings)
 
+    def path(self, leaves: int) -> tuple[bytes, ...]:
+        """A path of made-up siblings in a tree of so many leaves."""
+        return tuple(self.rng.bytes(32) for _ in range(depth_of(leaves)))
+
+    def step(self, node: Node, state: bytes = bytes(32)) -> tuple[StepRoots, NodeProof, Tree]:
+        """The roots around ``node``, its proof, and the trace with all that is open by now."""
+        code, nodes, tensors = node.encode(), self.size.nodes, self.size.tensors
+        trace = Tree([self.roots.get(number, self.rng.bytes(32)) for number in range(tensors)])
+        path = self.path(nodes + 1)
+        program_root = fold(leaf_digest(code), nodes // 2, path)
+        step = StepRoots(program_root, nodes, trace.root, tensors, state, state, COMPONENTS, bytes(32), 1)
+        return step, NodeProof(nodes // 2, code, path), trace
+
+    def opened(self, trace: Tree, ref: Ref, kind: type[Leaf] | type[Run]) -> Leaf | Run:
+        """What was opened of ``ref``."""
+        data, siblings = self.openings[ref.tensor]
+        return kind(self.roots[ref.tensor], tuple(trace.prove(ref.tensor)), data, siblings)
+
     def verdict(self, contract: Contract, node: Node, output: int, position: int) -> int:
         """The gas of the verdict on one element. Inputs must be open."""
-        code, claimed = node.encode(), node.outputs[output]
+        claimed = node.outputs[output]
         self.open(claimed, position)
-        trace = Tree([self.roots.get(number, self.rng.bytes(32)) for number in range(self.size.tensors)])
-        nodes, tensors = self.size.nodes, self.size.tensors
-        path = [self.rng.bytes(32) for _ in range(depth_of(nodes + 1))]
-        program_root = fold(leaf_digest(code), nodes // 2, path)
-        step = StepRoots(program_root, nodes, trace.root, tensors, bytes(32), bytes(32), 1, bytes(32), 1)
-
-        def opened(ref: Ref, kind: type[Leaf] | type[Run]) -> Leaf | Run:
-            data, siblings = self.openings[ref.tensor]
-            return kind(self.roots[ref.tensor], tuple(trace.prove(ref.tensor)), data, siblings)
-
+        step, proof, trace = self.step(node)
         is_element = isinstance(node, Map | Gather)
-        inputs = [opened(ref, Leaf if is_element else Run) for ref in node.inputs]
-        proof = NodeProof(nodes // 2, code, tuple(path))
-        contract.call("judge_element" if is_element else "judge_run", step, proof, output, position, opened(claimed, Leaf), inputs)
+        inputs = [self.opened(trace, ref, Leaf if is_element else Run) for ref in node.inputs]
+        claim = self.opened(trace, claimed, Leaf)
+        contract.call("judge_element" if is_element else "judge_run", step, proof, output, position, claim, inputs)
         return contract.gas
+
+    def part(self, contract: Contract, node: RunNode, position: int, part: int) -> int:
+        """The gas of the verdict on one part of the run of an element."""
+        length = part_length(node)
+        for ref, start in zip(node.inputs, run_starts(node, position), strict=True):
+            self.open(ref, start + part * length, min(length, node.length - part * length))
+        step, proof, trace = self.step(node)
+        contract.call("judge_part", step, proof, position, part, [self.opened(trace, ref, Run) for ref in node.inputs])
+        return contract.gas
+
+    def located(self, contract: Contract, node: RunNode, position: int) -> int:
+        """The gas of the question what the run of an element is."""
+        self.open(node.outputs[0], position)
+        step, proof, trace = self.step(node)
+        contract.call("locate_run", step, proof, position, self.opened(trace, node.outputs[0], Leaf))
+        return contract.gas
+
+    def joined(self, contract: Contract, node: Input | Output) -> tuple[int, int]:
+        """The gas of the question what a boundary node joins, and of the verdict on it."""
+        (ref,) = node.outputs or node.inputs
+        root, path = self.rng.bytes(32), self.path(COMPONENTS)
+        self.roots[ref.tensor] = root
+        step, proof, trace = self.step(node, fold(root, node.index, path))
+        contract.call("boundary", step, proof)
+        asked = contract.gas
+        assert contract.call("judge_boundary", step, proof, root, trace.prove(ref.tensor), root, path)
+        return asked, contract.gas
 
 
 def refs(first: int, *rows: tuple[str, int]) -> tuple[Ref, ...]:
@@ -163,8 +207,34 @@ def scatter_gas(contract: Contract, dtype: str, index_dtype: str, length: int, s
     return scene.verdict(contract, ScatterAdd((values, index), refs(150, ("i64", rows * 64)), length, 64), 0, 70 * 64 + 3)
 
 
+def long_runs() -> Sequence[tuple[str, RunNode]]:
+    """(what, node) of nodes whose runs are judged in parts, by the types that make the longest and the widest parts."""
+    rows = 64
+    products, bins = refs(150, ("i64", rows * rows)), refs(150, ("i64", rows * 64))
+    pairs = refs(100, ("i16", rows * LONG), ("i16", rows * LONG))
+    words = refs(100, ("i32", rows * LONG), ("i32", rows * LONG))
+    return [
+        ("sum, i8", Reduce(refs(100, ("i8", rows * LONG)), refs(150, ("i64", rows)), "sum", LONG)),
+        ("sum, i64", Reduce(refs(100, ("i64", rows * LONG)), refs(150, ("i64", rows)), "sum", LONG)),
+        ("max, i32", Reduce(refs(100, ("i32", rows * LONG)), refs(150, ("i32", rows)), "max", LONG)),
+        ("dot, i16", Dot(pairs, products, rows, rows, LONG)),
+        ("dot, i32", Dot(words, products, rows, rows, LONG)),
+        ("scatter_add, i64", ScatterAdd(refs(100, ("i64", rows * LONG), ("i32", LONG)), bins, LONG, 64)),
+    ]
+
+
+def boundaries() -> Sequence[Input | Output]:
+    """A node of either kind."""
+    ref = Ref(100, "f32", SMALL.large)
+    return [Input((), (ref,), "state", 123), Output((ref,), (), 123)]
+
+
 def verdicts(contract: Contract) -> Iterator[tuple[str, int]]:
-    """(what, gas) of whole verdict transactions, at the limits of the format."""
+    """(what, gas) of whole verdict transactions and of the referee's other answers, at the limits of the format."""
+    for boundary in boundaries():
+        asked, judged = Scene().joined(contract, boundary)
+        yield f"{boundary.NAME}", judged
+        yield f"what an {boundary.NAME} joins", asked
     yield "map, 1 input, 1 instruction", map_gas_of(contract, map_node(1, 1))
     yield "map, 3 inputs, 37 instructions", map_gas_of(contract, map_node(3, 37))
     yield "AdamW: map, 6 inputs, 40 instructions, 3 outputs", map_gas_of(contract, map_node(6, 40, 3, ADAMW))
@@ -175,6 +245,9 @@ def verdicts(contract: Contract) -> Iterator[tuple[str, int]]:
     for dtype in ("i8", "i16", "i32"):
         yield f"dot of 1,024 {dtype} pairs", dot_gas(contract, dtype, 1024)
     yield "scatter_add of 1,024 i64", scatter_gas(contract, "i64", "i32", 1024)
+    for what, node in long_runs():
+        yield f"{part_length(node):,} of a long {what}", Scene().part(contract, node, 29, 777)
+        yield f"what a long {what} is", Scene().located(contract, node, 29)
 
 
 def in_game(contract: Contract, inputs: int) -> int:
@@ -214,8 +287,17 @@ def instructions(contract: Contract, samples: int = 50) -> Iterator[tuple[str, i
         yield row.name, sum(contract.call("cost", row.code, registers) for registers in operands) // samples
 
 
+def snapshot() -> dict[str, dict[str, int]]:
+    """Everything that the test compares: verdicts and the referee's other answers, and scalar instructions, by name."""
+    return {"verdicts": dict(verdicts(Contract("Referee"))), "instructions": dict(instructions(Contract("scalar_mock")))}
+
+
 def main() -> None:
     """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true")
+    if parser.parse_args().write:
+        SNAPSHOT.write_text(json.dumps(snapshot(), indent=1) + "\n")
     for name in ("Referee", "scalar_mock"):
         print(f"{name}: {artifact(name).runtime_size:,} of 24,576 bytes")
     print()

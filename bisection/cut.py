@@ -2,6 +2,9 @@
 
 This is the meaning of a node, in exact integers and one element at a time; the referee contract computes the same. An element is
 a *register*: the stored bits as a signed integer (the pattern of an f32 sign-extended from 32 bits).
+
+A run of more than MAX_LENGTH elements is more than one verdict can read. It is cut into *parts*, each with a *partial result*, an
+i64; an element is the combination of the partial results of all parts of its run.
 """
 
 from __future__ import annotations
@@ -9,10 +12,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import singledispatch
 
-from bisection.nodes import DTYPES, Dot, Gather, Map, Node, Read, Reduce, ScatterAdd
+from bisection.nodes import DTYPES, MAX_LENGTH, Dot, Gather, Map, Node, Read, Reduce, RunNode, ScatterAdd
 from bisection.numbers import wrap
 
-__all__ = ["Fetch", "address", "element", "load", "unravel"]
+__all__ = [
+    "PART_BYTES",
+    "Fetch",
+    "address",
+    "combined",
+    "element",
+    "load",
+    "part_count",
+    "part_length",
+    "part_result",
+    "partial",
+    "run_starts",
+    "takes_max",
+    "unravel",
+]
+
+PART_BYTES = 2048  # of the wider operand, that one part has at most
 
 Fetch = Callable[[int, int, int], Sequence[int]]
 """fetch(i, first, count): the elements first … first+count-1 of the node's input i, as registers."""
@@ -64,20 +83,6 @@ def _(node: Map, output: int, position: int, fetch: Fetch) -> int:
 
 
 @element.register
-def _(node: Reduce, output: int, position: int, fetch: Fetch) -> int:
-    run = fetch(0, position * node.length, node.length)
-    return wrap(sum(run), 64) if node.op == "sum" else max(run)
-
-
-@element.register
-def _(node: Dot, output: int, position: int, fetch: Fetch) -> int:
-    batch, row, column = unravel(position, node.shape)
-    a = fetch(0, (batch * node.m + row) * node.k, node.k)
-    b = fetch(1, (batch * node.n + column) * node.k, node.k)
-    return wrap(sum(x * y for x, y in zip(a, b, strict=True)), 64)
-
-
-@element.register
 def _(node: Gather, output: int, position: int, fetch: Fetch) -> int:
     row, column = divmod(position, node.width)
     index = fetch(1, row, 1)[0]
@@ -85,9 +90,61 @@ def _(node: Gather, output: int, position: int, fetch: Fetch) -> int:
     return fetch(0, index * node.width + column, 1)[0] if inside else 0
 
 
-@element.register
-def _(node: ScatterAdd, output: int, position: int, fetch: Fetch) -> int:
-    channel, bin_ = divmod(position, node.bins)
-    values = fetch(0, channel * node.length, node.length)
-    indices = fetch(1, 0, node.length)
-    return wrap(sum(v for v, i in zip(values, indices, strict=True) if i == bin_), 64)
+@element.register(Reduce)
+@element.register(Dot)
+@element.register(ScatterAdd)
+def _(node: RunNode, output: int, position: int, fetch: Fetch) -> int:
+    return partial(node, position, 0, node.length, fetch)
+
+
+# Runs -------------------------------------------------------------------------------------------------------------------
+
+
+def part_length(node: RunNode) -> int:
+    """How many elements a part of a run of ``node`` has (the last may have fewer). What one verdict reads whole is one part."""
+    if node.length <= MAX_LENGTH:
+        return node.length
+    return min(MAX_LENGTH, PART_BYTES // max(DTYPES[ref.dtype].size for ref in node.inputs))
+
+
+def part_count(node: RunNode) -> int:
+    """How many parts a run of ``node`` has."""
+    return -(-node.length // part_length(node))
+
+
+def takes_max(node: RunNode) -> bool:
+    """Whether an element of ``node`` is a maximum; else it is a sum."""
+    return isinstance(node, Reduce) and node.op == "max"
+
+
+def run_starts(node: RunNode, position: int) -> tuple[int, ...]:
+    """For each input of ``node``, where the run of element ``position`` begins in it."""
+    if isinstance(node, Reduce):
+        return (position * node.length,)
+    if isinstance(node, ScatterAdd):
+        return position // node.bins * node.length, 0
+    batch, row, column = unravel(position, node.shape)
+    return (batch * node.m + row) * node.k, (batch * node.n + column) * node.k
+
+
+def partial(node: RunNode, position: int, first: int, count: int, fetch: Fetch) -> int:
+    """The partial result of element ``position`` over elements first … first+count-1 of its run."""
+    runs = [fetch(i, start + first, count) for i, start in enumerate(run_starts(node, position))]
+    if isinstance(node, Reduce):
+        return combined(runs[0], takes_max(node))
+    x, y = runs
+    if isinstance(node, Dot):
+        return wrap(sum(a * b for a, b in zip(x, y, strict=True)), 64)
+    bin_ = position % node.bins
+    return wrap(sum(value for value, index in zip(x, y, strict=True) if index == bin_), 64)
+
+
+def part_result(node: RunNode, position: int, part: int, fetch: Fetch) -> int:
+    """The partial result of element ``position`` over part number ``part`` of its run."""
+    size = part_length(node)
+    return partial(node, position, part * size, min(size, node.length - part * size), fetch)
+
+
+def combined(results: Sequence[int], maximum: bool) -> int:
+    """The partial result over neighbouring parts: the maximum of theirs, or the sum, wrapping in i64."""
+    return max(results) if maximum else wrap(sum(results), 64)

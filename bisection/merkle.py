@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Protocol
 
 from bisection.errors import VerificationError
 
 __all__ = [
     "EMPTY",
     "LEAF_BYTES",
+    "Blob",
+    "Content",
     "Tree",
     "blob_root",
     "blob_tree",
@@ -99,6 +102,23 @@ class Tree:
         return siblings
 
 
+class Blob(Protocol):
+    """Bytes that are made as they are read, and the tree that stands over them: a tensor larger than any memory."""
+
+    def __len__(self) -> int:
+        """How many bytes there are."""
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """The bytes from ``part.start`` to ``part.stop``, as of a bytes object."""
+
+    def tree(self) -> Tree:
+        """The tree over the 256-byte leaves."""
+
+
+Content = bytes | Blob
+"""What a tensor's bytes are given as."""
+
+
 def fold(digest: bytes, index: int, siblings: Sequence[bytes]) -> bytes:
     """The root that ``digest`` at leaf ``index`` and its ``siblings`` lead to."""
     for sibling in siblings:
@@ -129,8 +149,10 @@ def fold_range(digests: Sequence[bytes], first: int, depth: int, siblings: Seque
     return row[0]
 
 
-def blob_tree(data: bytes | memoryview) -> Tree:
+def blob_tree(data: Content | memoryview) -> Tree:
     """The tree over the 256-byte leaves of ``data``; no bytes at all make one empty leaf."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        return data.tree()
     view = memoryview(data).cast("B")
     return Tree([leaf_digest(view[at : at + LEAF_BYTES]) for at in range(0, max(len(view), 1), LEAF_BYTES)])
 

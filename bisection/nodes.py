@@ -16,6 +16,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_LENGTH",
     "MAX_NODE_BYTES",
+    "MAX_RUN",
     "Condition",
     "DType",
     "Dot",
@@ -27,13 +28,15 @@ __all__ = [
     "Read",
     "Reduce",
     "Ref",
+    "RunNode",
     "ScatterAdd",
 ]
 
 MAX_INPUTS = 8
 MAX_RANK = 8
 MAX_NODE_BYTES = 2048
-MAX_LENGTH = 1024  # the most elements that one verdict transaction reads from one operand
+MAX_LENGTH = 1024  # the most elements of a run that one verdict reads: a longer run is first cut into parts (bisection/cut.py)
+MAX_RUN = (1 << 32) - 1  # the most elements of a run
 MAX_BYTES = 1 << 40
 MAX_ADDRESS = 1 << 62
 
@@ -324,7 +327,7 @@ class Reduce(Node):
         self.expect_integers(x)
         self.expect(y.dtype == ("i64" if self.op == "sum" else x.dtype), "sums to i64 and keeps the type of a maximum")
         self.expect(self.op == "sum" or x.dtype in ("i32", "i64"), "takes the maximum of i32 or i64")
-        self.expect(1 <= self.length <= MAX_LENGTH, f"runs over 1 to {MAX_LENGTH} elements")
+        self.expect(1 <= self.length <= MAX_RUN, f"runs over 1 to {MAX_RUN} elements")
         self.expect(y.count * self.length == x.count, "does not fit its input")
 
 
@@ -338,6 +341,11 @@ class Dot(Node):
     m: int
     n: int
     k: int
+
+    @property
+    def length(self) -> int:
+        """The number of products that an element sums."""
+        return self.k
 
     @property
     def batch(self) -> int:
@@ -364,7 +372,7 @@ class Dot(Node):
         (a, b), (c,) = self.inputs, self.outputs
         self.expect_integers(a, b)
         self.expect("i64" not in (a.dtype, b.dtype) and c.dtype == "i64", "multiplies integers of at most 32 bits into i64")
-        self.expect(self.m > 0 and self.n > 0 and 1 <= self.k <= MAX_LENGTH, f"runs over 1 to {MAX_LENGTH} products")
+        self.expect(self.m > 0 and self.n > 0 and 1 <= self.k <= MAX_RUN, f"runs over 1 to {MAX_RUN} products")
         batch = self.batch
         self.expect(
             (a.count, b.count, c.count) == (batch * self.m * self.k, batch * self.n * self.k, batch * self.m * self.n)
@@ -439,10 +447,13 @@ class ScatterAdd(Node):
         (values, index), (y,) = self.inputs, self.outputs
         self.expect_integers(values, index)
         self.expect(y.dtype == "i64", "sums to i64")
-        self.expect(1 <= self.length <= MAX_LENGTH and self.bins > 0, f"runs over 1 to {MAX_LENGTH} elements into at least one bin")
+        self.expect(1 <= self.length <= MAX_RUN and self.bins > 0, f"runs over 1 to {MAX_RUN} elements into at least one bin")
         self.expect(index.count == self.length and values.count % self.length == 0, "has one index for each element of a run")
         self.expect(y.count == values.count // self.length * self.bins and y.count > 0, "does not fit its inputs")
 
+
+RunNode = Reduce | Dot | ScatterAdd
+"""The kinds whose elements go over a run of ``length`` neighbouring elements of each input."""
 
 KINDS: dict[int, type[Node]] = {kind.KIND: kind for kind in (Input, Output, Map, Reduce, Dot, Gather, ScatterAdd)}
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bisection.errors import VerificationError
-from bisection.merkle import EMPTY, Tree, depth_of, parent
+from bisection.merkle import EMPTY, Tree, depth_of, fold, parent
 
 __all__ = ["Blocked", "PartialTree"]
 
@@ -26,6 +26,7 @@ class PartialTree:
         self.count = count
         self.depth = depth_of(count)
         self._known: dict[tuple[int, int], bytes] = {(self.depth, 0): root}
+        self._whole: Tree | None = None
 
     @property
     def root(self) -> bytes:
@@ -38,7 +39,7 @@ class PartialTree:
         Raises VerificationError when they do not hash to it, or when a place beyond the last leaf is not EMPTY.
         """
         levels = len(descendants).bit_length() - 1
-        if len(descendants) != 1 << levels or levels > height or (height, position) not in self._known:
+        if len(descendants) != 1 << levels or levels > height or self._digest(height, position) is None:
             raise VerificationError("the descendants do not belong below a known node of the tree")
         found: dict[tuple[int, int], bytes] = {}
         row, low = list(descendants), height - levels
@@ -49,7 +50,7 @@ class PartialTree:
                     raise VerificationError("a digest stands beyond the tree's last leaf")
                 found[h, first + i] = digest
             row = [parent(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)]
-        if found[height, position] != self._known[height, position]:
+        if found[height, position] != self._digest(height, position):
             raise VerificationError("the digests do not hash to the root that was committed")
         self._known |= found
 
@@ -57,11 +58,31 @@ class PartialTree:
         """Take in all leaves. Raises VerificationError when they do not hash to the root."""
         if len(leaves) != self.count:
             raise VerificationError(f"{len(leaves)} digests were given for a tree of {self.count}")
-        self.learn(self.depth, 0, [*leaves, *[EMPTY] * ((1 << self.depth) - len(leaves))])
+        self.learn_tree(Tree(leaves))
+
+    def learn_tree(self, tree: Tree) -> None:
+        """Take in the whole tree. Raises VerificationError when it does not have the root; its digests must belong together."""
+        if tree.count != self.count or tree.root != self.root:
+            raise VerificationError("the digests do not hash to the root that was committed")
+        self._whole = tree
+
+    def learn_path(self, index: int, leaf: bytes, siblings: Sequence[bytes]) -> None:
+        """Take in leaf ``index`` and the siblings on its path to the root. Raises VerificationError when they do not lead there."""
+        if len(siblings) != self.depth or fold(leaf, index, siblings) != self.root:
+            raise VerificationError("the siblings do not lead from the leaf to the root of the tree")
+        digest = leaf
+        for height, sibling in enumerate(siblings):
+            at = index >> height
+            self._known[height, at], self._known[height, at ^ 1] = digest, sibling
+            digest = fold(digest, at & 1, [sibling])
+
+    def _digest(self, height: int, position: int) -> bytes | None:
+        """The digest at ``height`` and ``position``, when known."""
+        return self._known.get((height, position)) if self._whole is None else self._whole.node(height, position)
 
     def leaf(self, index: int) -> bytes | None:
         """Leaf ``index``, when known."""
-        return self._known.get((0, index))
+        return self._digest(0, index)
 
     def first_difference(self, own: Tree) -> int | Blocked | None:
         """The leftmost leaf that differs from ``own``, the node below which it must lie, or None when the roots are equal."""
@@ -69,7 +90,7 @@ class PartialTree:
         if self.root == own.root:
             return None
         while height:
-            left, right = self._known.get((height - 1, 2 * position)), self._known.get((height - 1, 2 * position + 1))
+            left, right = self._digest(height - 1, 2 * position), self._digest(height - 1, 2 * position + 1)
             if left is None or right is None:
                 return Blocked(height, position)
             height, position = height - 1, 2 * position
@@ -85,9 +106,9 @@ class PartialTree:
         siblings: list[bytes] = []
         for height in range(self.depth, 0, -1):
             at = index >> height
-            if self._known.get((height, at)) == own.node(height, at):
+            if self._digest(height, at) == own.node(height, at):
                 return own.prove(index)[:height] + siblings[::-1]
-            sibling = self._known.get((height - 1, (index >> (height - 1)) ^ 1))
+            sibling = self._digest(height - 1, (index >> (height - 1)) ^ 1)
             if sibling is None:
                 raise LookupError(f"the path of leaf {index} is not known at height {height - 1}")
             siblings.append(sibling)

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bisection.boundary import Array, bind, metrics_of, next_state
+from bisection.cut import part_length, takes_max
 from bisection.errors import ProgramError
-from bisection.nodes import Dot, Gather, Input, Map, Node, Output, Read, Reduce, ScatterAdd
+from bisection.nodes import Dot, Gather, Input, Map, Node, Output, Read, Reduce, RunNode, ScatterAdd
 from bisection.program import Program
 from bisection.scalar import BY_CODE, ScalarProgram
 
-__all__ = ["INSTRUCTIONS", "NUMPY_TYPES", "run_node", "run_scalar", "step", "trace"]
+__all__ = ["INSTRUCTIONS", "NUMPY_TYPES", "part_results", "run_node", "run_scalar", "step", "trace"]
 
 Tamper = Callable[[int, list[Array]], list[Array]]
 """Replaces a node's outputs, given its number: how tests and the demo play a dishonest trainer."""
@@ -219,6 +220,19 @@ def _(node: ScatterAdd, inputs: Sequence[Array]) -> list[Array]:
     sums = np.zeros((node.bins, len(values)), np.int64)
     np.add.at(sums, index[inside], values[:, inside].T)
     return [np.ascontiguousarray(sums.T).reshape(-1)]
+
+
+def part_results(node: RunNode, operands: Sequence[Array], position: int) -> list[int]:
+    """The partial result of every part of the run of element ``position``, given that run of each of the inputs of ``node``."""
+    runs = [operand.astype(np.int64) for operand in operands]
+    firsts = np.arange(0, node.length, part_length(node))
+    if takes_max(node):
+        return [int(result) for result in np.maximum.reduceat(runs[0], firsts)]
+    if isinstance(node, Dot):
+        terms = runs[0] * runs[1]
+    else:
+        terms = runs[0] if isinstance(node, Reduce) else np.where(runs[1] == position % node.bins, runs[0], 0)
+    return [int(result) for result in np.add.reduceat(terms, firsts)]
 
 
 # Steps ------------------------------------------------------------------------------------------------------------------

@@ -7,39 +7,48 @@ is made to force them out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
-from bisection.boundary import state_tensors
+import numpy as np
+
+from bisection.boundary import LITTLE_ENDIAN, state_tensors
+from bisection.cut import combined, run_starts
 from bisection.game import (
     ARITY_BITS,
     Claim,
     Conclude,
+    ConcludePart,
     Demand,
+    DemandRun,
     DemandTensor,
     Descent,
     Game,
     LeafRevealed,
     Move,
     Owed,
+    PartsRevealed,
     Pick,
     PostTrace,
     Reveal,
     RevealLeaf,
+    RevealParts,
     Revelation,
+    RunDemanded,
     ShowStep,
     StepOpening,
     Timeout,
     TreeKind,
 )
-from bisection.merkle import LEAF_BYTES, Tree, blob_tree, leaf_count
-from bisection.nodes import DTYPES, Input, Output
+from bisection.merkle import LEAF_BYTES, Content, Tree, blob_tree, leaf_count
+from bisection.nodes import DTYPES, MAX_LENGTH, Input, Output, RunNode
 from bisection.partial import Blocked, PartialTree
 from bisection.program import Program
+from bisection.reference import part_results
 from bisection.trace import Trace
-from bisection.witness import Leaf, boundary_witness, node_proof, witness
+from bisection.witness import Leaf, boundary_witness, node_proof, part_witness, witness
 
-__all__ = ["Ask", "Decision", "Knowledge", "Open", "challenge", "defend", "open_game"]
+__all__ = ["Ask", "Decision", "Knowledge", "Open", "challenge", "defend", "open_game", "own_parts", "parts_below"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,9 @@ class Decision:
 class Knowledge:
     """What a challenger knows of the trainer's claims about one segment of ``program``: verified digests only.
 
-    ``asked`` holds what the data service has been asked for already, whether it answered or not.
+    ``leaves`` are bytes revealed by tensor and leaf, ``contents`` whole tensors from the data service; ``parts`` are the partial
+    results revealed of the run in dispute, by the height and position that they lie below. ``asked`` says of all that the data
+    service was asked for whether it gave it, and truly.
     """
 
     claim: Claim
@@ -79,7 +90,9 @@ class Knowledge:
     state: PartialTree | None = None
     tensors: dict[int, PartialTree] = field(default_factory=dict)
     leaves: dict[tuple[int, int], bytes] = field(default_factory=dict)
-    asked: set[Ask] = field(default_factory=set)
+    contents: dict[int, Content] = field(default_factory=dict)
+    parts: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
+    asked: dict[Ask, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.history = PartialTree(self.claim.history_root, self.claim.length + 1)
@@ -105,6 +118,12 @@ class Knowledge:
         if isinstance(revelation, LeafRevealed):
             self.leaves[revelation.tensor, revelation.leaf] = revelation.data
             return
+        if isinstance(revelation, PartsRevealed):
+            self.parts[revelation.height, revelation.position] = revelation.parts
+            return
+        if isinstance(revelation, RunDemanded):
+            self.tree(TreeKind.TRACE).learn_path(revelation.tensor, revelation.root, revelation.trace_proof)
+            return
         if revelation.tree == TreeKind.TENSOR and revelation.tensor not in self.tensors:
             # The first digests revealed of a tensor hash to its root: the chain has seen to that.
             count = leaf_count(self.program.tensors[revelation.tensor].nbytes)
@@ -112,11 +131,15 @@ class Knowledge:
         tree = self.tree(revelation.tree, revelation.tensor)
         tree.learn(revelation.height, revelation.position, revelation.children)
 
-    def learn_tensor(self, number: int, data: bytes) -> None:
+    def learn_tensor(self, number: int, data: Content) -> None:
         """Take in all bytes of a tensor. Raises VerificationError when they do not hash to its root."""
-        self.tensors[number].learn_leaves(blob_tree(data).levels[0])
-        for at in range(0, len(data), LEAF_BYTES):
-            self.leaves[number, at // LEAF_BYTES] = data[at : at + LEAF_BYTES]
+        self.tensors[number].learn_tree(blob_tree(data))
+        self.contents[number] = data
+
+    def leaf(self, number: int, leaf: int) -> bytes | None:
+        """The bytes of one leaf of a tensor, when known."""
+        data = self.contents.get(number)
+        return self.leaves.get((number, leaf)) if data is None else data[leaf * LEAF_BYTES : (leaf + 1) * LEAF_BYTES]
 
 
 # The challenger's rules -------------------------------------------------------------------------------------------------
@@ -171,8 +194,10 @@ def challenge(game: Game, own: Trace, knowledge: Knowledge, now: int) -> Decisio
             return _descend(game, TreeKind.HISTORY, found, Demand(TreeKind.HISTORY), Ask(TreeKind.HISTORY), knowledge)
         if not found:
             return Decision(None, "this segment has no first wrong step: it is right, or wrong from its start")
-        return Decision(ShowStep(_opening(knowledge, own, found)), "show the first wrong state: the one before is agreed")
+        return _show_step(knowledge, _opening(knowledge, own, found))
     if (unfinished := _finish_tensor(game, own, knowledge)) is not None:
+        return unfinished
+    if (unfinished := _finish_run(game, own, knowledge)) is not None:
         return unfinished
     assert knowledge.trace is not None
     first = knowledge.trace.first_difference(own.tensors(game.step))
@@ -184,16 +209,46 @@ def challenge(game: Game, own: Trace, knowledge: Knowledge, now: int) -> Decisio
     return _dispute_input(game, own, knowledge, first) if isinstance(node, Input) else _dispute_tensor(game, own, knowledge, first)
 
 
+def _show_step(knowledge: Knowledge, opening: StepOpening) -> Decision:
+    """Point at the step; from a service that withholds the history no trace is expected either, so that is demanded with it."""
+    ask = Ask(TreeKind.HISTORY)
+    if ask not in knowledge.asked:
+        return Decision(ask, "ask before you force: the data service is free")
+    descend = not knowledge.asked[ask] and knowledge.claim.tensor_count > 1
+    return Decision(ShowStep(opening, descend), "show the first wrong state: the one before is agreed")
+
+
 def _finish_tensor(game: Game, own: Trace, knowledge: Knowledge) -> Decision | None:
     """The next pick in a tensor that the game has descended into, if it has and its first wrong leaf is not known yet."""
     d = game.descent
     if d is None or d.tree != TreeKind.TENSOR or game.step is None:
         return None
     found = knowledge.tree(d.tree, d.tensor).first_difference(blob_tree(own.tensor(game.step, d.tensor)))
-    if found is None or (d.tensor, found) in knowledge.leaves:
+    if found is None:
+        return None
+    if not isinstance(found, Blocked) and knowledge.leaf(d.tensor, found) is not None:
         return None
     position = found.position if isinstance(found, Blocked) else found
     return Decision(Pick(d.node, position - (d.position << d.levels)), "finish a descent: no tree can be demanded twice")
+
+
+def _finish_run(game: Game, own: Trace, knowledge: Knowledge) -> Decision | None:
+    """The next pick among the partial results of a run that the game has descended into, or the verdict on a part."""
+    d = game.descent
+    if d is None or d.tree != TreeKind.RUN or game.run is None:
+        return None
+    assert game.step is not None and knowledge.trace is not None
+    step, (index, position) = game.step, game.run
+    theirs, ours = knowledge.parts[d.height, d.position], parts_below(own_parts(game, own), d)
+    child = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b), None)
+    if child is None:
+        return Decision(None, "every part of this run is right, and so is the element")
+    if d.levels < d.height:
+        return Decision(Pick(d.node, child), "one of the partial results is wrong: follow the first")
+    prove = _prover(knowledge.trace, own.tensors(step))
+    part = d.position << d.levels | child
+    w = part_witness(own.program, index, position, part, lambda number: own.tensor(step, number), prove)
+    return Decision(ConcludePart(w.node, child, theirs, w.inputs), "one part is wrong and its inputs are agreed: recompute it")
 
 
 def _dispute_state_after(game: Game, own: Trace, knowledge: Knowledge) -> Decision:
@@ -242,7 +297,7 @@ def _dispute_tensor(game: Game, own: Trace, knowledge: Knowledge, tensor: int) -
     ask = Ask(TreeKind.TENSOR, tensor)
     leaf = claimed.first_difference(own_tree)
     assert leaf is not None
-    theirs = None if isinstance(leaf, Blocked) else knowledge.leaves.get((tensor, leaf))
+    theirs = None if isinstance(leaf, Blocked) else knowledge.leaf(tensor, leaf)
     if theirs is None or isinstance(leaf, Blocked):
         return _obtain(knowledge, ask, start, "what is withheld is revealed on chain or lost by silence")
     size = DTYPES[ref.dtype].size
@@ -250,6 +305,9 @@ def _dispute_tensor(game: Game, own: Trace, knowledge: Knowledge, tensor: int) -
     at = next(at for at in range(0, len(ours), size) if ours[at : at + size] != theirs[at : at + size])
     position = (leaf * LEAF_BYTES + at) // size
     claim = Leaf(root, trace_proof, theirs, tuple(claimed.prove(leaf, own_tree)))
+    node = program.nodes[number]
+    if isinstance(node, RunNode) and node.length > MAX_LENGTH:
+        return Decision(DemandRun(start.node, position, claim), "a run too long for one verdict is taken apart first")
     prove = _prover(knowledge.trace, own_trace)
     w = witness(program, tensor, position, claim, lambda number: own.tensor(step, number), prove)
     return Decision(Conclude(w), "one element is wrong and its inputs are agreed: the referee recomputes it")
@@ -257,6 +315,32 @@ def _dispute_tensor(game: Game, own: Trace, knowledge: Knowledge, tensor: int) -
 
 def _prover(trace: PartialTree, own: Tree) -> Callable[[int], list[bytes]]:
     return lambda number: trace.prove(number, own)
+
+
+# Partial results, for both sides ------------------------------------------------------------------------------------------
+
+
+def own_parts(game: Game, own: Trace) -> list[int]:
+    """One's own partial results of all parts of the run in dispute."""
+    assert game.run is not None and game.step is not None
+    index, position = game.run
+    node = own.program.nodes[index]
+    assert isinstance(node, RunNode)
+    runs = []
+    for ref, start in zip(node.inputs, run_starts(node, position), strict=True):
+        size = DTYPES[ref.dtype].size
+        data = own.tensor(game.step, ref.tensor)[start * size : (start + node.length) * size]
+        runs.append(np.frombuffer(data, LITTLE_ENDIAN[ref.dtype]))
+    return part_results(node, runs, position)
+
+
+def parts_below(parts: Sequence[int], d: Descent) -> tuple[int, ...]:
+    """What a reveal of the node in question shows: partial results one reveal further down, given those of all ``parts``."""
+    height, position = d.in_question
+    drop = min(ARITY_BITS, height)
+    each = 1 << (height - drop)
+    first, last = position << height, min((position + 1) << height, len(parts))
+    return tuple(combined(parts[at : at + each], d.takes_max) for at in range(first, last, each))
 
 
 # The trainer's rules ----------------------------------------------------------------------------------------------------
@@ -273,11 +357,12 @@ def defend(game: Game, own: Trace, now: int) -> Decision:
         return Decision(PostTrace(own.tensors(game.step).root), "post the trace that one's own execution has")
     d = game.descent
     assert d is not None
+    if game.owed == Owed.PARTS:
+        return _defend_run(game, d, own)
     tree = _own_tree(game.step, d, own)
     siblings: tuple[bytes, ...] = ()
-    height, position = d.height, d.position
+    height, position = d.in_question
     if d.picked is not None:
-        height, position = d.height - d.levels, d.position << d.levels | d.picked
         siblings = tuple(tree.node(height + up, (position >> up) ^ 1) for up in range(d.levels))
     if game.owed == Owed.LEAF:
         assert game.step is not None
@@ -286,6 +371,17 @@ def defend(game: Game, own: Trace, now: int) -> Decision:
     levels = min(ARITY_BITS, height)
     children = tuple(tree.node(height - levels, (position << levels) + i) for i in range(1 << levels))
     return Decision(Reveal(children, siblings), "reveal the digests that were asked for")
+
+
+def _defend_run(game: Game, d: Descent, own: Trace) -> Decision:
+    """Take the partial result in question apart, as one's own execution does."""
+    parts = own_parts(game, own)
+    below = parts_below(parts, d)
+    if d.picked is not None:
+        return Decision(RevealParts(below, parts_below(parts, replace(d, picked=None))), "reveal the partial results asked for")
+    if combined(below, d.takes_max) != int.from_bytes(d.node, "big", signed=True):
+        return Decision(None, "a wrong element cannot be defended: its parts do not combine to it")
+    return Decision(RevealParts(below, ()), "reveal the partial results asked for")
 
 
 def _own_tree(step: int | None, descent: Descent, own: Trace) -> Tree:

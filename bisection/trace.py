@@ -8,7 +8,7 @@ from typing import Protocol
 
 from bisection import reference
 from bisection.boundary import Array, next_state, state_roots, tensor_bytes, tensor_roots
-from bisection.merkle import Tree
+from bisection.merkle import Content, Tree
 from bisection.program import Program
 
 __all__ = ["MemoryTrace", "Trace"]
@@ -33,7 +33,7 @@ class Trace(Protocol):
     def tensors(self, step: int) -> Tree:
         """The tree over the roots of all tensors of ``step``'s trace."""
 
-    def tensor(self, step: int, number: int) -> bytes:
+    def tensor(self, step: int, number: int) -> Content:
         """The bytes of one tensor of ``step``'s trace."""
 
 

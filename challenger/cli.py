@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from bisection.errors import UsageError
 from contracts.cli import acting, command, looking
 from contracts.settings import ETHER, KeySettings, Wei, setting
-from trainer.cli import NodeSettings, require_device
+from trainer.cli import JOURNAL, NodeSettings, require_device
 
 __all__ = ["add_commands"]
 
@@ -34,6 +35,7 @@ def _keys(settings: ChallengerSettings) -> KeySettings:
 
 def _run(settings: ChallengerSettings, arguments: Namespace) -> None:
     from challenger.node import ChallengerNode, Mode
+    from contracts.journal import Journal
     from trainer.folder import node_folder
     from trainer.runtime import await_earlier_transactions, node_log, run, stop_signals
 
@@ -45,7 +47,11 @@ def _run(settings: ChallengerSettings, arguments: Namespace) -> None:
         deployment = looking(settings)
     else:
         deployment, sender = acting(settings, _keys(settings), settings.confirmations)
-    with stop_signals() as stop, node_folder(settings.folder, "challenger", deployment.book) as folder:
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_signals())
+        folder = stack.enter_context(node_folder(settings.folder, "challenger", deployment.book))
+        if sender is not None:
+            sender.journal = stack.enter_context(Journal(folder / JOURNAL))
         log, account = node_log(), None if sender is None else sender.address
         node = ChallengerNode(
             deployment,
@@ -61,6 +67,7 @@ def _run(settings: ChallengerSettings, arguments: Namespace) -> None:
         )
         log("challenger started", account=account, mode=settings.mode, chain=deployment.book.chain_id)
         if sender is not None:
+            sender.recover()
             await_earlier_transactions(sender, settings.poll_seconds, log, stop)
         run(node, settings.poll_seconds, log, stop)
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from bisection.agent import Challenger
 from bisection.errors import UsageError
 from bisection.solver import Ask, Decision
-from contracts.bindings import Job, JobStatus, Phase
+from contracts.bindings import Phase
 from contracts.chain import GameChain
-from contracts.client import now
 from contracts.deploy import Deployment
 from contracts.index import Index
+from contracts.jobs import NATIVE, Job
 from contracts.settings import format_ether
 from trainer.executor import Executor
 from trainer.fetch import HttpServed
@@ -101,19 +101,21 @@ class ChallengerNode:
         self._isolation = Isolation(log, retry_seconds)
         self._work: dict[int, Work] = {}
         self._disputes: dict[int, Dispute] = {}
-        self._done: set[int] = set()  # jobs about which this node can or must do nothing more
+        self._attempts: dict[int, int] = {}  # by job, the attempt that this node is looking at
+        self._done: dict[int, int] = {}  # by job, the attempt about which this node can or must do nothing more
         self._alerts: dict[int, str] = {}
+        self._branch = 0
 
     def tick(self) -> bool:
         """Look at every job once. Returns whether there is more to do at once. Raises UnavailableError, ChainMismatch."""
-        self._index.update()
-        registry = self._deployment.registry
-        jobs = {number: registry.job(number) for number in sorted(self._index.job_uris.keys() - self._done)}
-        jobs = {number: job for number, job in jobs.items() if job.status != JobStatus.OPEN}
+        self._chain.tend()
+        self._follow_branch()
+        jobs = self._jobs()
         # Games have clocks: they come before audits.
         moved = [self._attempt(number, job) for number, job in sorted(jobs.items(), key=lambda item: item[0] not in self._disputes)]
         if self._account is not None:
-            moved.append(self._isolation.attempt("collect", partial(collect, self._deployment, self._account, self._log)))
+            tokens = {NATIVE, *self._index.tokens.values()}
+            moved.append(self._isolation.attempt("collect", partial(collect, self._deployment, self._account, tokens, self._log)))
         return any(moved) or under_way(self._work.values(), SLICE_SECONDS)
 
     def close(self) -> None:
@@ -121,8 +123,26 @@ class ChallengerNode:
         for number in list(self._work):
             self._drop(number)
 
+    def _follow_branch(self) -> None:
+        """Look at everything afresh after a reorganisation: segments, attempts and the numbers of games can be others."""
+        if self._branch != self._index.branch:
+            self._branch = self._index.branch
+            for known in (self.verdicts, self._disputes, self._attempts, self._done):
+                known.clear()
+
+    def _jobs(self) -> dict[int, Job]:
+        """The jobs that have been claimed, and about which there may be something to do."""
+        attempts = self._index.attempts
+        numbers = sorted(
+            number for number in self._index.job_uris if number in attempts and self._done.get(number) != attempts[number]
+        )
+        return {number: self._deployment.registry.job(number) for number in numbers}
+
     def _attempt(self, number: int, job: Job) -> bool:
-        if job.status not in (JobStatus.TRAINING, JobStatus.VERIFICATION):
+        if number not in self._attempts:
+            self._isolation.attempt(("reclaim", number), partial(self._reclaim, number, job), job=number)
+            self._attempts[number] = job.attempt
+        if self._attempts[number] != job.attempt or not job.status.disputable:
             act = self._leave
         else:
             act = self._contest if number in self._disputes else self._audit
@@ -133,7 +153,7 @@ class ChallengerNode:
             work.close()
 
     def _finish(self, number: int) -> None:
-        self._done.add(number)
+        self._done[number] = self._attempts[number]
         self._disputes.pop(number, None)
         self._drop(number)
 
@@ -213,43 +233,57 @@ class ChallengerNode:
         """Open the game about a fraudulent segment, or make the next move in it."""
         dispute = self._disputes[number]
         if dispute.game is None:
-            dispute.game = self._enter(number, dispute)
-        if dispute.game is not None and not dispute.agent.play(dispute.game):
-            phase = self._deployment.game.game(dispute.game).phase
-            self._log("game over", job=number, game=dispute.game, outcome=phase.name.lower())
-            if phase == Phase.ACQUITTED:
-                self._finish(number)
+            dispute.game = self._enter(number, job, dispute)
+        if dispute.game is None or self._chain.answered(dispute.game) or dispute.agent.play(dispute.game):
+            return False
+        phase = self._chain.view(dispute.game).phase
+        self._log("game over", job=number, game=dispute.game, outcome=phase.name.lower())
+        if phase == Phase.ACQUITTED:
+            self._finish(number)
         return False
 
-    def _enter(self, number: int, dispute: Dispute) -> int | None:
-        """The own game about the segment: the one that was opened before a restart, or else a new one."""
-        view = self._deployment.game.game
+    def _enter(self, number: int, job: Job, dispute: Dispute) -> int | None:
+        """The own game about the segment: the one that was opened before a restart, or else a new one, once it is open."""
+        view = self._chain.view
         own = {game: view(game) for game in self._index.games[number] if self._index.segments[game] == dispute.segment}
-        phases = {game: seen.phase for game, seen in own.items() if seen.challenger == self._account}
+        phases = {game: seen.phase for game, seen in own.items() if (seen.challenger, seen.attempt) == (self._account, job.attempt)}
         if live := [game for game, phase in phases.items() if phase.live]:
             return live[0]
-        registry = self._deployment.registry
-        game = None
         if phases:
             reason = "a game about it has been lost already"
-        elif now(registry.web3) > registry.segment(number, dispute.segment).window_end:
+        elif self._chain.now() > self._deployment.registry.segment(number, dispute.segment).window_end:
             reason = "its challenge window is over"
-        elif (game := dispute.agent.open()) is None:
+        elif dispute.agent.disputes():
+            return dispute.agent.open()
+        else:
             reason = "there is nothing to dispute in it"
-        if game is None:
-            self._log("too late", job=number, segment=dispute.segment, reason=reason)
-            self._finish(number)
-        return game
+        self._log("too late", job=number, segment=dispute.segment, reason=reason)
+        self._finish(number)
+        return None
 
     def _leave(self, number: int, job: Job) -> bool:
-        """The job is over: take back the bonds that another game's verdict has freed."""
-        games = self._deployment.game
-        for game in self._index.games[number] if self._mode == Mode.CHALLENGE else ():
-            view = games.game(game)
-            if view.challenger == self._account and view.phase.live:
-                games.reclaim(game)
-                self._log("bond reclaimed", job=number, game=game)
+        """The attempt is over: take back the bonds that another game's verdict has freed, and look afresh at what comes next."""
+        if self._reclaim(number, job):
+            return False
         if number in self._work:
             self._log("job over", job=number, status=job.status.name.lower())
         self._finish(number)
+        if job.attempt > self._attempts[number]:
+            self._attempts[number] = job.attempt
+            for segment in [segment for of, segment in self.verdicts if of == number and segment >= job.finalised]:
+                del self.verdicts[number, segment]
         return True
+
+    def _reclaim(self, number: int, job: Job) -> bool:
+        """Take back the bonds of own games about an attempt that is over. Returns whether any of that is under way."""
+        under_way = False
+        for game in self._index.games[number] if self._mode == Mode.CHALLENGE else ():
+            view = self._chain.view(game)
+            over = view.attempt < job.attempt or not job.status.disputable
+            if over and view.challenger == self._account and view.phase.live:
+                self._chain.reclaim(game)
+                if self._chain.view(game).phase.live:
+                    under_way = True
+                else:
+                    self._log("bond reclaimed", job=number, game=game)
+        return under_way

@@ -2,35 +2,37 @@
 # @title One claim against one challenger, any number of games at once
 # @license Apache-2.0
 # @notice docs/protocol.md, "A game". Games are numbered from 1. The contract holds exactly the bonds of live games and what it has
-#         credited. Every move is bound to what it answers: a pick by the node that it names, all others by their proofs.
+#         credited. Every move is bound to what it answers: a pick by the node that it names, all others by their proofs or by what
+#         they repeat.
+# @custom:security Bonds are ether, whatever the token of the job. A move needs a live attempt and running clocks: one call of the
+#                  registry a move says both, and the time.
 
 from interfaces import IDisputeGame
 from interfaces import IReferee
 from interfaces import ITaskRegistry
+from modules import arity
+from modules import checks
+from modules import commitments
 from modules import descent
 from modules import ledger
 from modules import merkle
+from modules import partials
+from modules import places
+from modules import records
 from modules import turns
 
 implements: IDisputeGame
 
+initializes: commitments
 initializes: ledger
+initializes: records
+initializes: places[records := records]
+exports: commitments.commit
 exports: (ledger.credit, ledger.withdraw)
 
 MAX_SECONDS: constant(uint256) = 2**32 - 1
 MAX_TENSOR_LEAVES: constant(uint256) = 2**32
-
-
-# A game as it is stored: what never changes and what changes (modules/turns.vy), the states around the step, and the node and the rest
-# of the descent (modules/descent.vy).
-struct Record:
-    parties: uint256
-    play: uint256
-    before: bytes32
-    after: bytes32
-    node: bytes32
-    descent: uint256
-
+NATIVE: constant(address) = empty(address)  # ether, of which the bonds are
 
 registry: public(immutable(ITaskRegistry))
 referee: public(immutable(IReferee))
@@ -39,9 +41,6 @@ trainer_clock: public(immutable(uint256))
 challenger_clock: public(immutable(uint256))
 
 game_count: public(uint256)
-_records: HashMap[uint256, Record]
-# job -> segment -> step -> root
-_traces: HashMap[uint256, HashMap[uint256, HashMap[uint256, bytes32]]]
 
 
 @deploy
@@ -68,32 +67,56 @@ def game(game: uint256) -> IDisputeGame.Game:
     """
     @notice All there is to know of a game.
     """
-    state: turns.State = self._load(game)
+    state: turns.State = records.load(game)
+    subject: records.Subject = records.load_subject(game)
+    d: descent.Descent = state.descent
     return IDisputeGame.Game(
         job=state.job,
+        attempt=state.attempt,
         segment=state.segment,
         challenger=state.challenger,
+        rank=subject.rank,
         phase=state.phase,
         descended=state.descended,
         shown=state.shown,
-        step=state.step,
-        before=self._records[game].before,
-        after=self._records[game].after,
-        trace_root=self._trace(state) if state.shown else empty(bytes32),
+        step=subject.step,
+        before=records.records[game].before,
+        after=records.records[game].after,
+        trace_root=places.places[places.of(state, subject.step)].trace_root,
         trainer_clock=state.trainer_clock,
         challenger_clock=state.challenger_clock,
         moved_at=state.moved_at,
-        descent=self._load_descent(game),
+        run_node=subject.run_node,
+        run_position=subject.run_position,
+        descent=IDisputeGame.Descent(
+            tree=d.tree,
+            node=d.node,
+            height=d.height,
+            position=d.position,
+            count=d.count,
+            picked=d.picked,
+            tensor=subject.tensor,
+            size=subject.size,
+        ),
     )
 
 
 @external
 @view
-def trace_root(job: uint256, segment: uint256, step: uint256) -> bytes32:
+def trace_root(job: uint256, attempt: uint256, segment: uint256, step: uint256) -> bytes32:
     """
     @notice The trace root that the trainer posted for a step; zero where there is none.
     """
-    return self._traces[job][segment][step]
+    return places.places[places.key(job, attempt, segment, step)].trace_root
+
+
+@external
+@view
+def numerics_version() -> uint256:
+    """
+    @notice The meaning of the numbers that the referee judges by.
+    """
+    return staticcall referee.numerics_version()
 
 
 # Opening
@@ -110,34 +133,43 @@ def open_step(
     before_proof: DynArray[bytes32, 32],
     after: bytes32,
     after_proof: DynArray[bytes32, 32],
+    salt: bytes32,
 ) -> uint256:
     """
-    @notice Challenge one step, with the bond as value. The trainer owes the trace root, unless it is known.
+    @notice Challenge one step that was committed to, with the bond as value. The trainer owes the trace root, unless it is known.
     @param step The step of the segment that leads from history leaf `step` to the next.
+    @param salt That of the commitment, which the caller made in an earlier block.
     @return The number of the game.
     """
+    rank: uint256 = commitments._consume(keccak256(abi_encode(msg.sender, job, segment, step, salt)))
     game: uint256 = 0
     state: turns.State = empty(turns.State)
     disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
-    game, state, disputed = self._open(job, segment)
-    self._show(game, state, disputed, step, before, before_proof, after, after_proof)
+    game, state, disputed = self._open(job, segment, rank)
+    state = self._show(game, state, disputed, rank, step, before, before_proof, after, after_proof)
+    records.save(game, state)
     return game
 
 
 @external
 @payable
 @nonreentrant
-def open_blind(job: uint256, segment: uint256) -> uint256:
+def open_blind(job: uint256, segment: uint256, history_root: bytes32) -> uint256:
     """
     @notice Challenge a segment whose states are not known, with the bond as value. The trainer owes the descendants of its history
             root.
+    @param history_root The segment's, so that the opening cannot land on another history after a reorganisation.
     @return The number of the game.
     """
+    rank: uint256 = commitments._ordinal()
     game: uint256 = 0
     state: turns.State = empty(turns.State)
     disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
-    game, state, disputed = self._open(job, segment)
-    self._demand(game, state, IDisputeGame.Tree.HISTORY, disputed.history_root, disputed.steps + 1, 0, 0)
+    game, state, disputed = self._open(job, segment, rank)
+    self._expect(disputed.history_root, history_root)
+    records.save_subject(game, records.Subject(rank=rank, step=0, tensor=0, size=0, run_node=0, run_position=0))
+    places.arrive(places.of(state, 0), game, rank, False)
+    self._demand(game, state, IDisputeGame.Tree.HISTORY, disputed.history_root, disputed.steps + 1, 0)
     return game
 
 
@@ -152,16 +184,32 @@ def show_step(
     before_proof: DynArray[bytes32, 32],
     after: bytes32,
     after_proof: DynArray[bytes32, 32],
+    descend: bool,
 ):
     """
     @notice Point at one step of the segment. The trainer owes its trace root, unless it is known.
+    @param descend Start down the trace at once: the trainer then owes the descendants of the trace root as well.
     """
     state: turns.State = self._challenger_moves(game)
-    assert not state.shown, "game: step already shown"
+    if state.shown:
+        checks.refuse("game: step already shown")
     disputed: ITaskRegistry.Segment = staticcall registry.segment(state.job, state.segment)
-    self._show(game, state, disputed, step, before, before_proof, after, after_proof)
+    rank: uint256 = records.load_subject(game).rank
+    state = self._show(game, state, disputed, rank, step, before, before_proof, after, after_proof)
     # The descent that found the step is over.
-    self._records[game].descent = 0
+    state.descent = empty(descent.Descent)
+    if not descend:
+        records.save(game, state)
+        return
+    count: uint256 = (staticcall registry.spec(state.job)).tensor_count
+    if state.phase == IDisputeGame.Phase.CHALLENGER:
+        root: bytes32 = places.places[places.of(state, step)].trace_root
+        self._demand(game, state, IDisputeGame.Tree.TRACE, root, count, 0)
+    else:
+        # It waits for its root, with which the trainer starts it.
+        state.descended |= IDisputeGame.Tree.TRACE
+        state.descent = descent.start(IDisputeGame.Tree.TRACE, empty(bytes32), count)
+        records.save(game, state)
 
 
 @external
@@ -169,9 +217,11 @@ def demand_trace(game: uint256):
     """
     @notice Start down the trace of the step. The trainer owes the descendants of the trace root.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
-    spec: ITaskRegistry.JobSpec = staticcall registry.spec(state.job)
-    self._demand(game, state, IDisputeGame.Tree.TRACE, self._trace(state), spec.tensor_count, 0, 0)
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
+    self._demand(game, state, IDisputeGame.Tree.TRACE, step.trace_root, step.tensor_count, 0)
 
 
 @external
@@ -179,9 +229,11 @@ def demand_state(game: uint256):
     """
     @notice Start down the state after the step. The trainer owes the descendants of its root.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
-    spec: ITaskRegistry.JobSpec = staticcall registry.spec(state.job)
-    self._demand(game, state, IDisputeGame.Tree.STATE, self._records[game].after, spec.state_count, 0, 0)
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
+    self._demand(game, state, IDisputeGame.Tree.STATE, step.state_after, step.state_count, 0)
 
 
 @external
@@ -196,16 +248,50 @@ def demand_tensor(
     @notice Start down one tensor of the trace. The trainer owes the descendants of its root, or the bytes of its only leaf.
     @param node The node that writes the tensor, as output number `output`.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
-    step: IReferee.Step = self._step(game, state)
-    tensor: uint256 = 0
-    size: uint256 = 0
-    tensor, size = staticcall referee.locate(step, node, output)
-    merkle.check(tensor_root, tensor, step.tensor_count, trace_proof, step.trace_root)
-    assert size <= MAX_TENSOR_LEAVES * merkle.LEAF_BYTES, "game: tensor too large"
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
+    subject.tensor, subject.size = staticcall referee.locate(step, node, output)
+    merkle.check(tensor_root, subject.tensor, step.tensor_count, trace_proof, step.trace_root)
+    if subject.size > MAX_TENSOR_LEAVES * merkle.LEAF_BYTES:
+        checks.refuse("game: tensor too large")
+    records.save_subject(game, subject)
     # A tensor without bytes has one empty leaf.
-    count: uint256 = max((size + merkle.LEAF_BYTES - 1) // merkle.LEAF_BYTES, 1)
-    self._demand(game, state, IDisputeGame.Tree.TENSOR, tensor_root, count, tensor, size)
+    count: uint256 = max((subject.size + merkle.LEAF_BYTES - 1) // merkle.LEAF_BYTES, 1)
+    self._demand(game, state, IDisputeGame.Tree.TENSOR, tensor_root, count, subject.tensor)
+
+
+@external
+def demand_run(game: uint256, node: IReferee.NodeProof, position: uint256, claim: IReferee.Leaf):
+    """
+    @notice Start down the run of one element, which is too long for one verdict. The trainer owes the partial results that the element
+            is made of.
+    @param node The reduce, dot or scatter_add node that writes the element.
+    @param claim The leaf that holds the element.
+    """
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
+    place: IReferee.RunPlace = staticcall referee.locate_run(step, node, position, claim)
+    if place.parts <= 1:
+        checks.refuse("game: run short enough to conclude")
+    subject.tensor = place.tensor
+    subject.size = convert(place.takes_max, uint256)
+    subject.run_node = node.index
+    subject.run_position = position
+    records.save_subject(game, subject)
+    claimed: bytes32 = convert(place.claimed, bytes32)
+    self._demand(game, state, IDisputeGame.Tree.RUN, claimed, place.parts, place.tensor)
+    log IDisputeGame.RunDemanded(
+        game=game,
+        node=node.index,
+        position=position,
+        tensor=place.tensor,
+        tensor_root=claim.root,
+        trace_proof=claim.trace_proof,
+    )
 
 
 @external
@@ -216,12 +302,12 @@ def pick(game: uint256, node: bytes32, child: uint256):
     @param node The node whose descendants were revealed, so that the move cannot land on another state of the game.
     """
     state: turns.State = self._challenger_moves(game)
-    d: IDisputeGame.Descent = self._load_descent(game)
+    state.descent = descent.pick(state.descent, node, child)
+    state.phase = descent.owed(state.descent)
+    records.save(game, state)
     height: uint256 = 0
     position: uint256 = 0
-    d, state.phase, height, position = descent.pick(d, node, child)
-    self._save_descent(game, d)
-    self._save(game, state)
+    height, position = descent.in_question(state.descent)
     log IDisputeGame.Picked(game=game, child=child, height=height, position=position)
 
 
@@ -238,9 +324,12 @@ def conclude_boundary(
     """
     @notice Have an input or output node judged: its tensor must have the root of its component of the state or data.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
     joined: bool = staticcall referee.judge_boundary(
-        self._step(game, state), node, tensor_root, trace_proof, component_root, component_proof
+        step, node, tensor_root, trace_proof, component_root, component_proof
     )
     log IDisputeGame.BoundaryJudged(
         game=game, node=node.index, tensor_root=tensor_root, component_root=component_root, joined=joined
@@ -261,12 +350,14 @@ def conclude_element(
     """
     @notice Have one element of a map or gather node judged: the claimed value must be the recomputed one.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
     claimed: int256 = 0
     correct: int256 = 0
-    claimed, correct = staticcall referee.judge_element(self._step(game, state), node, output, position, claim, inputs)
-    log IDisputeGame.Judged(game=game, node=node.index, output=output, position=position, claimed=claimed, correct=correct)
-    self._decide(game, state, claimed == correct, False)
+    claimed, correct = staticcall referee.judge_element(step, node, output, position, claim, inputs)
+    self._judged(game, state, node.index, output, position, claimed, correct)
 
 
 @external
@@ -282,47 +373,92 @@ def conclude_run(
     """
     @notice Have one element of a reduce, dot or scatter_add node judged: the claimed value must be the recomputed one.
     """
-    state: turns.State = self._challenger_moves_on_step(game)
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
     claimed: int256 = 0
     correct: int256 = 0
-    claimed, correct = staticcall referee.judge_run(self._step(game, state), node, output, position, claim, inputs)
-    log IDisputeGame.Judged(game=game, node=node.index, output=output, position=position, claimed=claimed, correct=correct)
-    self._decide(game, state, claimed == correct, False)
+    claimed, correct = staticcall referee.judge_run(step, node, output, position, claim, inputs)
+    self._judged(game, state, node.index, output, position, claimed, correct)
+
+
+@external
+@nonreentrant
+def conclude_part(
+    game: uint256,
+    node: IReferee.NodeProof,
+    child: uint256,
+    parts: DynArray[int64, arity.WIDTH],
+    inputs: DynArray[IReferee.Run, 2],
+):
+    """
+    @notice Have one part of a long run judged: the partial result that was revealed must be the recomputed one.
+    @param node The node whose element's run was demanded.
+    @param child Which of the partial results that were revealed last.
+    @param parts All of these.
+    @param inputs For each input of the node the neighbouring leaves that hold the part's elements.
+    """
+    state: turns.State = empty(turns.State)
+    subject: records.Subject = empty(records.Subject)
+    step: IReferee.Step = empty(IReferee.Step)
+    state, subject, step = self._challenger_moves_on_step(game)
+    part: uint256 = 0
+    claimed: int256 = 0
+    part, claimed = partials.part(state.descent, parts, child)
+    if node.index != subject.run_node:
+        checks.refuse("game: another node")
+    position: uint256 = subject.run_position
+    correct: int256 = staticcall referee.judge_part(step, node, position, part, inputs)
+    self._judged(game, state, node.index, 0, position, claimed, correct)
 
 
 # Moves of the trainer
 
 
 @external
-def post_trace(game: uint256, root: bytes32):
+def post_trace(game: uint256, place: bytes32, root: bytes32):
     """
     @notice Answer with the trace root of the step. It is the same in all games on the step.
+    @param place The hash of job, attempt, segment and step, so that the answer cannot land on another step after a reorganisation.
     """
     state: turns.State = self._trainer_moves(game, IDisputeGame.Phase.TRACE)
-    known: bytes32 = self._trace(state)
+    step: uint256 = records.load_subject(game).step
+    self._expect(places.of(state, step), place)
+    known: bytes32 = places.places[place].trace_root
     if known == empty(bytes32):
-        assert root != empty(bytes32), "game: empty trace root"
-        self._traces[state.job][state.segment][state.step] = root
+        if root == empty(bytes32):
+            checks.refuse("game: empty trace root")
+        places.places[place].trace_root = root
     else:
-        assert root == known, "game: another trace root is known"
-    self._save(game, state)
-    log IDisputeGame.TracePosted(game=game, job=state.job, segment=state.segment, step=state.step, root=root)
+        if root != known:
+            checks.refuse("game: another trace root is known")
+    log IDisputeGame.TracePosted(
+        game=game, job=state.job, attempt=state.attempt, segment=state.segment, step=step, root=root
+    )
+    if IDisputeGame.Tree.TRACE in state.descended:
+        # The challenger has demanded the trace while it showed the step.
+        state.descent.node = root
+        self._descend(game, state, 0)
+    else:
+        records.save(game, state)
 
 
 @external
-def reveal(game: uint256, children: DynArray[bytes32, 16], siblings: DynArray[bytes32, 4]):
+def reveal(game: uint256, children: DynArray[bytes32, arity.WIDTH], siblings: DynArray[bytes32, arity.LEVELS]):
     """
-    @notice Answer with the descendants of the node in question, four levels down or at the leaves.
+    @notice Answer with the descendants of the node in question, five levels down or at the leaves.
     @param siblings The path from the picked node to the one that the contract knows; nothing at the root.
     """
     state: turns.State = self._trainer_moves(game, IDisputeGame.Phase.CHILDREN)
-    d: IDisputeGame.Descent = descent.reveal(self._load_descent(game), children, siblings)
-    self._save_descent(game, d)
-    self._save(game, state)
+    state.descent = descent.reveal(state.descent, children, siblings)
+    records.save(game, state)
+    records.save_node(game, state.descent.node)
+    d: descent.Descent = state.descent
     log IDisputeGame.Revealed(
         game=game,
         tree=d.tree,
-        tensor=d.tensor,
+        tensor=records.load_subject(game).tensor if d.tree == IDisputeGame.Tree.TENSOR else 0,
         node=d.node,
         height=d.height,
         position=d.position,
@@ -331,18 +467,43 @@ def reveal(game: uint256, children: DynArray[bytes32, 16], siblings: DynArray[by
 
 
 @external
-def reveal_leaf(game: uint256, data: Bytes[256], siblings: DynArray[bytes32, 4]):
+def reveal_leaf(game: uint256, data: Bytes[256], siblings: DynArray[bytes32, arity.LEVELS]):
     """
     @notice Answer with the bytes of the leaf in question, at their exact length. This ends the descent.
     @param siblings The path from the leaf to the node that the contract knows.
     """
     state: turns.State = self._trainer_moves(game, IDisputeGame.Phase.LEAF)
-    d: IDisputeGame.Descent = self._load_descent(game)
+    subject: records.Subject = records.load_subject(game)
     leaf: uint256 = 0
-    d, leaf = descent.reveal_leaf(d, data, siblings)
-    self._save_descent(game, d)
-    self._save(game, state)
-    log IDisputeGame.LeafRevealed(game=game, tensor=d.tensor, position=leaf, data=data)
+    state.descent, leaf = descent.reveal_leaf(state.descent, subject.size, data, siblings)
+    records.save(game, state)
+    log IDisputeGame.LeafRevealed(game=game, tensor=subject.tensor, position=leaf, data=data)
+
+
+@external
+def reveal_parts(
+    game: uint256, place: bytes32, parts: DynArray[int64, arity.WIDTH], before: DynArray[int64, arity.WIDTH]
+):
+    """
+    @notice Answer with the partial results below the one in question, five levels down or of the parts themselves.
+    @param place The hash of the step's place, node, element, and height and position of the partial result in question: equal values
+                 are common, and the answer must not land on another one after a reorganisation.
+    @param before The partial results that the one in question was picked from; nothing for the element itself.
+    """
+    state: turns.State = self._trainer_moves(game, IDisputeGame.Phase.PARTS)
+    subject: records.Subject = records.load_subject(game)
+    height: uint256 = 0
+    position: uint256 = 0
+    height, position = descent.in_question(state.descent)
+    self._expect(
+        keccak256(abi_encode(places.of(state, subject.step), subject.run_node, subject.run_position, height, position)), place
+    )
+    state.descent = partials.reveal(state.descent, subject.size == 1, parts, before)
+    records.save(game, state)
+    records.save_node(game, state.descent.node)
+    log IDisputeGame.PartsRevealed(
+        game=game, height=state.descent.height, position=state.descent.position, parts=parts
+    )
 
 
 # Ends that anyone may bring about
@@ -354,8 +515,7 @@ def timeout(game: uint256):
     """
     @notice End a game against the side whose turn it is, once more time has passed than its clock had left.
     """
-    state: turns.State = self._load(game)
-    self._trainer_in(state)
+    state: turns.State = self._running(game)
     self._decide(game, state, turns.silent(state), True)
 
 
@@ -363,17 +523,20 @@ def timeout(game: uint256):
 @nonreentrant
 def reclaim(game: uint256):
     """
-    @notice Credit the bond of a game back to its challenger when another game has ended the job.
+    @notice Credit the bond of a game back to its challenger when the attempt that it disputes is over.
     """
-    state: turns.State = self._load(game)
-    turns.require_live(state)
-    disputable: bool = False
-    trainer: address = empty(address)
-    disputable, trainer = staticcall registry.standing(state.job)
-    assert not disputable, "game: job is not over"
+    state: turns.State = records.load(game)
+    if not turns.live(state.phase):
+        checks.refuse("game: over")
+    live: bool = False
+    paused: bool = False
+    now: uint256 = 0
+    live, paused, now = staticcall registry.moment(state.job, state.attempt)
+    if live:
+        checks.refuse("game: attempt is not over")
     state.phase = IDisputeGame.Phase.CANCELLED
-    self._save(game, state)
-    ledger._credit(state.challenger, bond)
+    records.save(game, state)
+    ledger._credit(NATIVE, state.challenger, bond)
     log IDisputeGame.GameCancelled(game=game, job=state.job)
 
 
@@ -382,39 +545,69 @@ def reclaim(game: uint256):
 
 @internal
 @view
-def _trainer_in(state: turns.State) -> address:
+def _running(game: uint256) -> turns.State:
     """
-    @notice The trainer in a game that is live, on a job that is.
+    @notice A game that is live, on an attempt that is, while the clocks run.
     """
-    turns.require_live(state)
-    disputable: bool = False
-    trainer: address = empty(address)
-    disputable, trainer = staticcall registry.standing(state.job)
-    assert disputable, "game: job is over"
-    return trainer
+    state: turns.State = records.load(game)
+    if not turns.live(state.phase):
+        checks.refuse("game: over")
+    live: bool = False
+    paused: bool = False
+    live, paused, state.now = staticcall registry.moment(state.job, state.attempt)
+    self._check_running(live, paused)
+    return state
+
+
+@internal
+@pure
+def _check_running(live: bool, paused: bool):
+    if not live:
+        checks.refuse("game: attempt is over")
+    if paused:
+        checks.refuse("game: paused")
 
 
 @internal
 @view
 def _challenger_moves(game: uint256) -> turns.State:
-    state: turns.State = self._load(game)
-    self._trainer_in(state)
-    return turns.challenger_moves(state)
+    return turns.challenger_moves(self._running(game))
 
 
 @internal
 @view
-def _challenger_moves_on_step(game: uint256) -> turns.State:
+def _challenger_moves_on_step(game: uint256) -> (turns.State, records.Subject, IReferee.Step):
+    """
+    @return The game, what it is about, and where the claims of its step live.
+    """
     state: turns.State = self._challenger_moves(game)
-    assert state.shown, "game: no step shown"
-    return state
+    if not state.shown:
+        checks.refuse("game: no step shown")
+    subject: records.Subject = records.load_subject(game)
+    spec: ITaskRegistry.JobSpec = staticcall registry.spec(state.job)
+    return state, subject, IReferee.Step(
+        program_root=spec.program_root,
+        node_count=spec.node_count,
+        trace_root=places.places[places.of(state, subject.step)].trace_root,
+        tensor_count=spec.tensor_count,
+        state_before=records.records[game].before,
+        state_after=records.records[game].after,
+        state_count=spec.state_count,
+        data_root=spec.data_root,
+        data_count=spec.data_count,
+    )
 
 
 @internal
 @view
 def _trainer_moves(game: uint256, owed: IDisputeGame.Phase) -> turns.State:
-    state: turns.State = self._load(game)
-    return turns.trainer_moves(state, self._trainer_in(state), owed)
+    state: turns.State = records.load(game)
+    if not turns.live(state.phase):
+        checks.refuse("game: over")
+    standing: ITaskRegistry.Standing = staticcall registry.standing(state.job, state.attempt)
+    self._check_running(standing.live, standing.paused)
+    state.now = standing.clock
+    return turns.trainer_moves(state, standing.trainer, owed)
 
 
 # Parts of moves
@@ -422,26 +615,42 @@ def _trainer_moves(game: uint256, owed: IDisputeGame.Phase) -> turns.State:
 
 @internal
 @payable
-def _open(job: uint256, segment: uint256) -> (uint256, turns.State, ITaskRegistry.Segment):
-    assert msg.value == bond, "game: wrong bond"
-    disputed: ITaskRegistry.Segment = extcall registry.game_opened(job, segment)
+def _open(job: uint256, segment: uint256, rank: uint256) -> (uint256, turns.State, ITaskRegistry.Segment):
+    if msg.value != bond:
+        checks.refuse("game: wrong bond")
+    attempt: uint256 = 0
+    disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
+    attempt, disputed = extcall registry.game_opened(job, segment)
+    live: bool = False
+    paused: bool = False
+    now: uint256 = 0
+    live, paused, now = staticcall registry.moment(job, attempt)
     self.game_count += 1
     game: uint256 = self.game_count
-    state: turns.State = turns.State(
-        challenger=msg.sender,
-        job=job,
-        segment=segment,
-        phase=IDisputeGame.Phase.CHALLENGER,
-        descended=empty(IDisputeGame.Tree),
-        shown=False,
-        step=0,
-        trainer_clock=trainer_clock,
-        challenger_clock=challenger_clock,
-        moved_at=block.timestamp,
+    state: turns.State = empty(turns.State)
+    state.challenger = msg.sender
+    state.job = job
+    state.attempt = attempt
+    state.segment = segment
+    state.phase = IDisputeGame.Phase.CHALLENGER
+    state.trainer_clock = trainer_clock
+    state.challenger_clock = challenger_clock
+    state.moved_at = now
+    records.create(game, state)
+    log IDisputeGame.GameOpened(
+        game=game, job=job, challenger=msg.sender, segment=segment, attempt=attempt, rank=rank
     )
-    self._records[game].parties = turns.pack_parties(state)
-    log IDisputeGame.GameOpened(game=game, job=job, challenger=msg.sender, segment=segment)
     return game, state, disputed
+
+
+@internal
+@pure
+def _expect(found: bytes32, named: bytes32):
+    """
+    @notice Reverts unless a move is about what it names: after a reorganisation the same numbers can stand for something else.
+    """
+    if found != named:
+        checks.refuse("game: another place")
 
 
 @internal
@@ -449,27 +658,30 @@ def _show(
     game: uint256,
     showing: turns.State,
     disputed: ITaskRegistry.Segment,
+    rank: uint256,
     step: uint256,
     before: bytes32,
     before_proof: DynArray[bytes32, 32],
     after: bytes32,
     after_proof: DynArray[bytes32, 32],
-):
+) -> turns.State:
     """
-    @notice Store which step the game is about, and end the challenger's move.
+    @notice Store which step the game is about. The trainer owes its trace root, unless it is known.
     """
     state: turns.State = showing
-    assert step < disputed.steps, "game: no such step"
+    if step >= disputed.steps:
+        checks.refuse("game: no such step")
     merkle.check(before, step, disputed.steps + 1, before_proof, disputed.history_root)
     merkle.check(after, step + 1, disputed.steps + 1, after_proof, disputed.history_root)
-    self._records[game].before = before
-    self._records[game].after = after
+    records.save_states(game, before, after)
+    records.save_subject(game, records.Subject(rank=rank, step=step, tensor=0, size=0, run_node=0, run_position=0))
     state.shown = True
-    state.step = step
-    if self._trace(state) == empty(bytes32):
+    place: bytes32 = places.of(state, step)
+    places.arrive(place, game, rank, True)
+    if places.places[place].trace_root == empty(bytes32):
         state.phase = IDisputeGame.Phase.TRACE
-    self._save(game, state)
     log IDisputeGame.StepShown(game=game, step=step, before=before, after=after)
+    return state
 
 
 @internal
@@ -480,90 +692,67 @@ def _demand(
     root: bytes32,
     count: uint256,
     tensor: uint256,
-    size: uint256,
 ):
     """
-    @notice Start down a tree, and end the challenger's move.
+    @notice Start down a tree, and end the move.
     """
     state: turns.State = demanding
-    assert tree not in state.descended, "game: tree already descended"
+    if tree in state.descended:
+        checks.refuse("game: tree already descended")
     state.descended |= tree
-    d: IDisputeGame.Descent = empty(IDisputeGame.Descent)
-    d, state.phase = descent.start(tree, root, count, tensor, size)
-    self._save_descent(game, d)
-    self._save(game, state)
-    log IDisputeGame.Demanded(game=game, tree=tree, root=root, count=count, tensor=tensor)
+    state.descent = descent.start(tree, root, count)
+    self._descend(game, state, tensor)
+
+
+@internal
+def _descend(game: uint256, descending: turns.State, tensor: uint256):
+    """
+    @notice Have the trainer owe what the descent begins with, and end the move.
+    """
+    state: turns.State = descending
+    d: descent.Descent = state.descent
+    state.phase = descent.owed(d)
+    records.save(game, state)
+    records.save_node(game, d.node)
+    log IDisputeGame.Demanded(game=game, tree=d.tree, root=d.node, count=d.count, tensor=tensor)
+
+
+@internal
+def _judged(
+    game: uint256,
+    state: turns.State,
+    node: uint256,
+    output: uint256,
+    position: uint256,
+    claimed: int256,
+    correct: int256,
+):
+    """
+    @notice End a game by what the referee found.
+    """
+    log IDisputeGame.Judged(game=game, node=node, output=output, position=position, claimed=claimed, correct=correct)
+    self._decide(game, state, claimed == correct, False)
 
 
 @internal
 def _decide(game: uint256, decided: turns.State, acquitted: bool, by_timeout: bool):
     """
-    @notice End a game for the trainer or against it. The bond goes to the winner.
+    @notice End a game for the trainer or against it. The bond goes to the winner; the reward to whoever was first at the place.
     """
     state: turns.State = decided
     if acquitted:
         state.phase = IDisputeGame.Phase.ACQUITTED
-        self._save(game, state)
-        ledger._credit(self._trainer_in(decided), bond)
-        extcall registry.game_closed(state.job)
+        records.save(game, state)
+        standing: ITaskRegistry.Standing = staticcall registry.standing(state.job, state.attempt)
+        ledger._credit(NATIVE, standing.trainer, bond)
+        extcall registry.game_closed(state.job, state.attempt, state.segment)
         log IDisputeGame.Acquitted(game=game, job=state.job, by_timeout=by_timeout)
     else:
         state.phase = IDisputeGame.Phase.CONVICTED
-        self._save(game, state)
-        ledger._credit(state.challenger, bond)
-        extcall registry.convict(state.job, state.challenger)
+        records.save(game, state)
+        ledger._credit(NATIVE, state.challenger, bond)
+        subject: records.Subject = records.load_subject(game)
+        place: bytes32 = places.of(state, subject.step)
+        beneficiary: address = places.beneficiary(place, subject.rank, state.challenger, state.shown)
+        extcall registry.convict(state.job, state.attempt, beneficiary)
         log IDisputeGame.Convicted(game=game, job=state.job, by_timeout=by_timeout)
-
-
-@internal
-@view
-def _step(game: uint256, state: turns.State) -> IReferee.Step:
-    """
-    @notice Where the claims of the step live.
-    """
-    spec: ITaskRegistry.JobSpec = staticcall registry.spec(state.job)
-    return IReferee.Step(
-        program_root=spec.program_root,
-        node_count=spec.node_count,
-        trace_root=self._trace(state),
-        tensor_count=spec.tensor_count,
-        state_before=self._records[game].before,
-        state_after=self._records[game].after,
-        state_count=spec.state_count,
-        data_root=spec.data_root,
-        data_count=spec.data_count,
-    )
-
-
-@internal
-@view
-def _trace(state: turns.State) -> bytes32:
-    return self._traces[state.job][state.segment][state.step]
-
-
-# Storage
-
-
-@internal
-@view
-def _load(game: uint256) -> turns.State:
-    parties: uint256 = self._records[game].parties
-    assert parties != 0, "game: unknown game"
-    return turns.unpack(parties, self._records[game].play)
-
-
-@internal
-def _save(game: uint256, state: turns.State):
-    self._records[game].play = turns.pack_play(state)
-
-
-@internal
-@view
-def _load_descent(game: uint256) -> IDisputeGame.Descent:
-    return descent.unpack(self._records[game].node, self._records[game].descent)
-
-
-@internal
-def _save_descent(game: uint256, d: IDisputeGame.Descent):
-    self._records[game].node = d.node
-    self._records[game].descent = descent.pack(d)

@@ -1,86 +1,114 @@
 # pragma version 0.4.3
 # @title The life of a job: bounty, stake, segments, end
 # @license Apache-2.0
-# @notice docs/protocol.md, "A job". Jobs are numbered from 1. The contract holds exactly the bounties and stakes of unfinished jobs
-#         and what it has credited; burnt wei leave for the zero address at once. A second that is named as the last one still
-#         belongs to whoever may act in it: segments are posted and games opened at or before it, jobs expire and complete after it.
+# @notice docs/protocol.md, "A job". Jobs are numbered from 1, attempts from 1, segments from 0. The contract holds exactly the bounties and
+#         stakes of unfinished jobs and what it has credited. A second that is named as the last one still belongs to whoever may act in it:
+#         segments are posted and games opened at or before it, jobs expire and segments become final after it.
 
 from interfaces import ITaskRegistry
+from modules import commitments
+from modules import governance
+from modules import jobs
 from modules import ledger
 from modules import merkle
 
 implements: ITaskRegistry
 
+initializes: commitments
+initializes: governance
+initializes: jobs
 initializes: ledger
-exports: (ledger.credit, ledger.withdraw)
+exports: commitments.commit
+exports: (
+    governance.owner,
+    governance.pending_owner,
+    governance.paused,
+    governance.clock,
+    governance.transfer_ownership,
+    governance.accept_ownership,
+    governance.renounce_ownership,
+    governance.pause,
+    governance.unpause,
+)
+exports: (ledger.credit, ledger.burnable, ledger.withdraw, ledger.burn)
 
 # Proofs into programs, traces and states have at most 24 siblings, proofs into histories at most 32.
 MAX_LEAVES: constant(uint256) = 2**24
 MAX_STEPS: constant(uint256) = 2**32 - 1
 MAX_SECONDS: constant(uint256) = 2**32 - 1
+MAX_AMOUNT: constant(uint256) = 2**128 - 1  # so that no product of an amount with steps or basis points overflows
+MAX_ATTEMPTS: constant(uint256) = 2**8 - 1
 BASIS: constant(uint256) = 10_000
-U32: constant(uint256) = 2**32 - 1
+U40: constant(uint256) = 2**40 - 1
 
 
-# A job as it is stored. `sizes` packs the numbers of the specification, `life` what changes: see _load_life.
-struct Record:
-    requester: address
-    trainer: address
-    bounty: uint256
-    stake: uint256
-    program_root: bytes32
-    initial_state: bytes32
-    data_root: bytes32
-    sizes: uint256
-    life: uint256
+interface Game:
+    def numerics_version() -> uint256: view
 
 
-struct Life:
-    status: ITaskRegistry.JobStatus
-    posted: uint256
-    live_games: uint256
-    training_period: uint256
-    challenge_window: uint256
-    deadline: uint256
-
-
-struct Commitment:
-    history_root: bytes32
-    end_state: bytes32
-    window_end: uint256
-
-
-deployer: public(immutable(address))
-# The share of a slashed stake that nobody gets, in basis points: it makes challenging oneself a loss.
+# What becomes of a slashed stake, in basis points. Burning makes challenging oneself a loss; the reward makes watching worth while; the
+# requester gets the rest for its lost time.
 burn_share: public(immutable(uint256))
+reward_share: public(immutable(uint256))
 
-# The only contract that may open, close and win games; set once.
-game: public(address)
+# Game contracts that a new job may name.
+games: public(HashMap[address, bool])
+# The only contract through which leaves of a final state are demanded; set once.
+delivery: public(address)
 job_count: public(uint256)
-_records: HashMap[uint256, Record]
-_commitments: HashMap[uint256, HashMap[uint256, Commitment]]
 
 
 @deploy
-def __init__(burn_share_: uint256):
+def __init__(burn_share_: uint256, reward_share_: uint256):
     """
     @param burn_share_ The share of a slashed stake that is burnt, in basis points.
+    @param reward_share_ The share of a slashed stake that a successful challenger gets, in basis points.
     """
-    assert burn_share_ <= BASIS, "registry: burn share above 100%"
-    deployer = msg.sender
+    assert burn_share_ + reward_share_ <= BASIS, "registry: shares above 100%"
+    governance.__init__()
     burn_share = burn_share_
+    reward_share = reward_share_
+
+
+# What the owner can do
 
 
 @external
-def set_game(game: address):
+def add_game(game: address):
     """
-    @notice Name the game contract, once and for all.
+    @notice Let new jobs name a game contract.
     """
-    assert msg.sender == deployer, "registry: not the deployer"
-    assert self.game == empty(address), "registry: game already set"
+    governance._check_owner()
     assert game != empty(address), "registry: no game"
-    self.game = game
-    log ITaskRegistry.GameSet(game=game)
+    assert not self.games[game], "registry: game already added"
+    self.games[game] = True
+    log ITaskRegistry.GameAdded(game=game)
+
+
+@external
+def retire_game(game: address):
+    """
+    @notice Let no new job name a game contract. Jobs that have named it keep it.
+    """
+    governance._check_owner()
+    assert self.games[game], "registry: unknown game"
+    self.games[game] = False
+    log ITaskRegistry.GameRetired(game=game)
+
+
+@external
+def set_delivery(delivery: address):
+    """
+    @notice Name the delivery contract, once and for all.
+    """
+    governance._check_owner()
+    assert self.delivery == empty(address), "registry: delivery already set"
+    assert delivery != empty(address), "registry: no delivery"
+    self.delivery = delivery
+    log ITaskRegistry.DeliverySet(delivery=delivery)
+
+
+# Views
 
 
 @external
@@ -89,23 +117,28 @@ def job(job: uint256) -> ITaskRegistry.Job:
     """
     @notice All there is to know of a job.
     """
-    life: Life = self._load_life(job)
-    record: Record = self._records[job]
-    spec: ITaskRegistry.JobSpec = self._spec(job)
+    life: jobs.Life = jobs.load_life(job)
+    record: jobs.Record = jobs.records[job]
+    spec: ITaskRegistry.JobSpec = jobs.spec(job)
     return ITaskRegistry.Job(
         status=life.status,
         requester=record.requester,
-        trainer=record.trainer,
+        trainer=empty(address) if life.status == ITaskRegistry.JobStatus.OPEN else record.trainer,
         bounty=record.bounty,
+        paid=record.paid,
+        attempt=life.attempt,
         deadline=life.deadline,
         posted=life.posted,
-        state=self._state(job, life.posted),
+        finalised=life.finalised,
+        state=jobs.state(job, life.posted),
         live_games=life.live_games,
+        open_demands=life.open_demands,
+        delivery_end=life.delivery_end,
+        settled=life.settled,
+        parent=record.origin & U40,
         job_hash=keccak256(abi_encode(spec)),
         spec=spec,
-        terms=ITaskRegistry.Terms(
-            stake=record.stake, training_period=life.training_period, challenge_window=life.challenge_window
-        ),
+        terms=jobs.terms(job),
     )
 
 
@@ -115,8 +148,9 @@ def segment(job: uint256, segment: uint256) -> ITaskRegistry.Segment:
     """
     @notice A posted segment.
     """
-    assert segment < self._load_life(job).posted, "registry: segment not posted"
-    return self._segment(job, segment)
+    life: jobs.Life = jobs.load_life(job)
+    assert segment < life.posted, "registry: segment not posted"
+    return jobs.segment(job, life, segment)
 
 
 @external
@@ -125,69 +159,136 @@ def spec(job: uint256) -> ITaskRegistry.JobSpec:
     """
     @notice What the result of a job depends on.
     """
-    self._load_life(job)
-    return self._spec(job)
+    jobs.load_life(job)
+    return jobs.spec(job)
 
 
 @external
 @view
-def standing(job: uint256) -> (bool, address):
+def model(job: uint256) -> ITaskRegistry.Model:
     """
-    @notice Whether a job can still be disputed, and its trainer.
+    @notice The model that a completed job has made.
     """
-    return self._disputable(self._load_life(job)), self._records[job].trainer
+    life: jobs.Life = jobs.load_life(job)
+    assert life.status == ITaskRegistry.JobStatus.COMPLETED, "registry: job not completed"
+    record: jobs.Record = jobs.records[job]
+    return ITaskRegistry.Model(
+        state=jobs.state(job, life.posted),
+        job_hash=keccak256(abi_encode(jobs.spec(job))),
+        program_root=record.program_root,
+        data_root=record.data_root,
+        requester=record.requester,
+        trainer=record.trainer,
+        parent=record.origin & U40,
+        completed_at=record.origin >> 128,
+    )
+
+
+@external
+@view
+def standing(job: uint256, attempt: uint256) -> ITaskRegistry.Standing:
+    """
+    @notice Whether an attempt at a job can still be disputed, by whom it is, and what time it is.
+    """
+    paused: bool = False
+    now: uint256 = 0
+    paused, now = governance._now()
+    return ITaskRegistry.Standing(
+        live=self._under_way(job, attempt), paused=paused, trainer=jobs.records[job].trainer, clock=now
+    )
+
+
+@external
+@view
+def moment(job: uint256, attempt: uint256) -> (bool, bool, uint256):
+    """
+    @notice What `standing` says, but for the trainer: most moves of a challenger do without.
+    @return Whether the attempt can still be disputed, whether all clocks stand still, and what time it is.
+    """
+    paused: bool = False
+    now: uint256 = 0
+    paused, now = governance._now()
+    return self._under_way(job, attempt), paused, now
+
+
+@external
+@view
+def claim_commitment(account: address, job: uint256, salt: bytes32) -> bytes32:
+    """
+    @notice What `account` commits to before it claims a job with `salt`.
+    """
+    return self._claim_commitment(account, job, salt)
+
+
+# The requester
 
 
 @external
 @payable
-def open_job(spec: ITaskRegistry.JobSpec, terms: ITaskRegistry.Terms, uri: String[256]) -> uint256:
+@nonreentrant
+def open_job(
+    spec: ITaskRegistry.JobSpec, terms: ITaskRegistry.Terms, bounty: uint256, parent: uint256, uri: String[256]
+) -> uint256:
     """
-    @notice Offer a job, with the bounty as value.
+    @notice Offer a job, with the bounty as value, or from the caller's allowance of the token.
+    @param parent The completed job whose final state this one starts from; 0 is none.
     @param uri Where program, data and initial state can be fetched; whoever fetches checks them against the roots.
     @return The number of the job.
     """
+    governance._require_running()
     assert 1 <= spec.node_count and spec.node_count < MAX_LEAVES, "registry: bad node count"
     assert 1 <= spec.tensor_count and spec.tensor_count <= MAX_LEAVES, "registry: bad tensor count"
     assert 1 <= spec.state_count and spec.state_count <= MAX_LEAVES, "registry: bad state count"
     assert spec.data_count <= MAX_LEAVES, "registry: bad data count"
     assert 1 <= spec.steps and spec.steps <= MAX_STEPS, "registry: bad steps"
     assert 1 <= spec.segment_length and spec.segment_length <= spec.steps, "registry: bad segment length"
-    assert spec.numerics_version <= U32, "registry: bad numerics version"
-    assert 1 <= terms.stake, "registry: no stake"
-    assert 1 <= terms.training_period and terms.training_period <= MAX_SECONDS, "registry: bad training period"
+    assert bounty <= MAX_AMOUNT, "registry: bad bounty"
+    assert 1 <= terms.stake and terms.stake <= MAX_AMOUNT, "registry: bad stake"
+    assert 1 <= terms.attempts and terms.attempts <= MAX_ATTEMPTS, "registry: bad attempts"
+    assert 1 <= terms.segment_period and terms.segment_period <= MAX_SECONDS, "registry: bad segment period"
     assert 1 <= terms.challenge_window and terms.challenge_window <= MAX_SECONDS, "registry: bad challenge window"
+    assert terms.retained_share <= BASIS, "registry: bad retained share"
+    assert terms.delivery_period <= MAX_SECONDS, "registry: bad delivery period"
+    assert (terms.retained_share == 0) == (terms.delivery_period == 0), "registry: a retained share needs a delivery period"
+    assert terms.retained_share == 0 or self.delivery != empty(address), "registry: no delivery contract"
+    assert self.games[terms.game], "registry: unknown game"
+    assert spec.numerics_version == staticcall Game(terms.game).numerics_version(), "registry: numerics of another game"
+    if parent != 0:
+        assert jobs.load_life(parent).status == ITaskRegistry.JobStatus.COMPLETED, "registry: parent not completed"
+        assert jobs.state(parent, jobs.load_life(parent).posted) == spec.initial_state, "registry: parent ends in another state"
+    ledger._take(terms.token, bounty)
 
     self.job_count += 1
     job: uint256 = self.job_count
-    self._records[job] = Record(
+    jobs.records[job] = jobs.Record(
         requester=msg.sender,
         trainer=empty(address),
-        bounty=msg.value,
+        token=terms.token,
+        game=terms.game,
+        named=terms.trainer,
+        bounty=bounty,
+        paid=0,
         stake=terms.stake,
         program_root=spec.program_root,
         initial_state=spec.initial_state,
         data_root=spec.data_root,
-        sizes=self._pack_sizes(spec),
+        origin=parent,
+        sizes=jobs.pack_sizes(spec),
+        limits=jobs.pack_limits(terms),
         life=0,
     )
-    self._save_life(
-        job,
-        Life(
-            status=ITaskRegistry.JobStatus.OPEN,
-            posted=0,
-            live_games=0,
-            training_period=terms.training_period,
-            challenge_window=terms.challenge_window,
-            deadline=0,
-        ),
-    )
+    life: jobs.Life = empty(jobs.Life)
+    life.status = ITaskRegistry.JobStatus.OPEN
+    life.attempt = 1
+    jobs.save_life(job, life)
     log ITaskRegistry.JobOpened(
         job=job,
         requester=msg.sender,
         job_hash=keccak256(abi_encode(spec)),
         spec=spec,
         terms=terms,
-        bounty=msg.value,
+        bounty=bounty,
+        parent=parent,
         uri=uri,
     )
     return job
@@ -196,32 +297,47 @@ def open_job(spec: ITaskRegistry.JobSpec, terms: ITaskRegistry.Terms, uri: Strin
 @external
 def cancel(job: uint256):
     """
-    @notice Take back a job that nobody has claimed.
+    @notice Take back what is left of the bounty of a job that is open.
     """
-    life: Life = self._load_life(job)
-    assert msg.sender == self._records[job].requester, "registry: not the requester"
+    life: jobs.Life = jobs.load_life(job)
+    assert msg.sender == jobs.records[job].requester, "registry: not the requester"
     assert life.status == ITaskRegistry.JobStatus.OPEN, "registry: job not open"
     life.status = ITaskRegistry.JobStatus.CANCELLED
-    self._save_life(job, life)
-    ledger._credit(msg.sender, self._records[job].bounty)
-    log ITaskRegistry.JobCancelled(job=job)
+    jobs.save_life(job, life)
+    log ITaskRegistry.JobCancelled(job=job, refund=self._refund(job))
+
+
+# The trainer
 
 
 @external
 @payable
-def claim(job: uint256, uri: String[256]):
+@nonreentrant
+def claim(job: uint256, offer: bytes32, salt: bytes32, uri: String[256]):
     """
-    @notice Become the trainer of an open job, with the stake as value.
+    @notice Become the trainer of an open job, with the stake as value, or from the caller's allowance of the token. It takes a commitment
+            made in an earlier block, unless the job names its trainer.
+    @param offer The hash of specification, terms and bounty, so that the claim cannot land on another job after a reorganisation.
     @param uri The trainer's data service.
+    @custom:security The job is claimed before the stake arrives: a token that calls back must not find it open, because whoever cancelled it
+                     then would get a bounty that the trainer goes on to earn.
     """
-    life: Life = self._load_life(job)
+    governance._require_running()
+    life: jobs.Life = jobs.load_life(job)
     assert life.status == ITaskRegistry.JobStatus.OPEN, "registry: job not open"
-    assert msg.value == self._records[job].stake, "registry: wrong stake"
+    bounty: uint256 = jobs.records[job].bounty
+    assert keccak256(abi_encode(jobs.spec(job), jobs.terms(job), bounty)) == offer, "registry: another job"
+    named: address = jobs.records[job].named
+    if named == empty(address):
+        commitments._consume(self._claim_commitment(msg.sender, job, salt))
+    else:
+        assert msg.sender == named, "registry: the job names another trainer"
     life.status = ITaskRegistry.JobStatus.TRAINING
-    life.deadline = block.timestamp + life.training_period
-    self._save_life(job, life)
-    self._records[job].trainer = msg.sender
-    log ITaskRegistry.JobClaimed(job=job, trainer=msg.sender, deadline=life.deadline, uri=uri)
+    life.deadline = governance._clock() + jobs.segment_period(job)
+    jobs.save_life(job, life)
+    jobs.records[job].trainer = msg.sender
+    ledger._take(jobs.records[job].token, jobs.records[job].stake)
+    log ITaskRegistry.JobClaimed(job=job, trainer=msg.sender, attempt=life.attempt, deadline=life.deadline, uri=uri)
 
 
 @external
@@ -239,231 +355,297 @@ def post_segment(
     @param end_state The last leaf.
     @param end_proof The siblings of the last leaf.
     """
-    life: Life = self._load_life(job)
+    governance._require_running()
+    life: jobs.Life = jobs.load_life(job)
     assert life.status == ITaskRegistry.JobStatus.TRAINING, "registry: job not in training"
-    assert msg.sender == self._records[job].trainer, "registry: not the trainer"
-    assert block.timestamp <= life.deadline, "registry: deadline passed"
+    assert msg.sender == jobs.records[job].trainer, "registry: not the trainer"
+    time: uint256 = governance._clock()
+    assert time <= life.deadline, "registry: deadline passed"
 
     segment: uint256 = life.posted
     first: uint256 = 0
     steps: uint256 = 0
-    last: bool = False
-    first, steps, last = self._steps_of(job, segment)
-    merkle.check(self._state(job, segment), 0, steps + 1, start_proof, history_root)
+    total: uint256 = 0
+    first, steps, total = jobs.steps_of(job, segment)
+    merkle.check(jobs.state(job, segment), 0, steps + 1, start_proof, history_root)
     merkle.check(end_state, steps, steps + 1, end_proof, history_root)
 
-    window_end: uint256 = block.timestamp + life.challenge_window
-    self._commitments[job][segment] = Commitment(history_root=history_root, end_state=end_state, window_end=window_end)
+    window_end: uint256 = time + jobs.challenge_window(job)
+    jobs.commitments[job][segment] = jobs.Commitment(history_root=history_root, end_state=end_state, window=window_end)
     life.posted = segment + 1
-    if last:
+    life.deadline = time + jobs.segment_period(job)
+    if first + steps == total:
         life.status = ITaskRegistry.JobStatus.VERIFICATION
-    self._save_life(job, life)
+        life.deadline = 0
+    jobs.save_life(job, life)
     log ITaskRegistry.SegmentPosted(
-        job=job, segment=segment, history_root=history_root, end_state=end_state, window_end=window_end
+        job=job,
+        segment=segment,
+        attempt=life.attempt,
+        history_root=history_root,
+        end_state=end_state,
+        window_end=window_end,
     )
+
+
+# Ends that anyone may bring about
 
 
 @external
 def finalise(job: uint256):
     """
-    @notice Credit bounty and stake to the trainer of a job whose last window has passed without a live game. Anyone may call.
+    @notice Credit the milestone of the next segment, whose window has passed and which no live game is about, to the trainer. The last
+            one completes the job and gives the stake back. Anyone may call.
     """
-    life: Life = self._load_life(job)
-    assert life.status == ITaskRegistry.JobStatus.VERIFICATION, "registry: job not in verification"
-    assert life.live_games == 0, "registry: live games"
-    end: Commitment = self._commitments[job][life.posted - 1]
-    assert block.timestamp > end.window_end, "registry: window not over"
-    life.status = ITaskRegistry.JobStatus.COMPLETED
-    self._save_life(job, life)
-    trainer: address = self._records[job].trainer
-    ledger._credit(trainer, self._records[job].bounty + self._records[job].stake)
-    log ITaskRegistry.JobCompleted(job=job, trainer=trainer, state=end.end_state)
+    governance._require_running()
+    life: jobs.Life = jobs.load_life(job)
+    assert self._disputable(life.status), "registry: job not under way"
+    segment: uint256 = life.finalised
+    assert segment < life.posted, "registry: no segment to finalise"
+    window: uint256 = jobs.commitments[job][segment].window
+    assert window >> 64 == 0, "registry: live games"
+    assert governance._clock() > window, "registry: window not over"
 
-
-@external
-@nonreentrant
-def expire(job: uint256):
-    """
-    @notice Slash the trainer of a job whose deadline has passed without the last segment and without a live game. Anyone may call.
-    """
-    life: Life = self._load_life(job)
-    assert life.status == ITaskRegistry.JobStatus.TRAINING, "registry: job not in training"
-    assert block.timestamp > life.deadline, "registry: deadline not passed"
-    assert life.live_games == 0, "registry: live games"
-    life.status = ITaskRegistry.JobStatus.EXPIRED
-    self._save_life(job, life)
-    stake: uint256 = self._records[job].stake
-    burnt: uint256 = self._burnt(stake)
-    ledger._credit(self._records[job].requester, self._records[job].bounty + stake - burnt)
-    ledger._burn(burnt)
-    log ITaskRegistry.JobExpired(job=job, burnt=burnt)
-
-
-@external
-def game_opened(job: uint256, segment: uint256) -> ITaskRegistry.Segment:
-    """
-    @notice Called by the game contract: a game starts on a segment.
-    @return The segment in question.
-    """
-    assert msg.sender == self.game, "registry: not the game"
-    life: Life = self._load_life(job)
-    assert self._disputable(life), "registry: job not in dispute"
-    assert segment < life.posted, "registry: segment not posted"
-    disputed: ITaskRegistry.Segment = self._segment(job, segment)
-    assert block.timestamp <= disputed.window_end, "registry: window over"
-    life.live_games += 1
-    self._save_life(job, life)
-    return disputed
-
-
-@external
-def game_closed(job: uint256):
-    """
-    @notice Called by the game contract: a game ended in the trainer's favour.
-    """
-    assert msg.sender == self.game, "registry: not the game"
-    life: Life = self._load_life(job)
-    assert self._disputable(life), "registry: job not in dispute"
-    life.live_games -= 1
-    self._save_life(job, life)
-
-
-@external
-@nonreentrant
-def convict(job: uint256, challenger: address):
-    """
-    @notice Called by the game contract: a game ended against the trainer. The other games on the job are live no longer.
-    @param challenger Who opened the game, and gets what is not burnt of the stake.
-    """
-    assert msg.sender == self.game, "registry: not the game"
-    life: Life = self._load_life(job)
-    assert self._disputable(life), "registry: job not in dispute"
-    life.status = ITaskRegistry.JobStatus.SLASHED
-    life.live_games = 0
-    self._save_life(job, life)
-    stake: uint256 = self._records[job].stake
-    burnt: uint256 = self._burnt(stake)
-    ledger._credit(challenger, stake - burnt)
-    ledger._credit(self._records[job].requester, self._records[job].bounty)
-    ledger._burn(burnt)
-    log ITaskRegistry.JobSlashed(job=job, challenger=challenger, burnt=burnt, reward=stake - burnt)
-
-
-@internal
-@view
-def _disputable(life: Life) -> bool:
-    return life.status in (ITaskRegistry.JobStatus.TRAINING | ITaskRegistry.JobStatus.VERIFICATION)
-
-
-@internal
-@view
-def _burnt(stake: uint256) -> uint256:
-    # By parts, so that no stake overflows.
-    return stake // BASIS * burn_share + stake % BASIS * burn_share // BASIS
-
-
-@internal
-@view
-def _steps_of(job: uint256, segment: uint256) -> (uint256, uint256, bool):
-    """
-    @return The first step of a segment, its number of steps, and whether it is the last.
-    """
-    sizes: uint256 = self._records[job].sizes
-    total: uint256 = (sizes >> 128) & U32
-    length: uint256 = (sizes >> 160) & U32
-    first: uint256 = segment * length
-    steps: uint256 = min(length, total - first)
-    return first, steps, first + steps == total
-
-
-@internal
-@view
-def _segment(job: uint256, segment: uint256) -> ITaskRegistry.Segment:
     first: uint256 = 0
     steps: uint256 = 0
-    last: bool = False
-    first, steps, last = self._steps_of(job, segment)
-    commitment: Commitment = self._commitments[job][segment]
-    return ITaskRegistry.Segment(
-        first_step=first,
-        steps=steps,
-        history_root=commitment.history_root,
-        end_state=commitment.end_state,
-        window_end=commitment.window_end,
+    total: uint256 = 0
+    first, steps, total = jobs.steps_of(job, segment)
+    bounty: uint256 = jobs.records[job].bounty
+    retained: uint256 = self._share(bounty, jobs.retained_share(job))
+    milestone: uint256 = (bounty - retained) * (first + steps) // total - jobs.records[job].paid
+    trainer: address = jobs.records[job].trainer
+    token: address = jobs.records[job].token
+    jobs.records[job].paid += milestone
+    ledger._credit(token, trainer, milestone)
+    log ITaskRegistry.SegmentFinalised(job=job, segment=segment, trainer=trainer, milestone=milestone)
+
+    life.finalised = segment + 1
+    if first + steps == total:
+        life.status = ITaskRegistry.JobStatus.COMPLETED
+        life.settled = retained == 0
+        if retained != 0:
+            life.delivery_end = governance._clock() + jobs.delivery_period(job)
+        jobs.records[job].origin |= block.number << 128
+        ledger._credit(token, trainer, jobs.records[job].stake)
+        log ITaskRegistry.JobCompleted(
+            job=job,
+            trainer=trainer,
+            state=jobs.commitments[job][segment].end_state,
+            job_hash=keccak256(abi_encode(jobs.spec(job))),
+            data_root=jobs.records[job].data_root,
+            parent=jobs.records[job].origin & U40,
+            retained=retained,
+        )
+    jobs.save_life(job, life)
+
+
+@external
+def expire(job: uint256):
+    """
+    @notice End an attempt whose deadline has passed without the next segment and without a live game. Anyone may call.
+    """
+    governance._require_running()
+    life: jobs.Life = jobs.load_life(job)
+    assert life.status == ITaskRegistry.JobStatus.TRAINING, "registry: job not in training"
+    assert governance._clock() > life.deadline, "registry: deadline not passed"
+    assert life.live_games == 0, "registry: live games"
+    token: address = jobs.records[job].token
+    stake: uint256 = jobs.records[job].stake
+    burnt: uint256 = self._share(stake, burn_share)
+    ledger._credit(token, jobs.records[job].requester, stake - burnt)
+    ledger._credit_nobody(token, burnt)
+    log ITaskRegistry.JobExpired(job=job, trainer=jobs.records[job].trainer, attempt=life.attempt, burnt=burnt)
+    self._end_attempt(job, life, ITaskRegistry.JobStatus.EXPIRED)
+
+
+@external
+def release(job: uint256):
+    """
+    @notice Credit what was retained of the bounty to the trainer, after the delivery period and without an open demand. Anyone may call.
+    """
+    governance._require_running()
+    life: jobs.Life = jobs.load_life(job)
+    assert life.status == ITaskRegistry.JobStatus.COMPLETED and not life.settled, "registry: nothing retained"
+    assert governance._clock() > life.delivery_end, "registry: delivery period not over"
+    assert life.open_demands == 0, "registry: open demands"
+    life.settled = True
+    jobs.save_life(job, life)
+    trainer: address = jobs.records[job].trainer
+    amount: uint256 = jobs.records[job].bounty - jobs.records[job].paid
+    jobs.records[job].paid += amount
+    ledger._credit(jobs.records[job].token, trainer, amount)
+    log ITaskRegistry.RetainedReleased(job=job, trainer=trainer, amount=amount)
+
+
+# The game contract
+
+
+@external
+def game_opened(job: uint256, segment: uint256) -> (uint256, ITaskRegistry.Segment):
+    """
+    @notice Called by the job's game contract: a game starts on a segment.
+    @return The attempt, and the segment.
+    """
+    governance._require_running()
+    life: jobs.Life = self._judged_life(job)
+    assert self._disputable(life.status), "registry: job not in dispute"
+    assert segment < life.posted, "registry: segment not posted"
+    disputed: ITaskRegistry.Segment = jobs.segment(job, life, segment)
+    assert governance._clock() <= disputed.window_end, "registry: window over"
+    life.live_games += 1
+    jobs.commitments[job][segment].window += 1 << 64
+    jobs.save_life(job, life)
+    return life.attempt, disputed
+
+
+@external
+def game_closed(job: uint256, attempt: uint256, segment: uint256):
+    """
+    @notice Called by the job's game contract: a game ended in the trainer's favour.
+    """
+    life: jobs.Life = self._judged_life(job)
+    assert self._disputable(life.status) and life.attempt == attempt, "registry: job not in dispute"
+    life.live_games -= 1
+    jobs.commitments[job][segment].window -= 1 << 64
+    jobs.save_life(job, life)
+
+
+@external
+def convict(job: uint256, attempt: uint256, beneficiary: address):
+    """
+    @notice Called by the job's game contract: a game ended against the trainer. The other games on the attempt are live no longer.
+    @param beneficiary Who gets the reward.
+    """
+    life: jobs.Life = self._judged_life(job)
+    assert self._disputable(life.status) and life.attempt == attempt, "registry: job not in dispute"
+    token: address = jobs.records[job].token
+    stake: uint256 = jobs.records[job].stake
+    burnt: uint256 = self._share(stake, burn_share)
+    reward: uint256 = self._share(stake, reward_share)
+    ledger._credit(token, beneficiary, reward)
+    ledger._credit(token, jobs.records[job].requester, stake - burnt - reward)
+    ledger._credit_nobody(token, burnt)
+    log ITaskRegistry.JobSlashed(
+        job=job,
+        trainer=jobs.records[job].trainer,
+        beneficiary=beneficiary,
+        attempt=attempt,
+        reward=reward,
+        burnt=burnt,
     )
+    self._end_attempt(job, life, ITaskRegistry.JobStatus.SLASHED)
+
+
+# The delivery contract
+
+
+@external
+def demand_opened(job: uint256):
+    """
+    @notice Called by the delivery contract: a leaf of the final state is demanded.
+    """
+    governance._require_running()
+    life: jobs.Life = self._delivered_life(job)
+    assert life.status == ITaskRegistry.JobStatus.COMPLETED and not life.settled, "registry: nothing retained"
+    assert governance._clock() <= life.delivery_end, "registry: delivery period over"
+    life.open_demands += 1
+    jobs.save_life(job, life)
+
+
+@external
+def demand_closed(job: uint256):
+    """
+    @notice Called by the delivery contract: a demanded leaf was shown, or another one was not.
+    """
+    life: jobs.Life = self._delivered_life(job)
+    life.open_demands -= 1
+    jobs.save_life(job, life)
+
+
+@external
+def withhold(job: uint256):
+    """
+    @notice Called by the delivery contract: a demanded leaf was not shown in time. What was retained goes back to the requester.
+    """
+    life: jobs.Life = self._delivered_life(job)
+    assert life.status == ITaskRegistry.JobStatus.COMPLETED and not life.settled, "registry: nothing retained"
+    life.settled = True
+    life.open_demands -= 1
+    jobs.save_life(job, life)
+    requester: address = jobs.records[job].requester
+    amount: uint256 = jobs.records[job].bounty - jobs.records[job].paid
+    ledger._credit(jobs.records[job].token, requester, amount)
+    log ITaskRegistry.RetainedWithheld(job=job, requester=requester, amount=amount)
+
+
+# Parts of transitions
 
 
 @internal
 @view
-def _state(job: uint256, posted: uint256) -> bytes32:
+def _judged_life(job: uint256) -> jobs.Life:
+    life: jobs.Life = jobs.load_life(job)
+    assert msg.sender == jobs.records[job].game, "registry: not the game"
+    return life
+
+
+@internal
+@view
+def _delivered_life(job: uint256) -> jobs.Life:
+    assert msg.sender == self.delivery, "registry: not the delivery"
+    return jobs.load_life(job)
+
+
+@internal
+@view
+def _disputable(status: ITaskRegistry.JobStatus) -> bool:
+    return status in (ITaskRegistry.JobStatus.TRAINING | ITaskRegistry.JobStatus.VERIFICATION)
+
+
+@internal
+@view
+def _under_way(job: uint256, attempt: uint256) -> bool:
+    status: ITaskRegistry.JobStatus = empty(ITaskRegistry.JobStatus)
+    present: uint256 = 0
+    status, present = jobs.status(job)
+    return self._disputable(status) and present == attempt
+
+
+@internal
+def _end_attempt(job: uint256, ended: jobs.Life, failed: ITaskRegistry.JobStatus):
     """
-    @return The state that the next segment starts from.
+    @notice Forget the segments that are not final, and open the job again; without attempts left it has failed.
     """
-    if posted == 0:
-        return self._records[job].initial_state
-    return self._commitments[job][posted - 1].end_state
+    life: jobs.Life = ended
+    life.posted = life.finalised
+    life.live_games = 0
+    life.deadline = 0
+    if life.attempt < jobs.attempts(job):
+        life.attempt += 1
+        life.status = ITaskRegistry.JobStatus.OPEN
+    else:
+        life.status = failed
+        log ITaskRegistry.JobRefunded(job=job, refund=self._refund(job))
+    jobs.save_life(job, life)
+
+
+@internal
+def _refund(job: uint256) -> uint256:
+    """
+    @notice Credit what is left of the bounty to the requester.
+    """
+    refund: uint256 = jobs.records[job].bounty - jobs.records[job].paid
+    ledger._credit(jobs.records[job].token, jobs.records[job].requester, refund)
+    return refund
 
 
 @internal
 @pure
-def _pack_sizes(spec: ITaskRegistry.JobSpec) -> uint256:
-    """
-    @notice The numbers of a specification in one word, 32 bits each.
-    """
-    return (
-        spec.node_count
-        | (spec.tensor_count << 32)
-        | (spec.state_count << 64)
-        | (spec.data_count << 96)
-        | (spec.steps << 128)
-        | (spec.segment_length << 160)
-        | (spec.numerics_version << 192)
-    )
+def _share(amount: uint256, basis_points: uint256) -> uint256:
+    return amount * basis_points // BASIS
 
 
 @internal
-@view
-def _spec(job: uint256) -> ITaskRegistry.JobSpec:
-    sizes: uint256 = self._records[job].sizes
-    return ITaskRegistry.JobSpec(
-        program_root=self._records[job].program_root,
-        node_count=sizes & U32,
-        tensor_count=(sizes >> 32) & U32,
-        initial_state=self._records[job].initial_state,
-        state_count=(sizes >> 64) & U32,
-        data_root=self._records[job].data_root,
-        data_count=(sizes >> 96) & U32,
-        steps=(sizes >> 128) & U32,
-        segment_length=(sizes >> 160) & U32,
-        numerics_version=sizes >> 192,
-    )
-
-
-@internal
-@view
-def _load_life(job: uint256) -> Life:
-    """
-    @notice What changes in a job, from one word: status 8 bits, segments 32, live games 32, period 32, window 32, deadline 64.
-    """
-    word: uint256 = self._records[job].life
-    assert word != 0, "registry: unknown job"
-    return Life(
-        status=convert(word & 255, ITaskRegistry.JobStatus),
-        posted=(word >> 8) & U32,
-        live_games=(word >> 40) & U32,
-        training_period=(word >> 72) & U32,
-        challenge_window=(word >> 104) & U32,
-        deadline=word >> 136,
-    )
-
-
-@internal
-def _save_life(job: uint256, life: Life):
-    self._records[job].life = (
-        convert(life.status, uint256)
-        | (life.posted << 8)
-        | (life.live_games << 40)
-        | (life.training_period << 72)
-        | (life.challenge_window << 104)
-        | (life.deadline << 136)
-    )
+@pure
+def _claim_commitment(account: address, job: uint256, salt: bytes32) -> bytes32:
+    return keccak256(abi_encode(account, job, salt))

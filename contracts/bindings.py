@@ -1,65 +1,40 @@
-"""The contracts as Python classes: one method for each function, bytes and dataclasses in and out.
+"""DisputeGame and Referee as Python classes: one method for each function.
 
-Functions that change something go through a sender and return the receipt, or the number of what they opened.
-``call`` describes such a transaction without sending it, ``simulate`` says what it would return.
+Functions that change something return the receipt, or the number of what they opened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum, IntEnum, IntFlag
-from functools import cache, cached_property
-from typing import Any, ClassVar, Protocol, TypeVar, cast, get_origin, get_type_hints
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from functools import cached_property
 
 from eth_abi.abi import encode
-from eth_typing import ABIEvent, ABIFunction, ChecksumAddress
-from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector, get_abi_input_types, get_abi_output_types
+from eth_typing import ChecksumAddress
 from eth_utils.crypto import keccak
 from web3 import Web3
 from web3.types import TxReceipt
 
-from bisection.errors import UsageError
-from bisection.game import StepOpening
-from bisection.witness import BoundaryWitness, ElementWitness, NodeProof, RunWitness, StepRoots
-from contracts.build import artifact
-from contracts.sender import Call, simulate
+from bisection.game import ARITY_BITS, ConcludePart, DemandRun, RevealParts, ShowStep, StepOpening
+from bisection.witness import (
+    Boundary,
+    BoundaryWitness,
+    ElementWitness,
+    Leaf,
+    NodeProof,
+    PartWitness,
+    RunPlace,
+    RunWitness,
+    StepRoots,
+)
+from contracts.contract import Contract, Ledger
+from contracts.registry import TaskRegistry
+from contracts.values import build, plain
 
-__all__ = [
-    "NO_PICK",
-    "Contract",
-    "DescentView",
-    "DisputeGame",
-    "GameView",
-    "Job",
-    "JobSpec",
-    "JobStatus",
-    "Phase",
-    "Referee",
-    "Segment",
-    "Sender",
-    "TaskRegistry",
-    "Terms",
-    "Tree",
-    "build",
-    "plain",
-]
+__all__ = ["NO_PICK", "DescentView", "DisputeGame", "GameView", "Phase", "Referee", "Tree", "step_commitment"]
 
-T = TypeVar("T")
-
-NO_PICK = 16  # DescentView.picked where no descendant has been picked
-
-
-class JobStatus(IntEnum):
-    """Where a job stands."""
-
-    OPEN = 1
-    TRAINING = 2
-    VERIFICATION = 4
-    COMPLETED = 8
-    CANCELLED = 16
-    EXPIRED = 32
-    SLASHED = 64
+NO_PICK = 1 << ARITY_BITS  # DescentView.picked where no descendant has been picked
 
 
 class Phase(IntEnum):
@@ -69,14 +44,15 @@ class Phase(IntEnum):
     TRACE = 2
     CHILDREN = 4
     LEAF = 8
-    CONVICTED = 16
-    ACQUITTED = 32
-    CANCELLED = 64
+    PARTS = 16
+    CONVICTED = 32
+    ACQUITTED = 64
+    CANCELLED = 128
 
     @property
     def live(self) -> bool:
         """Whether the game still goes on."""
-        return self <= Phase.LEAF
+        return self <= Phase.PARTS
 
 
 class Tree(IntFlag):
@@ -86,75 +62,16 @@ class Tree(IntFlag):
     TRACE = 2
     STATE = 4
     TENSOR = 8
-
-
-@dataclass(frozen=True)
-class JobSpec:
-    """What the result of a job depends on (docs/protocol.md, "A job"); roots are 32 bytes."""
-
-    program_root: bytes
-    node_count: int
-    tensor_count: int
-    initial_state: bytes
-    state_count: int
-    data_root: bytes
-    data_count: int
-    steps: int
-    segment_length: int
-    numerics_version: int
-
-    @property
-    def job_hash(self) -> bytes:
-        """The hash that names the job's content, 32 bytes."""
-        types = ",".join("bytes32" if field.type == "bytes" else "uint256" for field in fields(self))
-        return keccak(encode([f"({types})"], [plain(self)]))
-
-    @property
-    def segments(self) -> int:
-        """How many segments a whole run has."""
-        return -(-self.steps // self.segment_length)
-
-
-@dataclass(frozen=True)
-class Terms:
-    """``stake`` in wei, ``training_period`` and ``challenge_window`` in seconds."""
-
-    stake: int
-    training_period: int
-    challenge_window: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job. ``bounty`` in wei; ``deadline`` is the last second for the last segment; ``state`` is the last one that was posted."""
-
-    status: JobStatus
-    requester: ChecksumAddress
-    trainer: ChecksumAddress
-    bounty: int
-    deadline: int
-    posted: int
-    state: bytes
-    live_games: int
-    job_hash: bytes
-    spec: JobSpec
-    terms: Terms
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A posted segment; a game on it can be opened up to and in the second ``window_end``."""
-
-    first_step: int
-    steps: int
-    history_root: bytes
-    end_state: bytes
-    window_end: int
+    RUN = 16
 
 
 @dataclass(frozen=True)
 class DescentView:
-    """Where a descent stands; ``tree`` is empty where none is under way. ``size`` is in bytes."""
+    """Where a descent stands; ``tree`` is empty where none is under way.
+
+    ``size`` is in bytes; in a run it says whether an element is a maximum (1) or a sum (0). ``node`` is zero while the root of a
+    trace that is to be descended is owed.
+    """
 
     tree: Tree
     node: bytes
@@ -168,11 +85,20 @@ class DescentView:
 
 @dataclass(frozen=True)
 class GameView:
-    """A game. Clocks hold the seconds left at ``moved_at``; ``step`` counts within the segment; ``trace_root`` is zero at first."""
+    """A game.
+
+    rank                     the least is rewarded among the games on one step
+    step                     counted within the segment
+    trace_root               zero at first
+    trainer_clock            the seconds left at ``moved_at``, in protocol time; so ``challenger_clock``
+    run_node, run_position   the node and the position of the element whose run was demanded
+    """
 
     job: int
+    attempt: int
     segment: int
     challenger: ChecksumAddress
+    rank: int
     phase: Phase
     descended: Tree
     shown: bool
@@ -183,172 +109,30 @@ class GameView:
     trainer_clock: int
     challenger_clock: int
     moved_at: int
+    run_node: int
+    run_position: int
     descent: DescentView
 
+    @property
+    def step_place(self) -> bytes:
+        """What the trainer names with a trace root: 32 bytes that stand for the step."""
+        return keccak(encode(["uint256"] * 4, [self.job, self.attempt, self.segment, self.step]))
 
-def plain(value: Any) -> Any:
-    """``value`` as the ABI encoder takes it: dataclasses as tuples, sequences as lists, enumerations as integers."""
-    if is_dataclass(value):
-        return tuple(plain(getattr(value, field.name)) for field in fields(value))
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [plain(item) for item in value]
-    return value
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def build(kind: type[T], value: Any) -> T:
-    """``value`` from the ABI decoder as a ``kind``: a dataclass (from a tuple or mapping), enumeration, address, bytes or tuple."""
-    if is_dataclass(kind):
-        names = [field.name for field in fields(kind)]
-        values = [value[name] for name in names] if isinstance(value, Mapping) else value
-        hints = _hints(kind)
-        return kind(**{name: build(hints[name], item) for name, item in zip(names, values, strict=True)})
-    if kind is ChecksumAddress:
-        return cast(T, Web3.to_checksum_address(value))
-    if get_origin(kind) is tuple:
-        return cast(T, tuple(value))
-    if isinstance(kind, type) and issubclass(kind, Enum | bytes):
-        return kind(value)
-    return value  # type: ignore[no-any-return]
+    @property
+    def parts_place(self) -> bytes:
+        """What the trainer names with partial results: 32 bytes that stand for the one in question."""
+        d = self.descent
+        height, position = d.height, d.position
+        if d.picked != NO_PICK:
+            drop = min(ARITY_BITS, d.height)
+            height, position = height - drop, (position << drop) + d.picked
+        numbers = [self.run_node, self.run_position, height, position]
+        return keccak(encode(["bytes32", *["uint256"] * 4], [self.step_place, *numbers]))
 
 
-@dataclass(frozen=True)
-class _Function:
-    """A function of a contract: its selector, and the types of its arguments and results."""
-
-    selector: bytes
-    inputs: list[str]
-    outputs: list[str]
-
-
-@cache
-def _functions(contract: str) -> dict[str, _Function]:
-    entries = [cast(ABIFunction, entry) for entry in artifact(contract).abi if entry["type"] == "function"]
-    return {
-        entry["name"]: _Function(function_abi_to_4byte_selector(entry), get_abi_input_types(entry), get_abi_output_types(entry))
-        for entry in entries
-    }
-
-
-@cache
-def _topic(contract: str, event: str) -> bytes:
-    (entry,) = (cast(ABIEvent, entry) for entry in artifact(contract).abi if entry["type"] == "event" and entry["name"] == event)
-    return event_abi_to_log_topic(entry)
-
-
-class Sender(Protocol):
-    """Who sends transactions: a TransactionSender, or what stands in for one."""
-
-    def send(self, call: Call) -> TxReceipt:
-        """The receipt of ``call``. Raises TransactionFailed if it reverts."""
-
-
-class Contract:
-    """A contract at an address. Without a sender it can only be looked at."""
-
-    NAME: ClassVar[str]
-
-    def __init__(self, web3: Web3, address: str, sender: Sender | None = None) -> None:
-        self.web3 = web3
-        self.address = Web3.to_checksum_address(address)
-        self._sender = sender
-
-    def call(self, name: str, *args: Any, value: int = 0) -> Call:
-        """The transaction that calls function ``name``, with ``value`` in wei."""
-        function = _functions(self.NAME)[name]
-        return Call(name, self.address, function.selector + self.web3.codec.encode(function.inputs, plain(args)), value)
-
-    def simulate(self, name: str, *args: Any, account: str | None = None, value: int = 0) -> Any:
-        """What function ``name`` would return to ``account``, or to anybody. Raises TransactionFailed if it would revert."""
-        returned = simulate(self.web3, self.call(name, *args, value=value), account)
-        results = self.web3.codec.decode(_functions(self.NAME)[name].outputs, returned)
-        return results[0] if len(results) == 1 else results
-
-    def send(self, name: str, *args: Any, value: int = 0) -> TxReceipt:
-        """The receipt of a transaction that calls function ``name``. Raises TransactionFailed if it reverts."""
-        if self._sender is None:
-            raise UsageError(f"{name} needs a key, and this {self.NAME} has none; give it a sender")
-        return self._sender.send(self.call(name, *args, value=value))
-
-    def _number(self, receipt: TxReceipt, event: str) -> int:
-        """The number that ``event`` gives to what was opened: its first indexed argument."""
-        topic = _topic(self.NAME, event)
-        (log,) = (log for log in receipt["logs"] if log["address"] == self.address and log["topics"][0] == topic)
-        return int.from_bytes(log["topics"][1], "big")
-
-
-class Ledger(Contract):
-    """What every contract has that holds money."""
-
-    def credit(self, account: str) -> int:
-        """What ``account`` can withdraw, in wei."""
-        return int(self.simulate("credit", account))
-
-    def withdraw(self) -> TxReceipt:
-        """Have all that the sender is owed paid out."""
-        return self.send("withdraw")
-
-
-class TaskRegistry(Ledger):
-    """The life of a job."""
-
-    NAME = "TaskRegistry"
-
-    def job(self, job: int) -> Job:
-        """All there is to know of a job."""
-        return build(Job, self.simulate("job", job))
-
-    def segment(self, job: int, segment: int) -> Segment:
-        """A posted segment."""
-        return build(Segment, self.simulate("segment", job, segment))
-
-    def job_count(self) -> int:
-        """How many jobs there are; they are numbered from 1."""
-        return int(self.simulate("job_count"))
-
-    def burn_share(self) -> int:
-        """The share of a slashed stake that is burnt, in basis points."""
-        return int(self.simulate("burn_share"))
-
-    def game(self) -> ChecksumAddress:
-        """The address of the game contract."""
-        return Web3.to_checksum_address(self.simulate("game"))
-
-    def set_game(self, game: str) -> TxReceipt:
-        """Name the game contract, once, as the deployer."""
-        return self.send("set_game", game)
-
-    def open_job(self, spec: JobSpec, terms: Terms, uri: str, bounty: int) -> int:
-        """Offer a job; its number. ``uri`` says where program, data and initial state can be fetched."""
-        return self._number(self.send("open_job", spec, terms, uri, value=bounty), "JobOpened")
-
-    def cancel(self, job: int) -> TxReceipt:
-        """Take back an open job."""
-        return self.send("cancel", job)
-
-    def claim(self, job: int, uri: str, stake: int) -> TxReceipt:
-        """Become the trainer of an open job; ``uri`` is the data service."""
-        return self.send("claim", job, uri, value=stake)
-
-    def post_segment(
-        self, job: int, history_root: bytes, start_proof: Sequence[bytes], end_state: bytes, end_proof: Sequence[bytes]
-    ) -> TxReceipt:
-        """Commit to the states of the next segment."""
-        return self.send("post_segment", job, history_root, start_proof, end_state, end_proof)
-
-    def finalise(self, job: int) -> TxReceipt:
-        """Complete a job whose last window has passed."""
-        return self.send("finalise", job)
-
-    def expire(self, job: int) -> TxReceipt:
-        """Slash the trainer of a job whose deadline has passed."""
-        return self.send("expire", job)
+def step_commitment(challenger: str, job: int, segment: int, step: int, salt: bytes) -> bytes:
+    """What ``challenger`` commits to before it opens a game on a step, with a random ``salt`` of 32 bytes: 32 bytes."""
+    return keccak(encode(["address", "uint256", "uint256", "uint256", "bytes32"], [challenger, job, segment, step, salt]))
 
 
 class DisputeGame(Ledger):
@@ -374,6 +158,10 @@ class DisputeGame(Ledger):
         """The address of the referee."""
         return Web3.to_checksum_address(self.simulate("referee"))
 
+    def numerics_version(self) -> int:
+        """The meaning of the numbers that the referee judges by."""
+        return int(self.simulate("numerics_version"))
+
     def game_count(self) -> int:
         """How many games there are; they are numbered from 1."""
         return int(self.simulate("game_count"))
@@ -382,21 +170,27 @@ class DisputeGame(Ledger):
         """All there is to know of a game."""
         return build(GameView, self.simulate("game", game))
 
-    def trace_root(self, job: int, segment: int, step: int) -> bytes:
+    def trace_root(self, job: int, attempt: int, segment: int, step: int) -> bytes:
         """The trace root that the trainer posted for a step; 32 zero bytes where there is none."""
-        return bytes(self.simulate("trace_root", job, segment, step))
+        return bytes(self.simulate("trace_root", job, attempt, segment, step))
 
-    def open_step(self, job: int, segment: int, opening: StepOpening) -> int:
-        """Challenge one step; the number of the game."""
-        return self._number(self.send("open_step", job, segment, *plain(opening), value=self.bond), "GameOpened")
+    def commit(self, commitment: bytes) -> TxReceipt:
+        """Commit to an opening (``step_commitment``) that is revealed in a later block."""
+        return self.send("commit", commitment)
 
-    def open_blind(self, job: int, segment: int) -> int:
-        """Challenge a segment whose states are not known; the number of the game."""
-        return self._number(self.send("open_blind", job, segment, value=self.bond), "GameOpened")
+    def open_step(self, job: int, segment: int, opening: StepOpening, salt: bytes) -> int:
+        """Challenge one step that was committed to with ``salt``; the number of the game."""
+        return self.number(self.send("open_step", job, segment, *plain(opening), salt, value=self.bond), "GameOpened")
 
-    def show_step(self, game: int, opening: StepOpening) -> TxReceipt:
+    def open_blind(self, job: int, segment: int, history_root: bytes | None = None) -> int:
+        """Challenge a segment whose states are not known; the number of the game. By default the history is the one posted now."""
+        if history_root is None:
+            history_root = TaskRegistry(self.web3, self.registry()).segment(job, segment).history_root
+        return self.number(self.send("open_blind", job, segment, history_root, value=self.bond), "GameOpened")
+
+    def show_step(self, game: int, move: ShowStep) -> TxReceipt:
         """Point at one step of the segment."""
-        return self.send("show_step", game, *plain(opening))
+        return self.send("show_step", game, *plain(move.opening), move.descend)
 
     def demand_trace(self, game: int) -> TxReceipt:
         """Start down the trace of the step."""
@@ -410,13 +204,17 @@ class DisputeGame(Ledger):
         """Start down one tensor of the trace."""
         return self.send("demand_tensor", game, node, output, tensor_root, trace_proof)
 
+    def demand_run(self, game: int, move: DemandRun) -> TxReceipt:
+        """Start down the run of one element."""
+        return self.send("demand_run", game, *plain(move))
+
     def pick(self, game: int, node: bytes, child: int) -> TxReceipt:
         """Choose one of the revealed descendants of ``node``."""
         return self.send("pick", game, node, child)
 
     def post_trace(self, game: int, root: bytes) -> TxReceipt:
-        """Answer with the trace root of the step."""
-        return self.send("post_trace", game, root)
+        """Answer with the trace root of the step that the game is about now."""
+        return self.send("post_trace", game, self.game(game).step_place, root)
 
     def reveal(self, game: int, children: Sequence[bytes], siblings: Sequence[bytes]) -> TxReceipt:
         """Answer with the descendants of the node in question."""
@@ -425,6 +223,10 @@ class DisputeGame(Ledger):
     def reveal_leaf(self, game: int, data: bytes, siblings: Sequence[bytes]) -> TxReceipt:
         """Answer with the bytes of the leaf in question."""
         return self.send("reveal_leaf", game, data, siblings)
+
+    def reveal_parts(self, game: int, move: RevealParts) -> TxReceipt:
+        """Answer with the partial results below the one that is in question now."""
+        return self.send("reveal_parts", game, self.game(game).parts_place, *plain(move))
 
     def conclude_boundary(self, game: int, witness: BoundaryWitness) -> TxReceipt:
         """Have an input or output node judged."""
@@ -438,12 +240,16 @@ class DisputeGame(Ledger):
         """Have one element of a reduce, dot or scatter_add node judged."""
         return self.send("conclude_run", game, *plain(witness))
 
+    def conclude_part(self, game: int, move: ConcludePart) -> TxReceipt:
+        """Have one part of a long run judged."""
+        return self.send("conclude_part", game, *plain(move))
+
     def timeout(self, game: int) -> TxReceipt:
         """End a game whose mover has used up its clock."""
         return self.send("timeout", game)
 
     def reclaim(self, game: int) -> TxReceipt:
-        """Take the bond back from a game whose job another game has ended."""
+        """Take the bond back from a game whose attempt is over."""
         return self.send("reclaim", game)
 
 
@@ -456,6 +262,14 @@ class Referee(Contract):
         """The number in the trace and the size in bytes of a node's output."""
         tensor, size = self.simulate("locate", step, node, output)
         return tensor, size
+
+    def locate_run(self, step: StepRoots, node: NodeProof, position: int, claim: Leaf) -> RunPlace:
+        """The claimed element of a reduce, dot or scatter_add node, and how its run is judged."""
+        return build(RunPlace, self.simulate("locate_run", step, node, position, claim))
+
+    def boundary(self, step: StepRoots, node: NodeProof) -> Boundary:
+        """What an input or output node joins."""
+        return build(Boundary, self.simulate("boundary", step, node))
 
     def judge_boundary(self, step: StepRoots, witness: BoundaryWitness) -> bool:
         """Whether the tensor at a boundary node is the one that it must be."""
@@ -470,3 +284,11 @@ class Referee(Contract):
         """The claimed and the correct element of a reduce, dot or scatter_add node, as registers."""
         claimed, correct = self.simulate("judge_run", step, *plain(witness))
         return claimed, correct
+
+    def judge_part(self, step: StepRoots, witness: PartWitness) -> int:
+        """The correct partial result of one part of an element's run."""
+        return int(self.simulate("judge_part", step, *plain(witness)))
+
+    def numerics_version(self) -> int:
+        """The meaning of the numbers that are judged here."""
+        return int(self.simulate("numerics_version"))

@@ -1,12 +1,9 @@
-"""``refstep key …`` and ``refstep chain …``: keys, and putting the contracts on a chain; and what all commands on a chain share."""
+"""``refstep key …``, and what all commands on a chain share; ``refstep chain …`` is in chain_cli.py."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from web3 import Web3
@@ -14,10 +11,10 @@ from web3.exceptions import Web3Exception
 
 from bisection.errors import UnavailableError, UsageError
 from contracts.client import connect
-from contracts.deploy import AddressBook, Deployment, Parameters, attach, deploy
+from contracts.deploy import AddressBook, Deployment, attach
 from contracts.keys import create_key, load_key
 from contracts.sender import TransactionSender
-from contracts.settings import ChainSettings, KeySettings, Wei, add_flags, format_ether, gather, printable, resolve, setting
+from contracts.settings import ChainSettings, KeySettings, add_flags, format_ether, gather, printable, resolve
 
 __all__ = ["acting", "add_commands", "command", "format_ether", "looking"]
 
@@ -61,7 +58,7 @@ def acting(chain: ChainSettings, keys: KeySettings, confirmations: int = 1) -> t
 
 def _book(chain: ChainSettings) -> AddressBook:
     book = AddressBook.load(chain.contracts)
-    if not all(Web3.is_address(address) for address in (book.registry, book.game, book.referee)):
+    if not all(Web3.is_address(address) for address in (book.registry, book.game, book.referee, book.delivery)):
         raise UsageError(f"{chain.contracts} is no address book: it holds something else in place of an address")
     return book
 
@@ -85,52 +82,10 @@ def _new_key(settings: KeySettings, arguments: Namespace) -> None:
     print(f"address {create_key(settings.keystore, settings.password_file).address}")
 
 
-# refstep chain deploy ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class DeploySettings(ChainSettings, KeySettings):
-    """Where to deploy, and with which parameters."""
-
-    contracts: Path = setting("where to write the address book, in a new file", Path("refstep-contracts.json"))
-    chain_id: int | None = setting("refuse any chain but this", None)
-    bond: Wei = setting("what a challenger stakes on a game, in ether", Wei(Parameters.bond))
-    burn_share: int = setting("the share of a slashed stake that is burnt, in basis points", Parameters.burn_share)
-    trainer_clock: int = setting("the trainer's time for all its moves in one game, in seconds", Parameters.trainer_clock)
-    challenger_clock: int = setting("the challenger's, in seconds", Parameters.challenger_clock)
-
-
-def _deploy(settings: DeploySettings, arguments: Namespace) -> None:
-    parameters = Parameters(settings.burn_share, settings.bond, settings.trainer_clock, settings.challenger_clock)
-    account = load_key(settings.keystore, settings.password_file)
-    sender = TransactionSender(connect(settings.rpc_url, settings.chain_id), account)
-    with _reserved(settings.contracts):
-        book = deploy(sender, parameters)
-        book.save(settings.contracts)
-    print(f"chain    {book.chain_id}\nregistry {book.registry}\ngame     {book.game}\nreferee  {book.referee}")
-    print(f"address book written to {settings.contracts}")
-
-
-@contextmanager
-def _reserved(path: Path) -> Iterator[None]:
-    """Make sure that ``path`` can be written before anything is sent; if what follows fails, nothing is left there."""
-    try:
-        path.open("x").close()
-    except FileExistsError:
-        raise UsageError(f"{path} is there already; name another file with --contracts, or move it away") from None
-    except OSError as error:
-        raise UsageError(f"the address book cannot be written to {path}: {error.strerror}") from None
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            path.unlink()
-        raise
-
-
 def add_commands(commands: Any) -> None:
     """Add ``key`` and ``chain`` to the command line."""
+    from contracts import chain_cli
+
     key = commands.add_parser("key", help="make keys").add_subparsers(required=True, metavar="COMMAND")
     command(key, "new", "make an encrypted keystore from a password file", KeySettings, _new_key)
-    chain = commands.add_parser("chain", help="put the contracts on a chain").add_subparsers(required=True, metavar="COMMAND")
-    command(chain, "deploy", "deploy all contracts and write the address book", DeploySettings, _deploy)
+    chain_cli.add_commands(commands)

@@ -2,52 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any, cast
 
+from eth_abi.codec import ABICodec
+from eth_abi.decoding import StringDecoder
+from eth_abi.registry import BaseEquals
+from eth_abi.registry import registry as default_registry
 from eth_typing import ABIEvent, ChecksumAddress
 from eth_utils.abi import event_abi_to_log_topic
+from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import BlockNotFound
-from web3.types import LogReceipt
+from web3.types import FilterParams, LogReceipt
 
-from bisection.errors import ChainMismatch
-from contracts.bindings import JobSpec, Terms, Tree, build
+from bisection.errors import ChainMismatch, UnavailableError
+from contracts.bindings import Tree
 from contracts.build import artifact
-from contracts.client import is_local
+from contracts.client import is_local, is_remote
+from contracts.jobs import JobSpec, Terms
+from contracts.values import build
 
 __all__ = [
     "Acquitted",
+    "Answered",
     "BoundaryJudged",
+    "Burnt",
+    "Committed",
     "Convicted",
     "Cursor",
+    "DeliverySet",
+    "DemandReclaimed",
     "Demanded",
     "Event",
     "EventReader",
+    "GameAdded",
     "GameCancelled",
     "GameOpened",
-    "GameSet",
+    "GameRetired",
     "JobCancelled",
     "JobClaimed",
     "JobCompleted",
     "JobExpired",
     "JobOpened",
+    "JobRefunded",
     "JobSlashed",
     "Judged",
+    "LeafDemanded",
     "LeafRevealed",
+    "OwnershipTransferStarted",
+    "OwnershipTransferred",
+    "PartsRevealed",
+    "Paused",
     "Picked",
+    "RetainedReleased",
+    "RetainedWithheld",
     "Revealed",
     "Rewound",
+    "RunDemanded",
+    "SegmentFinalised",
     "SegmentPosted",
     "StepShown",
     "TracePosted",
+    "Unanswered",
+    "Unpaused",
     "Withdrawn",
     "decode",
 ]
 
-SOURCES = ("TaskRegistry", "DisputeGame")
+SOURCES = ("TaskRegistry", "DisputeGame", "Delivery")
+NEAR = 16  # blocks below the head that are read one by one: they can be replaced, and not every node has them yet
 
 
 @dataclass(frozen=True)
@@ -68,15 +95,65 @@ class Rewound:
 
 
 @dataclass(frozen=True)
-class GameSet(Event):
-    """The deployer named the game contract."""
+class OwnershipTransferStarted(Event):
+    """The owner offered the ownership."""
+
+    owner: ChecksumAddress
+    pending: ChecksumAddress
+
+
+@dataclass(frozen=True)
+class OwnershipTransferred(Event):
+    """Who may pause is somebody else."""
+
+    previous: ChecksumAddress
+    owner: ChecksumAddress
+
+
+@dataclass(frozen=True)
+class Paused(Event):
+    """All clocks stand still, at most up to the second ``until``, in which they go on."""
+
+    until: int
+
+
+@dataclass(frozen=True)
+class Unpaused(Event):
+    """The clocks go on."""
+
+
+@dataclass(frozen=True)
+class Committed(Event):
+    """An account committed to a claim or opening that it will reveal."""
+
+    commitment: bytes
+    account: ChecksumAddress
+
+
+@dataclass(frozen=True)
+class GameAdded(Event):
+    """New jobs may name this game contract."""
 
     game: ChecksumAddress
 
 
 @dataclass(frozen=True)
+class GameRetired(Event):
+    """New jobs may no longer name this game contract."""
+
+    game: ChecksumAddress
+
+
+@dataclass(frozen=True)
+class DeliverySet(Event):
+    """The owner named the delivery contract."""
+
+    delivery: ChecksumAddress
+
+
+@dataclass(frozen=True)
 class JobOpened(Event):
-    """A requester offers a job, with ``bounty`` in wei."""
+    """A requester offers a job."""
 
     job: int
     requester: ChecksumAddress
@@ -84,24 +161,27 @@ class JobOpened(Event):
     spec: JobSpec
     terms: Terms
     bounty: int
+    parent: int
     uri: str
 
 
 @dataclass(frozen=True)
 class JobClaimed(Event):
-    """A trainer took a job; ``deadline`` is the last second for its last segment."""
+    """A trainer took a job; ``deadline`` is the last second for its next segment."""
 
     job: int
     trainer: ChecksumAddress
+    attempt: int
     deadline: int
     uri: str
 
 
 @dataclass(frozen=True)
 class JobCancelled(Event):
-    """The requester took a job back."""
+    """The requester took back what was left of a bounty."""
 
     job: int
+    refund: int
 
 
 @dataclass(frozen=True)
@@ -110,43 +190,135 @@ class SegmentPosted(Event):
 
     job: int
     segment: int
+    attempt: int
     history_root: bytes
     end_state: bytes
     window_end: int
 
 
 @dataclass(frozen=True)
+class SegmentFinalised(Event):
+    """A segment can no longer be disputed; the trainer gets ``milestone`` for it."""
+
+    job: int
+    segment: int
+    trainer: ChecksumAddress
+    milestone: int
+
+
+@dataclass(frozen=True)
 class JobCompleted(Event):
-    """A job ended well, in ``state``."""
+    """A job ended well, in ``state``; ``retained`` of the bounty is still to be earned by delivery."""
 
     job: int
     trainer: ChecksumAddress
     state: bytes
+    job_hash: bytes
+    data_root: bytes
+    parent: int
+    retained: int
 
 
 @dataclass(frozen=True)
 class JobExpired(Event):
-    """The trainer missed the deadline; ``burnt`` wei of its stake are gone."""
+    """The trainer missed a deadline; ``burnt`` of its stake belongs to nobody."""
 
     job: int
+    trainer: ChecksumAddress
+    attempt: int
     burnt: int
 
 
 @dataclass(frozen=True)
 class JobSlashed(Event):
-    """The trainer was convicted; ``burnt`` wei of its stake are gone and ``reward`` wei are the challenger's."""
+    """The trainer was convicted; of its stake ``reward`` is the beneficiary's, ``burnt`` belongs to nobody."""
 
     job: int
-    challenger: ChecksumAddress
-    burnt: int
+    trainer: ChecksumAddress
+    beneficiary: ChecksumAddress
+    attempt: int
     reward: int
+    burnt: int
+
+
+@dataclass(frozen=True)
+class JobRefunded(Event):
+    """After the last attempt the requester got back what was left of the bounty."""
+
+    job: int
+    refund: int
+
+
+@dataclass(frozen=True)
+class RetainedReleased(Event):
+    """The trainer got what was retained."""
+
+    job: int
+    trainer: ChecksumAddress
+    amount: int
+
+
+@dataclass(frozen=True)
+class RetainedWithheld(Event):
+    """The requester got what was retained: a leaf was not shown."""
+
+    job: int
+    requester: ChecksumAddress
+    amount: int
+
+
+@dataclass(frozen=True)
+class LeafDemanded(Event):
+    """Somebody demands a leaf of a final state."""
+
+    demand: int
+    job: int
+    account: ChecksumAddress
+    component: int
+    seed: int
+    answer_by: int
+
+
+@dataclass(frozen=True)
+class Answered(Event):
+    """The leaf was shown."""
+
+    demand: int
+    job: int
+    leaf: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Unanswered(Event):
+    """The leaf was not shown in time."""
+
+    demand: int
+    job: int
+
+
+@dataclass(frozen=True)
+class DemandReclaimed(Event):
+    """Somebody took its bond back from a demand that another one had settled."""
+
+    demand: int
+    job: int
 
 
 @dataclass(frozen=True)
 class Withdrawn(Event):
-    """An account was paid what it was owed, in wei."""
+    """An account was paid what it was owed of a token."""
 
+    token: ChecksumAddress
     account: ChecksumAddress
+    amount: int
+
+
+@dataclass(frozen=True)
+class Burnt(Event):
+    """What was slashed and belonged to nobody was destroyed."""
+
+    token: ChecksumAddress
     amount: int
 
 
@@ -158,6 +330,8 @@ class GameOpened(Event):
     job: int
     challenger: ChecksumAddress
     segment: int
+    attempt: int
+    rank: int
 
 
 @dataclass(frozen=True)
@@ -176,6 +350,7 @@ class TracePosted(Event):
 
     game: int
     job: int
+    attempt: int
     segment: int
     step: int
     root: bytes
@@ -183,13 +358,25 @@ class TracePosted(Event):
 
 @dataclass(frozen=True)
 class Demanded(Event):
-    """The challenger starts down a tree of ``count`` leaves; ``tensor`` is a number in the trace."""
+    """The challenger starts down a tree of ``count`` leaves; ``tensor`` is a number in the trace. A run's root is its element."""
 
     game: int
     tree: Tree
     root: bytes
     count: int
     tensor: int
+
+
+@dataclass(frozen=True)
+class RunDemanded(Event):
+    """The challenger starts down the run of one element of a node, whose tensor has this root and path to the trace root."""
+
+    game: int
+    node: int
+    position: int
+    tensor: int
+    tensor_root: bytes
+    trace_proof: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -216,6 +403,16 @@ class Revealed(Event):
 
 
 @dataclass(frozen=True)
+class PartsRevealed(Event):
+    """The trainer showed the partial results below the one at this height and position."""
+
+    game: int
+    height: int
+    position: int
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class LeafRevealed(Event):
     """The trainer showed the bytes of leaf ``position`` of a tensor."""
 
@@ -227,7 +424,7 @@ class LeafRevealed(Event):
 
 @dataclass(frozen=True)
 class Judged(Event):
-    """The referee compared an element, as registers."""
+    """The referee compared an element, as registers, or a part of a run, as partial results."""
 
     game: int
     node: int
@@ -268,7 +465,7 @@ class Acquitted(Event):
 
 @dataclass(frozen=True)
 class GameCancelled(Event):
-    """A challenger took its bond back from a game whose job another game had ended."""
+    """A challenger took its bond back from a game whose attempt was over."""
 
     game: int
     job: int
@@ -284,12 +481,30 @@ class Cursor:
     blocks: tuple[tuple[int, bytes], ...] = ()
 
 
+class AnyText(StringDecoder):
+    """A text that need not be UTF-8: the contracts take any bytes from anybody, and no text may stop a reader."""
+
+    @staticmethod
+    def decoder_fn(data: bytes, handle_string_errors: str = "replace") -> str:
+        """See StringDecoder."""
+        return data.decode(errors="replace")
+
+
+def _tolerant() -> Web3:
+    registry = default_registry.copy()  # type: ignore[no-untyped-call]
+    registry.unregister_decoder("string")
+    registry.register_decoder(BaseEquals("string"), AnyText, label="string")  # type: ignore[no-untyped-call]
+    web3 = Web3()
+    web3.codec = ABICodec(registry)
+    return web3
+
+
 @cache
 def _decoders() -> dict[bytes, Any]:
     """For each event's topic, what web3 decodes it with."""
     decoders = {}
     for name in SOURCES:
-        contract = Web3().eth.contract(abi=artifact(name).abi)
+        contract = _tolerant().eth.contract(abi=artifact(name).abi)
         for entry in artifact(name).abi:
             if entry["type"] == "event":
                 decoders[event_abi_to_log_topic(cast(ABIEvent, entry))] = contract.events[entry["name"]]
@@ -354,26 +569,40 @@ class EventReader:
     def poll(self) -> list[Event | Rewound]:
         """What is new, oldest first; after a reorganisation it starts with a ``Rewound``. If it raises, nothing counts as read.
 
-        Raises ChainMismatch when no remembered block is on the chain any more, or a contract tells an unknown event.
+        Raises UnavailableError when the node is behind what was read, which contradicts nothing but is no ground to act on, and
+        ChainMismatch when no remembered block is on the chain any more, or a contract tells an unknown event.
         """
-        if self._blocks and self._hash(self.position) is None:
-            return []  # a node that is behind, which contradicts nothing
+        head = self._web3.eth.block_number
+        if head < self.position or (self._blocks and self._hash(self.position) is None):
+            raise UnavailableError(f"the node does not know block {self.position}, which it has shown: it is behind")
         blocks = self._common_blocks()
         found: list[Event | Rewound] = []
         if len(blocks) < len(self._blocks):
             found.append(Rewound(blocks[-1][0]))
-        head = self._web3.eth.block_number
         first = blocks[-1][0] + 1 if blocks else self._start
-        for low in range(first, head + 1, self._span)[: self._most]:
-            high = min(low + self._span - 1, head)
+        for low, high in islice(self._ranges(first, head), self._most):
             end = self._hash(high)
-            logs = self._web3.eth.get_logs({"fromBlock": low, "toBlock": high, "address": self._addresses})
+            logs = self._logs(low, high, end)
             if end is None or self._hash(high) != end:
                 break  # reorganised in between: the next poll reads these blocks
             found += map(decode, logs)
             blocks = (*blocks, (high, end))[-self._depth :]
         self._blocks = blocks
         return found
+
+    def _ranges(self, first: int, head: int) -> Iterator[tuple[int, int]]:
+        """What one request each covers, both ends included."""
+        while first <= head:
+            last = first if first > head - NEAR else min(first + self._span - 1, head - NEAR)
+            yield first, last
+            first = last + 1
+
+    def _logs(self, low: int, high: int, end: bytes | None) -> list[LogReceipt]:
+        place: FilterParams = {"fromBlock": low, "toBlock": high}
+        if low == high and end is not None and is_remote(self._web3):
+            # By its number, a node that does not have the block yet would say that nothing happened in it.
+            place = {"blockHash": HexBytes(end)}
+        return self._web3.eth.get_logs({**place, "address": self._addresses})
 
     def _common_blocks(self) -> tuple[tuple[int, bytes], ...]:
         """The remembered blocks that are still on the chain."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import singledispatchmethod
 
+from eth_typing import ChecksumAddress
 from web3 import Web3
 
 from bisection import game as rules
@@ -12,16 +13,24 @@ from bisection.game import Revelation, TreeKind
 from contracts.bindings import Tree
 from contracts.deploy import AddressBook
 from contracts.events import (
+    Answered,
     BoundaryJudged,
+    DemandReclaimed,
     Event,
     EventReader,
     GameOpened,
     JobClaimed,
+    JobExpired,
     JobOpened,
+    JobSlashed,
     Judged,
+    LeafDemanded,
     LeafRevealed,
+    PartsRevealed,
     Revealed,
     Rewound,
+    RunDemanded,
+    Unanswered,
 )
 
 __all__ = ["TREE_KINDS", "Index"]
@@ -31,41 +40,62 @@ TREE_KINDS = {
     Tree.TRACE: TreeKind.TRACE,
     Tree.STATE: TreeKind.STATE,
     Tree.TENSOR: TreeKind.TENSOR,
+    Tree.RUN: TreeKind.RUN,
 }
 
 
 class Index:
-    """Follows the events of a deployment from its first block. After a reorganisation it forgets and reads anew.
+    """Follows the events of a deployment from its first block. After a reorganisation it reads anew, and then forgets.
 
     job_uris      by job, where its material was said to be
-    service_uris  by job, its trainer's data service
+    service_uris  by job, its present trainer's data service
+    tokens        by job, what its bounty and stake are in
+    attempts      by job, the attempt that was claimed last
+    failed        by job, the trainers that were convicted or missed a deadline
+    demands       by job, the open demands for leaves of its final state, by number
     games         by job, its games in order
     segments      by game, the segment that it is about
     revelations   by game, everything revealed in it, in order
     verdicts      by game, what the referee found
+    events        by game, how many there were about it: as long as that stays, so does the game
+    branch        how many reorganisations were met
     """
 
     def __init__(self, web3: Web3, book: AddressBook) -> None:
         self._web3, self._book = web3, book
-        self._forget()
-
-    def _forget(self) -> None:
-        self._reader = EventReader(self._web3, [self._book.registry, self._book.game], self._book.block)
+        self._reader = EventReader(self._web3, [self._book.registry, self._book.game, self._book.delivery], self._book.block)
+        self._rewound = False
         self.job_uris: dict[int, str] = {}
         self.service_uris: dict[int, str] = {}
+        self.tokens: dict[int, ChecksumAddress] = {}
+        self.attempts: dict[int, int] = {}
+        self.failed: defaultdict[int, set[ChecksumAddress]] = defaultdict(set)
+        self.demands: defaultdict[int, dict[int, LeafDemanded]] = defaultdict(dict)
         self.games: defaultdict[int, list[int]] = defaultdict(list)
         self.segments: dict[int, int] = {}
         self.revelations: defaultdict[int, list[Revelation]] = defaultdict(list)
         self.verdicts: dict[int, Judged | BoundaryJudged] = {}
+        self.events: Counter[int] = Counter()
+        self.branch = 0
+
+    @property
+    def block(self) -> int:
+        """The last block whose events were taken in."""
+        return self._reader.position
 
     def update(self) -> None:
-        """Take in all events up to the latest block."""
-        while events := self._reader.poll():
-            if isinstance(events[0], Rewound):
-                self._forget()
-                continue
-            for event in events:
+        """Take in all events up to the latest block. Raises as ``EventReader.poll``; then what it tells is what it told before."""
+        while not self._rewound and (events := self._reader.poll()):
+            self._rewound = isinstance(events[0], Rewound)
+            for event in () if self._rewound else events:
                 self._take(event)
+                if isinstance(game := getattr(event, "game", None), int):
+                    self.events[game] += 1
+        if self._rewound:
+            anew = Index(self._web3, self._book)
+            anew.update()
+            anew.branch += self.branch + 1
+            vars(self).update(vars(anew))
 
     @singledispatchmethod
     def _take(self, event: Event) -> None:
@@ -74,10 +104,27 @@ class Index:
     @_take.register
     def _(self, event: JobOpened) -> None:
         self.job_uris[event.job] = event.uri
+        self.tokens[event.job] = event.terms.token
 
     @_take.register
     def _(self, event: JobClaimed) -> None:
         self.service_uris[event.job] = event.uri
+        self.attempts[event.job] = event.attempt
+
+    @_take.register(JobExpired)
+    @_take.register(JobSlashed)
+    def _(self, event: JobExpired | JobSlashed) -> None:
+        self.failed[event.job].add(event.trainer)
+
+    @_take.register
+    def _(self, event: LeafDemanded) -> None:
+        self.demands[event.job][event.demand] = event
+
+    @_take.register(Answered)
+    @_take.register(Unanswered)
+    @_take.register(DemandReclaimed)
+    def _(self, event: Answered | Unanswered | DemandReclaimed) -> None:
+        self.demands[event.job].pop(event.demand, None)
 
     @_take.register
     def _(self, event: GameOpened) -> None:
@@ -92,6 +139,14 @@ class Index:
     @_take.register
     def _(self, event: LeafRevealed) -> None:
         self.revelations[event.game].append(rules.LeafRevealed(event.tensor, event.position, event.data))
+
+    @_take.register
+    def _(self, event: RunDemanded) -> None:
+        self.revelations[event.game].append(rules.RunDemanded(event.tensor, event.tensor_root, tuple(event.trace_proof)))
+
+    @_take.register
+    def _(self, event: PartsRevealed) -> None:
+        self.revelations[event.game].append(rules.PartsRevealed(event.height, event.position, tuple(event.parts)))
 
     @_take.register(Judged)
     @_take.register(BoundaryJudged)

@@ -6,7 +6,7 @@ Everything is the real thing on a chain in this process: contracts, nodes, HTTP 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,11 +21,11 @@ from bisection.errors import RefstepError
 from bisection.program import Program
 from bisection.scalar import read
 from challenger.node import ChallengerNode
-from contracts.bindings import JobStatus, Terms
 from contracts.client import LocalChain, local_chain
 from contracts.deploy import AddressBook, Parameters, attach, deploy
 from contracts.events import Judged
 from contracts.index import Index
+from contracts.jobs import NOBODY, JobStatus, Terms
 from contracts.sender import Call, TransactionSender
 from sims import digits
 from sims.cheats import cheat
@@ -41,8 +41,8 @@ __all__ = ["SCENARIOS", "Outcome", "Show", "World", "right", "run"]
 
 ETHER = 10**18
 BOUNTY, STAKE = 1 * ETHER, 2 * ETHER
-PARAMETERS = Parameters(burn_share=2_000, bond=ETHER // 5, trainer_clock=3_600, challenger_clock=3_600)
-TERMS = Terms(stake=STAKE, training_period=86_400, challenge_window=7_200)
+PARAMETERS = Parameters(burn_share=2_000, reward_share=4_000, bond=ETHER // 5, trainer_clock=3_600, challenger_clock=3_600)
+TERMS = Terms(stake=STAKE, game=NOBODY, segment_period=86_400, challenge_window=7_200)
 ROLES = ("requester", "trainer", "challenger")
 SCENARIOS = ("honest", "fraud", "withheld")
 FINAL = (JobStatus.COMPLETED, JobStatus.SLASHED, JobStatus.EXPIRED, JobStatus.CANCELLED)
@@ -138,8 +138,10 @@ class World:
 
     def dispute_transactions(self, since: dict[str, int]) -> list[tuple[str, int]]:
         """(name, gas) of every dispute transaction after each role's first ``since`` ones."""
-        recent = [sent for role, sender in self.senders.items() for sent in sender.sent[since[role] :]]
-        return [(sent.name, sent.gas_used) for sent in recent if sent.name.startswith(DISPUTE_PREFIXES)]
+        recent = [(role, sent) for role, sender in self.senders.items() for sent in sender.sent[since[role] :]]
+        # A challenger commits to an opening; a trainer to its claim, which is no dispute.
+        prefixes = {role: (*DISPUTE_PREFIXES, "commit") if role == "challenger" else DISPUTE_PREFIXES for role in ROLES}
+        return [(sent.name, sent.gas_used) for role, sent in recent if sent.name.startswith(prefixes[role])]
 
 
 def run(scenario: str, world: World, captured: Captured, other: Captured, options: Options, show: Show) -> Outcome:
@@ -212,7 +214,8 @@ def open_job(world: World, captured: Captured, steps: int, folder: Path) -> int:
     """The requester publishes the material and opens the job; its number."""
     roots = publish(Store(folder), captured.program, captured.state, captured.data)
     spec = roots.spec(steps, steps)
-    return world.deployments["requester"].registry.open_job(spec, TERMS, str(folder), BOUNTY)
+    deployment = world.deployments["requester"]
+    return deployment.registry.open_job(spec, replace(TERMS, game=deployment.game.address), str(folder), BOUNTY)
 
 
 def play(world: World, job: int, trainer: TrainerNode, challenger: ChallengerNode) -> JobStatus:

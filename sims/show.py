@@ -26,6 +26,7 @@ TITLES = {
 SIDES = {"requester": "cyan", "trainer": "yellow", "challenger": "magenta"}
 MOVES = {
     "open_job": "offers the job, with the bounty",
+    "commit": "commits to what it does next, so that nobody can copy it",
     "claim": "claims it, with the stake",
     "post_segment": "commits to the state after every step",
     "open_step": "disputes the step after the last agreed state",
@@ -35,13 +36,13 @@ MOVES = {
     "demand_trace": "demands the tree over the step's tensors",
     "demand_state": "demands the tree over the state's tensors",
     "demand_tensor": "has found the node, demands its tensor's tree",
-    "reveal": "reveals 16 digests",
+    "reveal": "reveals up to 32 digests",
     "reveal_leaf": "reveals 256 bytes",
     "pick": "picks the first that is wrong",
     "conclude_element": "opens the element and its inputs: verdict",
     "conclude_run": "opens the element and its runs: verdict",
     "conclude_boundary": "opens the two roots that must be equal: verdict",
-    "finalise": "completes the job: nobody objected",
+    "finalise": "is paid for the segment: nobody objected",
     "withdraw": "withdraws what it is owed",
 }
 

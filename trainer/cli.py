@@ -1,4 +1,4 @@
-"""``refstep job …``, ``refstep trainer …`` and ``refstep doctor``: offering jobs, looking at them, training them; this machine."""
+"""``refstep job …``, ``refstep trainer …`` and ``refstep doctor``: offering jobs, training them; this machine."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ import sys
 import traceback
 from argparse import Namespace
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from eth_typing import ChecksumAddress
+from web3 import Web3
 
 from bisection.errors import RefstepError, UsageError
-from contracts.bindings import Job, Terms
-from contracts.cli import acting, command, format_ether, looking
-from contracts.index import Index
+from contracts.cli import acting, command, format_ether
+from contracts.jobs import NOBODY, Terms
 from contracts.settings import ETHER, ChainSettings, KeySettings, Wei, setting
+from contracts.token import Token
+from contracts.words import moment
 
 if TYPE_CHECKING:
     from trainer.capture import Captured
 
-__all__ = ["NodeSettings", "add_commands", "require_device"]
+__all__ = ["JOURNAL", "NodeSettings", "add_commands", "require_device"]
 
 DAY = 24 * 60 * 60
 MOST_URI_BYTES = 256  # what the registry keeps of an address
+JOURNAL = "journal.sqlite"  # in a node's folder
 ANY_HOST = ("0.0.0.0", "::")
 
 
@@ -51,10 +55,21 @@ class OpenSettings(ChainSettings, KeySettings):
     uri: str | None = setting("where trainers find that; default: the same place", None)
     steps: int = setting("steps of training", least=1)
     segment_length: int | None = setting("steps of each posted segment; default: all", None, least=1)
-    bounty: Wei = setting("what the trainer is paid, in ether")
-    stake: Wei = setting("what the trainer must stake, in ether", least=1)
-    training_period: int = setting("seconds from the claim to the last segment", DAY, least=1)
+    bounty: Wei = setting("what the trainer is paid, in ether or whole tokens")
+    stake: Wei = setting("what the trainer must stake, in ether or whole tokens", least=1)
+    token: str | None = setting("the ERC-20 token of bounty and stake; default: ether", None)
+    trainer: str | None = setting("the only address that may claim the job; default: anybody", None)
+    attempts: int = setting("how many trainers may try, one after the other", 1, least=1)
+    segment_period: int = setting("seconds from the claim, or from a segment, to the next segment", DAY, least=1)
     challenge_window: int = setting("seconds from a segment to its finality", DAY, least=1)
+    retained_share: int = setting("basis points of the bounty that are paid only after the delivery period", 0, least=0)
+    delivery_period: int = setting("seconds after completion in which leaves of the result can be demanded", 0, least=0)
+    parent: int = setting("the completed job whose result this one starts from; 0: none", 0, least=0)
+
+
+@dataclass(frozen=True)
+class ActSettings(ChainSettings, KeySettings):
+    """Who acts, and where."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +112,61 @@ def _open(settings: OpenSettings, arguments: Namespace) -> None:
     remote = "://" in settings.publish
     place = settings.publish if remote else str(Path(settings.publish).expanduser().resolve())
     uri = _on_chain("uri", settings.uri or place)
-    deployment, _ = acting(settings, settings)
+    named = {name: _address(name, getattr(settings, name)) for name in ("token", "trainer")}
+    if (settings.retained_share == 0) != (settings.delivery_period == 0):
+        raise UsageError("retained_share and delivery_period go together: set both, or none")
+    deployment, sender = acting(settings, settings)
+    web3, book = deployment.registry.web3, deployment.book
+    token = None if settings.token is None else Token(web3, named["token"], sender)
+    bounty, stake = (amount if token is None else token.units(amount) for amount in (settings.bounty, settings.stake))
     captured = _captured(arguments.file)
     roots = publish(Store(place), captured.program, captured.state, captured.data)
     spec = roots.spec(settings.steps, segment_length)
-    terms = Terms(settings.stake, settings.training_period, settings.challenge_window)
-    job = deployment.registry.open_job(spec, terms, uri, settings.bounty)
-    print(f"job {job} is open: {settings.steps} steps for {format_ether(settings.bounty)} ETH, job hash {spec.job_hash.hex()}")
+    terms = Terms(
+        **named,
+        stake=stake,
+        game=cast(ChecksumAddress, book.game),
+        attempts=settings.attempts,
+        segment_period=settings.segment_period,
+        challenge_window=settings.challenge_window,
+        retained_share=settings.retained_share,
+        delivery_period=settings.delivery_period,
+    )
+    if token is not None:
+        token.allow(sender.address, book.registry, bounty)
+    job = deployment.registry.open_job(spec, terms, uri, bounty, settings.parent)
+    unit = "ETH" if token is None else f"of the token {token.address}"
+    print(f"job {job} is open: {settings.steps} steps for {format_ether(settings.bounty)} {unit}, job hash {spec.job_hash.hex()}")
+
+
+def _address(name: str, text: str | None) -> ChecksumAddress:
+    if text is None:
+        return NOBODY
+    if not Web3.is_address(text):
+        raise UsageError(f"{name} must be an address (0x and 40 hexadecimal digits), not {text!r}")
+    return Web3.to_checksum_address(text)
+
+
+def _cancel(settings: ActSettings, arguments: Namespace) -> None:
+    acting(settings, settings)[0].registry.cancel(arguments.job)
+    print(f"job {arguments.job} is cancelled; `refstep chain withdraw` pays the rest of its bounty")
+
+
+def _expire(settings: ActSettings, arguments: Namespace) -> None:
+    acting(settings, settings)[0].registry.expire(arguments.job)
+    print(f"the trainer of job {arguments.job} has missed its deadline, and lost its stake")
+
+
+def _demand(settings: ActSettings, arguments: Namespace) -> None:
+    delivery = acting(settings, settings)[0].delivery
+    number = delivery.demand(arguments.job, arguments.component)
+    answer_by = moment(delivery.demand_of(number).answer_by)
+    print(f"demand {number}: a leaf of component {arguments.component} must be shown until {answer_by}")
+
+
+def _give_up(settings: ActSettings, arguments: Namespace) -> None:
+    acting(settings, settings)[0].delivery.give_up(arguments.demand)
+    print(f"demand {arguments.demand} was not answered: what was retained goes back to the requester, the bond to whoever demanded")
 
 
 def _serve(settings: ServeSettings, arguments: Namespace) -> None:
@@ -115,65 +178,6 @@ def _serve(settings: ServeSettings, arguments: Namespace) -> None:
     with stop_signals() as stop, ServiceThread(app, *_host_and_port(settings.listen)) as url:
         print(f"{settings.publish} is served at {url}", flush=True)
         stop.wait()
-
-
-def _list(settings: ChainSettings, arguments: Namespace) -> None:
-    registry = looking(settings).registry
-    print(f"{'job':>5}  {'status':<12} {'steps':>8} {'posted':>6} {'games':>5}  {'bounty':>8} {'stake':>8}  trainer")
-    for number in range(1, registry.job_count() + 1):
-        job = registry.job(number)
-        claimed = job.trainer if job.deadline else "-"
-        print(
-            f"{number:>5}  {job.status.name.lower():<12} {job.spec.steps:>8} {job.posted:>6} {job.live_games:>5}  "
-            f"{format_ether(job.bounty):>8} {format_ether(job.terms.stake):>8}  {claimed}"
-        )
-
-
-def _show(settings: ChainSettings, arguments: Namespace) -> None:
-    deployment = looking(settings)
-    registry = deployment.registry
-    if not 1 <= arguments.job <= registry.job_count():
-        raise UsageError(f"there is no job {arguments.job}; `refstep job list` shows all {registry.job_count()}")
-    job: Job = registry.job(arguments.job)
-    index = Index(registry.web3, deployment.book)
-    index.update()
-    rows: list[tuple[str, Any]] = [
-        ("status", job.status.name.lower()),
-        ("requester", job.requester),
-        ("trainer", job.trainer if job.deadline else "-"),
-        ("bounty", f"{format_ether(job.bounty)} ETH"),
-        ("stake", f"{format_ether(job.terms.stake)} ETH"),
-        ("deadline", _moment(job.deadline) if job.deadline else "-"),
-        ("challenge window", f"{job.terms.challenge_window} s"),
-        ("live games", job.live_games),
-        ("job hash", job.job_hash.hex()),
-        ("program root", job.spec.program_root.hex()),
-        ("data root", job.spec.data_root.hex()),
-        ("initial state", job.spec.initial_state.hex()),
-        ("last state", job.state.hex()),
-        ("steps", f"{job.spec.steps} in segments of {job.spec.segment_length}"),
-        ("numerics version", job.spec.numerics_version),
-        ("material", _harmless(index.job_uris.get(arguments.job, "-"))),
-        ("data service", _harmless(index.service_uris.get(arguments.job, "-"))),
-    ]
-    for name, value in rows:
-        print(f"{name:<17} {value}")
-    for number in range(job.posted):
-        segment = registry.segment(arguments.job, number)
-        span = f"steps {segment.first_step} to {segment.first_step + segment.steps}"
-        print(f"segment {number:<9} {span}, window ends {_moment(segment.window_end)}")
-    for game in index.games[arguments.job]:
-        view = deployment.game.game(game)
-        print(f"game {game:<12} segment {view.segment}, {view.phase.name.lower()}, step {view.step if view.shown else '?'}")
-
-
-def _moment(timestamp: int) -> str:
-    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _harmless(text: str) -> str:
-    """A stranger's text, without what would move a terminal's cursor."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 # refstep trainer run ----------------------------------------------------------------------------------------------------
@@ -201,6 +205,7 @@ class TrainerSettings(NodeSettings, KeySettings):
     max_stake: Wei = setting("claim no job that asks for more, in ether", Wei(10 * ETHER))
     max_steps: int = setting("claim no job that has more steps", 1_000_000, least=1)
     max_jobs: int = setting("how many jobs, and so stakes, at once", 1, least=1)
+    tokens: str | None = setting("claim jobs in these ERC-20 tokens too: addresses separated by commas", None)
 
 
 def require_device(device: str) -> None:
@@ -214,6 +219,7 @@ def require_device(device: str) -> None:
 
 
 def _run(settings: TrainerSettings, arguments: Namespace) -> None:
+    from contracts.journal import Journal
     from trainer.fetch import HttpSource
     from trainer.files import KnownRoots
     from trainer.folder import node_folder
@@ -227,11 +233,12 @@ def _run(settings: TrainerSettings, arguments: Namespace) -> None:
         HttpSource(_on_chain("public_url", settings.public_url))
     elif host in ANY_HOST:
         raise UsageError(f"public_url must be set where listen is {settings.listen}: challengers have to know which address to use")
+    tokens = frozenset(_address("tokens", text.strip()) for text in (settings.tokens or "").split(",") if text.strip())
     require_device(settings.device)
     deployment, sender = acting(settings, settings, settings.confirmations)
     with stop_signals() as stop, node_folder(settings.folder, "trainer", deployment.book) as folder:
         catalogue = Catalogue(Store(folder / "store", KnownRoots(folder / "verified.json")))
-        with ServiceThread(application(catalogue), host, port) as url:
+        with Journal(folder / JOURNAL) as sender.journal, ServiceThread(application(catalogue), host, port) as url:
             log, uri = node_log(), settings.public_url or url
             node = TrainerNode(
                 deployment,
@@ -239,13 +246,14 @@ def _run(settings: TrainerSettings, arguments: Namespace) -> None:
                 folder,
                 uri,
                 catalogue,
-                policy=TrainerPolicy(settings.min_bounty, settings.max_stake, settings.max_steps, settings.max_jobs),
+                policy=TrainerPolicy(settings.min_bounty, settings.max_stake, settings.max_steps, settings.max_jobs, tokens),
                 device=settings.device,
                 checkpoint_every=settings.checkpoint_every,
                 keep_checkpoints=settings.keep_checkpoints,
                 log=log,
             )
             log("trainer started", account=sender.address, service=uri, chain=deployment.book.chain_id)
+            sender.recover()
             await_earlier_transactions(sender, settings.poll_seconds, log, stop)
             run(node, settings.poll_seconds, log, stop)
 
@@ -261,13 +269,19 @@ def _doctor(arguments: Namespace) -> None:
 
 def add_commands(commands: Any) -> None:
     """Add ``job``, ``trainer`` and ``doctor`` to the command line."""
-    job = commands.add_parser("job", help="offer jobs and look at them").add_subparsers(required=True, metavar="COMMAND")
+    job = commands.add_parser("job", help="offer and end jobs, demand results").add_subparsers(required=True, metavar="COMMAND")
     opened = command(job, "open", "publish a captured model and offer its training", OpenSettings, _open)
     opened.add_argument("file", type=Path, help="a Python file that sets `captured = trainer.capture(...)`; it is run here")
     command(job, "serve", "serve what was published, so that trainers elsewhere can fetch it", ServeSettings, _serve)
-    command(job, "list", "all jobs", ChainSettings, _list)
-    shown = command(job, "show", "one job, its segments and games", ChainSettings, _show)
-    shown.add_argument("job", type=int, help="its number")
+    ended = command(job, "cancel", "take back what is left of the bounty of a job that nobody works on", ActSettings, _cancel)
+    ended.add_argument("job", type=int, help="its number")
+    late = command(job, "expire", "end an attempt whose deadline has passed", ActSettings, _expire)
+    late.add_argument("job", type=int, help="its number")
+    asked = command(job, "demand", "demand a random leaf of a completed job's result, against a bond", ActSettings, _demand)
+    asked.add_argument("job", type=int, help="its number")
+    asked.add_argument("component", type=int, help="which tensor of the state, counted from 0")
+    unanswered = command(job, "give-up", "note that a demanded leaf was not shown in time", ActSettings, _give_up)
+    unanswered.add_argument("demand", type=int, help="the number of the demand")
     trainer = commands.add_parser("trainer", help="run a trainer node").add_subparsers(required=True, metavar="COMMAND")
     command(trainer, "run", "claim jobs, train them, serve and defend what was trained", TrainerSettings, _run)
     says = "what this machine trains with and why, and whether it computes rightly"

@@ -23,6 +23,8 @@ __all__ = ["LibraryRoute", "prepare_scalar"]
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
 
+_HALVES = 1 << 20  # products of halves of 16 bits that binary64 sums exactly, with room to spare
+
 
 class LibraryRoute:
     """A program bound to ``data`` (flat arrays in its order) on a torch ``device``."""
@@ -170,11 +172,17 @@ def _prepare_dot(node: Dot, device: torch.device) -> Run:
         a, b = inputs[0].view(-1, node.m, node.k), inputs[1].view(-1, node.n, node.k)
         if _partial_sums_below_2_53(a, b, node.k):
             return [product(a.double(), b.double()).view(-1)]
-        # Halves of 16 bits: every product sum is below 2^42, and int64 arithmetic wraps as the meaning does.
+        total = torch.zeros(len(a), node.m, node.n, dtype=torch.int64, device=device)
+        for first in range(0, node.k, _HALVES):
+            total += by_halves(a[:, :, first : first + _HALVES], b[:, :, first : first + _HALVES])
+        return [total.view(-1)]
+
+    def by_halves(a: Tensor, b: Tensor) -> Tensor:
+        # Halves of 16 bits: every product is at most 2^32, and int64 arithmetic wraps as the meaning does.
         a, b = a.to(torch.int64), b.to(torch.int64)
         high_a, low_a, high_b, low_b = ((x >> 16).double() for x in (a, a << 16 & 0xFFFFFFFF, b, b << 16 & 0xFFFFFFFF))
         middle = product(high_a, low_b) + product(low_a, high_b)
-        return [((product(high_a, high_b) << 32) + (middle << 16) + product(low_a, low_b)).view(-1)]
+        return (product(high_a, high_b) << 32) + (middle << 16) + product(low_a, low_b)
 
     return run
 

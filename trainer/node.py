@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
 
+from web3.types import TxReceipt
+
 from bisection.agent import Defender, Served
-from bisection.errors import NumericsMismatch, ProgramError, UsageError, VerificationError
+from bisection.errors import NumericsMismatch, ProgramError, UnavailableError, UsageError, VerificationError
 from bisection.program import NUMERICS_VERSION
 from bisection.solver import Decision
-from contracts.bindings import Job, JobStatus
 from contracts.chain import GameChain
-from contracts.client import now
 from contracts.deploy import Deployment
 from contracts.index import Index
+from contracts.jobs import NATIVE, NOBODY, Job, JobStatus, Segment, Standing, claim_commitment
+from contracts.outbox import Outbox
+from contracts.sender import Call
 from contracts.settings import format_ether
+from contracts.token import Token
+from trainer.delivery import show_leaf
 from trainer.executor import Executor
 from trainer.package import Material, publish_state
 from trainer.recorder import Executes, RecordedTrace, Recorder
@@ -35,29 +40,40 @@ from trainer.work import Work, fetch_material, under_way
 __all__ = ["Action", "TrainerNode", "TrainerPolicy", "due", "next_action"]
 
 SLICE_SECONDS = 1.0  # how long a node that trains waits before it looks at the chain again
-ACTIVE = (JobStatus.TRAINING, JobStatus.VERIFICATION)
-SPARE_TIME = 2.0  # a job is claimed if training it takes at most the training period divided by this
+SPARE_TIME = 2.0  # a job is claimed if training a segment takes at most the segment period divided by this
 
 
 @dataclass(frozen=True)
 class TrainerPolicy:
-    """Which jobs to claim. Amounts in wei."""
+    """Which jobs to claim. Amounts in wei.
+
+    Of a job in tokens it asks only that the token is one of ``tokens``: how much is staked in them is limited by what the account
+    allows the registry to take.
+    """
 
     min_bounty: int = 0
     max_stake: int = 10 * 10**18
     max_steps: int = 1_000_000
     max_jobs: int = 1
+    tokens: frozenset[str] = frozenset()
 
-    def objection(self, job: Job) -> str | None:
-        """Why an open job is not worth claiming, by its terms alone; None if it is."""
+    def objection(self, job: Job, account: str, game: str) -> str | None:
+        """Why ``account`` should not claim an open job, by its terms alone; None if it can. ``game`` is the known game contract."""
         if job.spec.numerics_version != NUMERICS_VERSION:
             return f"it speaks numerics version {job.spec.numerics_version}; this build speaks {NUMERICS_VERSION}"
-        if job.bounty < self.min_bounty:
-            return f"it pays {format_ether(job.bounty)} ETH, less than min_bounty ({format_ether(self.min_bounty)})"
-        if job.terms.stake > self.max_stake:
-            return f"its stake is {format_ether(job.terms.stake)} ETH, more than max_stake ({format_ether(self.max_stake)})"
+        if job.terms.game != game:
+            return f"it is judged by the contract at {job.terms.game}, which is not the one in the address book"
+        if job.terms.trainer not in (NOBODY, account):
+            return f"it is for the trainer {job.terms.trainer} alone"
         if job.spec.steps > self.max_steps:
             return f"it has {job.spec.steps} steps, more than max_steps ({self.max_steps})"
+        if job.terms.token != NATIVE:
+            return None if job.terms.token in self.tokens else f"it pays in the token {job.terms.token}, which is not in tokens"
+        left = job.bounty - job.paid
+        if left < self.min_bounty:
+            return f"it pays {format_ether(left)} ETH, less than min_bounty ({format_ether(self.min_bounty)})"
+        if job.terms.stake > self.max_stake:
+            return f"its stake is {format_ether(job.terms.stake)} ETH, more than max_stake ({format_ether(self.max_stake)})"
         return None
 
 
@@ -67,9 +83,9 @@ class Action(Enum):
     TRAIN = "train"
     POST = "post"
     FINALISE = "finalise"
+    RELEASE = "release"
     WAIT = "wait"
     GIVE_UP = "give up"
-    LEAVE = "leave"
 
 
 def due(job: Job) -> int:
@@ -77,20 +93,24 @@ def due(job: Job) -> int:
     return min((job.posted + 1) * job.spec.segment_length, job.spec.steps)
 
 
-def next_action(job: Job, recorded: int, window_end: int, time_now: int) -> Action:
-    """What to do about one's own job. ``recorded``: steps run so far; ``window_end``: of the last posted segment, in seconds.
+def next_action(job: Job, recorded: int, oldest: Segment | None, standing: Standing) -> Action:
+    """What to do about one's own job. ``recorded``: steps run so far; ``oldest``: the first posted segment that is not final.
 
-    A recording that was lost is made again even when all is posted: without it nothing could be defended.
+    A recording that was lost is made again even when all is posted: without it nothing could be defended or delivered.
     """
-    if job.status not in ACTIVE:
-        return Action.LEAVE
-    if job.status == JobStatus.TRAINING and time_now > job.deadline:
+    if standing.paused:
+        return Action.TRAIN if recorded < due(job) else Action.WAIT
+    if job.status == JobStatus.COMPLETED:
+        if recorded < due(job):
+            return Action.TRAIN
+        return Action.RELEASE if standing.clock > job.delivery_end and job.open_demands == 0 else Action.WAIT
+    if oldest is not None and standing.clock > oldest.window_end and oldest.live_games == 0:
+        return Action.FINALISE
+    if job.status == JobStatus.TRAINING and standing.clock > job.deadline:
         return Action.GIVE_UP
     if recorded < due(job):
         return Action.TRAIN
-    if job.status == JobStatus.TRAINING:
-        return Action.POST
-    return Action.FINALISE if time_now > window_end and job.live_games == 0 else Action.WAIT
+    return Action.POST if job.status == JobStatus.TRAINING else Action.WAIT
 
 
 ExecutorOf = Callable[[Material], Executes]
@@ -135,25 +155,34 @@ class TrainerNode:
         self._work: dict[int, Work] = {}
         self._passed: set[int] = set()  # jobs that this node has nothing to do with, any more or for good
         self._late: set[int] = set()
+        self._claims = Outbox(deployment.registry)
+        self._branch = 0
         self._perform: dict[Action, Callable[[int, Job, Work], bool]] = {
             Action.TRAIN: self._train,
             Action.POST: self._post,
             Action.FINALISE: self._finalise,
+            Action.RELEASE: self._release,
             Action.WAIT: lambda number, job, work: False,
             Action.GIVE_UP: self._give_up,
         }
 
     def tick(self) -> bool:
         """Look at every job once. Returns whether there is more to do at once. Raises UnavailableError, ChainMismatch."""
-        self._index.update()
+        self._chain.tend()
+        if self._branch != self._index.branch:
+            self._branch = self._index.branch
+            self._passed.clear()  # what is over can be open again after a reorganisation
         own, offers = self._jobs()
         ready = [(number, job) for number, job in own.items() if self._attempt("open", number, partial(self._ready, number, job))]
         for number, job in ready:
             self._defend(number, job)
+            self._deliver(number, job)
         moved = [self._attempt("advance", number, partial(self._advance, number, job)) for number, job in ready]
-        for number, job in self._candidates(offers)[: max(0, self._policy.max_jobs - len(own))]:
+        busy = sum(job.status.disputable for job in own.values())
+        for number, job in self._candidates(offers)[: max(0, self._policy.max_jobs - busy)]:
             moved.append(self._attempt("claim", number, partial(self._consider, number, job)))
-        moved.append(self._isolation.attempt("collect", partial(collect, self._deployment, self._account, self._log)))
+        tokens = {NATIVE, *self._index.tokens.values()}
+        moved.append(self._isolation.attempt("collect", partial(collect, self._deployment, self._account, tokens, self._log)))
         return any(moved) or under_way(self._work.values(), SLICE_SECONDS)
 
     def _attempt(self, what: str, number: int, act: Callable[[], bool]) -> bool:
@@ -170,11 +199,11 @@ class TrainerNode:
         own, offers = {}, {}
         for number in sorted(self._index.job_uris.keys() - self._passed):
             job = registry.job(number)
-            if job.trainer == self._account and job.status in ACTIVE:
+            if job.trainer == self._account and (job.status.disputable or (job.status == JobStatus.COMPLETED and not job.settled)):
                 own[number] = job
-            elif job.status == JobStatus.OPEN:
+            elif job.status == JobStatus.OPEN and self._account not in self._index.failed[number]:
                 offers[number] = job
-            else:
+            elif not job.status.disputable or job.attempt == job.terms.attempts or job.trainer == self._account:
                 if number in self._work:
                     self._log("job over", job=number, status=job.status.name.lower())
                 self._pass(number)
@@ -199,17 +228,56 @@ class TrainerNode:
 
     def _consider(self, number: int, job: Job) -> bool:
         try:
-            if (objection := self._policy.objection(job)) is not None:
+            if (objection := self._policy.objection(job, self._account, self._deployment.book.game)) is not None:
                 raise UsageError(objection)
-            if not self._ready(number, job):
+            if not (self._ready(number, job) and self._agrees(number, job)):
                 return False
         except (UsageError, VerificationError, NumericsMismatch, ProgramError) as error:
             self._pass(number)
             self._log("job refused", job=number, reason=str(error))
             return True
-        self._deployment.registry.claim(number, self._uri, job.terms.stake)
-        self._log("job claimed", job=number, stake=job.terms.stake, bounty=job.bounty, steps=job.spec.steps)
+        if job.terms.token != NATIVE:
+            self._require_allowance(job)
+        if self._claim(number, job) is None:
+            return False
+        self._log("job claimed", job=number, stake=job.terms.stake, bounty=job.bounty - job.paid, steps=job.spec.steps)
         return True
+
+    def _claim(self, number: int, job: Job) -> TxReceipt | None:
+        """The receipt of the claim, or None while that is under way."""
+        registry, name = self._deployment.registry, f"claim of job {number} attempt {job.attempt}"
+
+        def claim(salt: bytes) -> Call:
+            return registry.call("claim", number, job.offer, salt, self._uri, value=job.terms.value(job.terms.stake))
+
+        if job.terms.trainer != NOBODY:
+            return self._claims.deliver(claim(bytes(32)), name)
+        return self._claims.reveal(name, lambda salt: registry.call("commit", claim_commitment(self._account, number, salt)), claim)
+
+    def _agrees(self, number: int, job: Job) -> bool:
+        """Whether the final segments of an earlier trainer were trained here too, with the same end; if not, a thread sees to it.
+
+        Raises VerificationError when they end otherwise: then no segment that could be posted would be accepted.
+        """
+        if job.posted == 0:
+            return True
+        if not self._train(number, replace(job, posted=job.posted - 1), self._work[number]):
+            return False
+        last = self._work[number].trace(job.spec, job.posted - 1)
+        assert last is not None
+        if last.history().node(0, last.length) != job.state:
+            raise VerificationError(f"its {job.posted} final segments do not end in the state that they come to here")
+        return True
+
+    def _require_allowance(self, job: Job) -> None:
+        """Raises UnavailableError while the stake in tokens is not there, or not allowed to be taken."""
+        token, registry = Token(self._deployment.registry.web3, job.terms.token), self._deployment.registry.address
+        have = min(token.balance(self._account), token.allowance(self._account, registry))
+        if have < job.terms.stake:
+            raise UnavailableError(
+                f"its stake is {job.terms.stake} units of the token {token.address}, of which the registry may take {have}; "
+                "`refstep chain approve` lets it"
+            )
 
     def _ready(self, number: int, job: Job) -> bool:
         """Whether the job's material and recording are there; if not, a thread sees to it. Raises what kept it from that."""
@@ -233,13 +301,13 @@ class TrainerNode:
 
     def _defend(self, number: int, job: Job) -> None:
         """Show every posted segment that is recorded, and make the move that is owed in every game about one."""
-        traces = [self._work[number].trace(job.spec, segment) for segment in range(job.posted)]
-        for segment, trace in enumerate(traces):
+        traces = {segment: self._work[number].trace(job.spec, segment) for segment in range(job.posted)}
+        for segment, trace in traces.items():
             if trace is not None and (number, segment) not in self._catalogue.segments:
                 self._catalogue.segments[number, segment] = self._served_of(trace)
         for game in self._index.games[number]:
             segment = self._index.segments[game]
-            if segment < job.posted and (trace := traces[segment]) is not None:
+            if segment in traces and (trace := traces[segment]) is not None:
                 self._isolation.attempt(("game", game), partial(self._play, game, trace), job=number, game=game)
 
     def _play(self, game: int, trace: RecordedTrace) -> bool:
@@ -247,13 +315,29 @@ class TrainerNode:
             if decision.action is not None:
                 self._log("move", side="trainer", game=game, move=type(decision.action).__name__, rule=decision.rule)
 
+        if self._chain.answered(game):
+            return False
         Defender(self._chain, trace, heard).play(game)
         return False
 
+    def _deliver(self, number: int, job: Job) -> None:
+        """Show every leaf of the final state that is demanded."""
+        if job.open_demands and self._work[number].recorder.step == job.spec.steps:
+            for demand in list(self._index.demands[number]):
+                self._isolation.attempt(("demand", demand), partial(self._show, number, demand), job=number, demand=demand)
+
+    def _show(self, number: int, demand: int) -> bool:
+        delivery, work = self._deployment.delivery, self._work[number]
+        asked = delivery.demand_of(demand)
+        leaf = show_leaf(work.material.program, work.recorder.state, asked.component, asked.seed)
+        delivery.answer(demand, leaf.node, leaf.tensor_root, leaf.component_proof, leaf.data, leaf.leaf_proof)
+        self._log("leaf delivered", job=number, demand=demand, component=asked.component)
+        return True
+
     def _advance(self, number: int, job: Job) -> bool:
         registry, work = self._deployment.registry, self._work[number]
-        window_end = registry.segment(number, job.posted - 1).window_end if job.posted else 0
-        action = next_action(job, work.recorder.step, window_end, now(registry.web3))
+        oldest = registry.segment(number, job.finalised) if job.finalised < job.posted else None
+        action = next_action(job, work.recorder.step, oldest, registry.standing(number, job.attempt))
         return self._perform[action](number, job, work)
 
     def _train(self, number: int, job: Job, work: Work) -> bool:
@@ -274,13 +358,18 @@ class TrainerNode:
 
     def _finalise(self, number: int, job: Job, work: Work) -> bool:
         self._deployment.registry.finalise(number)
-        self._log("job finalised", job=number, bounty=job.bounty)
+        self._log("segment finalised", job=number, segment=job.finalised)
+        return True
+
+    def _release(self, number: int, job: Job, work: Work) -> bool:
+        self._deployment.registry.release(number)
+        self._log("retained share released", job=number, amount=job.bounty - job.paid)
         return True
 
     def _give_up(self, number: int, job: Job, work: Work) -> bool:
         if number not in self._late:
             self._late.add(number)
-            self._log("too late", job=number, reason="the deadline has passed without the last segment; the stake is lost")
+            self._log("too late", job=number, reason="the deadline has passed without the next segment; the stake is lost")
         return False
 
 
@@ -289,9 +378,9 @@ def _require_pace(executor: Executes, material: Material, job: Job) -> None:
     for _ in range(2):
         started = time.monotonic()
         executor.step(material.state)
-        seconds = (time.monotonic() - started) * job.spec.steps
-    if seconds * SPARE_TIME > job.terms.training_period:
+        seconds = (time.monotonic() - started) * job.spec.segment_length
+    if seconds * SPARE_TIME > job.terms.segment_period:
         raise UsageError(
-            f"its {job.spec.steps} steps would take about {seconds:.0f} s here, too near to its training period of "
-            f"{job.terms.training_period} s"
+            f"the {job.spec.segment_length} steps of a segment would take about {seconds:.0f} s here, too near to its segment "
+            f"period of {job.terms.segment_period} s"
         )

@@ -12,7 +12,7 @@ from bisection.boundary import LITTLE_ENDIAN, Array, bind, fitting
 from bisection.errors import NumericsMismatch, VerificationError
 from bisection.nodes import DTYPES
 from bisection.program import NUMERICS_VERSION, Program, TensorSpec
-from contracts.bindings import JobSpec
+from contracts.jobs import JobSpec
 from trainer.commit import tensor_tree
 from trainer.kernels.hashing import Bytes
 from trainer.store import Source, Store, byte_view

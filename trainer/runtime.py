@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,9 @@ from typing import Any, Protocol, TextIO
 from web3.exceptions import Web3Exception
 
 from bisection.errors import ChainMismatch, RefstepError, UnavailableError
+from contracts.contract import Ledger
 from contracts.deploy import Deployment
+from contracts.jobs import NATIVE
 from contracts.sender import TransactionSender
 
 __all__ = [
@@ -183,13 +185,14 @@ class Isolation:
 # Money ------------------------------------------------------------------------------------------------------------------
 
 
-def collect(deployment: Deployment, account: str, log: Log) -> bool:
-    """Withdraw what the contracts owe ``account``. Returns whether there was anything."""
+def collect(deployment: Deployment, account: str, tokens: Iterable[str], log: Log) -> bool:
+    """Withdraw what the contracts owe ``account`` in each of ``tokens``. Returns whether there was anything."""
     collected = False
-    for contract in (deployment.registry, deployment.game):
-        if owed := contract.credit(account):
-            contract.withdraw()
-            log("withdrawn", contract=contract.NAME, amount=owed)
+    owing: list[tuple[Ledger, str]] = [(deployment.game, NATIVE), (deployment.delivery, NATIVE)]
+    for contract, token in owing + [(deployment.registry, token) for token in sorted(tokens)]:
+        if owed := contract.credit(account, token):
+            contract.withdraw(token)
+            log("withdrawn", contract=contract.NAME, amount=owed, **({} if token == NATIVE else {"token": token}))
             collected = True
     return collected
 

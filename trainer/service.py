@@ -96,7 +96,9 @@ class ServedTrace:
     def tensor(self, step: int, number: int) -> bytes | None:
         """See Served."""
         known = self._runs(step) and 0 <= number < len(self._trace.program.tensors)
-        return self._trace.tensor(step, number) if known else None
+        data = self._trace.tensor(step, number) if known else None
+        assert data is None or isinstance(data, bytes), "what is sent is held as bytes"
+        return data
 
     def _runs(self, step: int) -> bool:
         return 0 <= step < self._trace.history().count - 1

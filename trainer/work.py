@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from bisection.errors import RefstepError, UnavailableError, UsageError, VerificationError
-from contracts.bindings import JobSpec
+from contracts.jobs import JobSpec
 from trainer.fetch import open_source
 from trainer.package import Material, load, mirror
 from trainer.recorder import Progress, RecordedTrace, Recorder

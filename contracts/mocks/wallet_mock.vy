@@ -4,7 +4,7 @@
 
 owner: public(address)
 refuses: public(bool)
-callback: Bytes[4]
+callback: Bytes[100]
 called_back: public(bool)
 
 
@@ -24,9 +24,18 @@ def execute(target: address, data: Bytes[4096], amount: uint256):
 
 
 @external
-def behave(refuses: bool, callback: Bytes[4]):
+def hand_over(owner: address):
     """
-    @notice How to take payments from now on: refuse them, and call the payer's function `callback` first, if it is not empty.
+    @notice Let somebody else act as this wallet.
+    """
+    assert msg.sender == self.owner, "wallet: not the owner"
+    self.owner = owner
+
+
+@external
+def behave(refuses: bool, callback: Bytes[100]):
+    """
+    @notice How to take payments: refuse them, and call the payer with `callback` first, if it is not empty.
     """
     self.refuses = refuses
     self.callback = callback

@@ -4,6 +4,7 @@
 # @notice What all kinds of nodes share: their proof, their head, the tensors they read and write. See bisection/nodes.py.
 
 from interfaces import IReferee
+from modules import checks
 from modules import merkle
 from modules import tensor
 
@@ -40,7 +41,8 @@ def expect(condition: bool):
     """
     @notice Reverts unless `condition`, which every node of a program that bisection/nodes.py accepts fulfils.
     """
-    assert condition, "referee: malformed node"
+    if not condition:
+        checks.refuse("referee: malformed node")
 
 
 @internal
@@ -49,7 +51,8 @@ def prove(step: IReferee.Step, claim: IReferee.NodeProof) -> Node:
     """
     @notice The node, proved to stand in the program. The last leaf of a program tree is its header, which is no node.
     """
-    assert claim.index < step.node_count, "referee: node outside the program"
+    if claim.index >= step.node_count:
+        checks.refuse("referee: node outside the program")
     digest: bytes32 = merkle.leaf_digest(claim.code)
     merkle.check(digest, claim.index, step.node_count + 1, claim.proof, step.program_root)
     code: Bytes[2080] = concat(claim.code, empty(bytes32))
@@ -85,7 +88,8 @@ def output(n: Node, i: uint256) -> tensor.Ref:
     """
     @notice Output `i` of the node. The tensors that a node writes follow each other in the trace.
     """
-    assert i < n.outputs, "referee: output outside the node"
+    if i >= n.outputs:
+        checks.refuse("referee: output outside the node")
     return self._ref(n.first + i, convert(extract32(n.code, HEAD_BYTES + INPUT_BYTES * n.inputs + OUTPUT_BYTES * i), uint256))
 
 

@@ -2,7 +2,8 @@
 # @title Map nodes: which elements one element reads, and what it makes of them
 # @license Apache-2.0
 # @notice The element of a map in bisection/cut.py, and the scalar program of bisection/scalar.py.
-# @custom:security Dimensions have 32 bits, indices stay below them, and all other numbers have 64: no address passes 2^100.
+# @custom:security Dimensions have 32 bits, indices stay below them, and all other numbers have 64: no address passes 2^100, and the
+#                  sums of products that make it up are unchecked.
 
 from modules import encoding
 from modules import scalar_program
@@ -61,7 +62,8 @@ def reads(n: encoding.Node, position: uint256) -> Reads:
                 size = convert(extract32(n.code, at), int256) >> 192
                 at += 8
             for axis: uint256 in range(rank, bound=MAX_RANK):
-                reach += (convert(extract32(n.code, at), int256) >> 192) * found.indices[axis]
+                factor: int256 = convert(extract32(n.code, at), int256) >> 192
+                reach = unsafe_add(reach, unsafe_mul(factor, found.indices[axis]))
                 at += 8
             if c == 0:
                 found.targets[i] = reach

@@ -4,6 +4,9 @@
 # @notice The trees of bisection/merkle.py. A tree of n leaves has depth ceil(log2 n); whoever checks a proof also checks that it
 #         has exactly that length, and that the index lies below n.
 
+from modules import arity
+from modules import checks
+
 # The digest of every place beyond the last leaf, and of every inner node that stands over two such places.
 EMPTY: constant(bytes32) = empty(bytes32)
 
@@ -16,9 +19,9 @@ INNER: constant(bytes1) = 0x01
 
 @internal
 @pure
-def leaf_digest(data: Bytes[8448]) -> bytes32:
+def leaf_digest(data: Bytes[2048]) -> bytes32:
     """
-    @notice SHA-256(0 || data).
+    @notice SHA-256(0 || data), of a leaf of a tensor or the encoding of a node.
     """
     return sha256(concat(LEAF, data))
 
@@ -32,6 +35,27 @@ def parent(left: bytes32, right: bytes32) -> bytes32:
     if left == EMPTY and right == EMPTY:
         return EMPTY
     return sha256(concat(INNER, left, right))
+
+
+@internal
+@pure
+def join(digests: DynArray[bytes32, arity.WIDTH]) -> bytes32:
+    """
+    @notice The node above neighbouring digests, whose number is a power of two.
+    @custom:security Unchecked: twice an index stays below WIDTH.
+    """
+    row: DynArray[bytes32, arity.WIDTH] = digests
+    width: uint256 = len(digests)
+    for _: uint256 in range(arity.LEVELS):
+        width = width >> 1
+        at: uint256 = 0
+        for i: uint256 in range(width, bound=arity.WIDTH):
+            # `parent`, without the cost of a call.
+            left: bytes32 = row[at]
+            right: bytes32 = row[unsafe_add(at, 1)]
+            row[i] = EMPTY if left == EMPTY and right == EMPTY else sha256(concat(INNER, left, right))
+            at = unsafe_add(at, 2)
+    return row[0]
 
 
 @internal
@@ -52,15 +76,13 @@ def fold(digest: bytes32, index: uint256, proof: DynArray[bytes32, 32]) -> bytes
     """
     @notice The root that `digest` at leaf `index` and its siblings, lowest first, lead to.
     """
-    assert index >> len(proof) == 0, "merkle: index outside the tree"
+    if index >> len(proof) != 0:
+        checks.refuse("merkle: index outside the tree")
     node: bytes32 = digest
     place: uint256 = index
     for sibling: bytes32 in proof:
-        if place & 1 == 0:
-            node = self.parent(node, sibling)
-        else:
-            node = self.parent(sibling, node)
-        place >>= 1
+        node = self.parent(node, sibling) if place & 1 == 0 else self.parent(sibling, node)
+        place = place >> 1
     return node
 
 
@@ -70,11 +92,14 @@ def check(digest: bytes32, index: uint256, count: uint256, proof: DynArray[bytes
     """
     @notice Reverts unless `proof` shows that leaf `index` of the tree of `count` leaves under `root` is `digest`.
     """
-    assert index < count, "merkle: index outside the tree"
+    if index >= count:
+        checks.refuse("merkle: index outside the tree")
     # The exact depth: 2^d leaves are enough, half of them are not.
     places: uint256 = 1 << len(proof)
-    assert places >= count and places >> 1 < count, "merkle: proof of another depth"
-    assert self.fold(digest, index, proof) == root, "merkle: proof of another root"
+    if places < count or places >> 1 >= count:
+        checks.refuse("merkle: proof of another depth")
+    if self.fold(digest, index, proof) != root:
+        checks.refuse("merkle: proof of another root")
 
 
 @internal
@@ -84,33 +109,29 @@ def fold_range(digests: DynArray[bytes32, 33], first: uint256, depth: uint256, p
     @notice The root at height `depth` that neighbouring leaves from `first` on lead to. `proof` holds, level by level, the sibling on the
             left and the sibling on the right where there is one.
     """
-    assert depth <= 32, "merkle: range in too deep a tree"
+    if depth > 32:
+        checks.refuse("merkle: range in too deep a tree")
     row: DynArray[bytes32, 33] = digests
     width: uint256 = len(digests)
     place: uint256 = first
     used: uint256 = 0
     for _: uint256 in range(depth, bound=32):
-        # Parents take the places of their children from the front, each written after both were read.
-        read: uint256 = 0
-        written: uint256 = 0
-        if place & 1 == 1:
-            assert used < len(proof), "merkle: range proof of another depth"
-            row[0] = self.parent(proof[used], row[0])
-            used += 1
-            read = 1
-            written = 1
-        for _pair: uint256 in range(17):
-            if read >= width:
-                break
-            if read + 1 < width:
-                row[written] = self.parent(row[read], row[read + 1])
-            else:
-                assert used < len(proof), "merkle: range proof of another depth"
-                row[written] = self.parent(row[read], proof[used])
-                used += 1
-            read += 2
-            written += 1
-        width = written
-        place >>= 1
-    assert width == 1 and place == 0 and used == len(proof), "merkle: range proof of another depth"
+        # Parents take the places of their children from the front, each written after both were read. Only the first can lack its left
+        # child, which then stands before the row, and only the last its right one.
+        odd: uint256 = place & 1
+        parents: uint256 = unsafe_add(unsafe_add(width, odd), 1) >> 1
+        for i: uint256 in range(parents, bound=17):
+            left: uint256 = unsafe_sub(i << 1, odd)
+            right: uint256 = unsafe_add(left, 1)
+            if left < width and right < width:
+                row[i] = self.parent(row[left], row[right])
+                continue
+            if used >= len(proof):
+                checks.refuse("merkle: range proof of another depth")
+            row[i] = self.parent(row[left], proof[used]) if left < width else self.parent(proof[used], row[0])
+            used = unsafe_add(used, 1)
+        width = parents
+        place = place >> 1
+    if width != 1 or place != 0 or used != len(proof):
+        checks.refuse("merkle: range proof of another depth")
     return row[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,25 @@ import pytest
 from bisection.agent import Challenger, Defender, Nothing, Served
 from bisection.boundary import tensor_bytes
 from bisection.errors import IllegalMove
-from bisection.game import Game, Outcome, Timeout
+from bisection.game import (
+    Demand,
+    Game,
+    Outcome,
+    Owed,
+    PostTrace,
+    ShowStep,
+    StepOpening,
+    Timeout,
+    TreeKind,
+    apply,
+    open_blind,
+    open_step,
+)
 from bisection.merkle import Tree
-from bisection.nodes import DTYPES, Output
+from bisection.nodes import DTYPES, Input, Output
+from bisection.solver import Decision
 from bisection.trace import MemoryTrace
+from bisection.witness import Boundary, Source, boundary, node_proof
 from tests.support.model_chain import HonestService, ModelChain, claim_of
 from tests.support.programs import counting_program
 
@@ -186,3 +202,119 @@ def test_a_new_agent_at_every_move_goes_on_even_when_the_service_falls_silent(te
         served.silent = chain.moves >= silent_after
         assert chain.moves < 60
     assert chain.game(game).outcome == Outcome.CONVICTED
+
+
+# A step shown together with the demand of its trace ---------------------------------------------------------------------
+
+
+CLOCKS = (100, 100)
+
+
+def blind_game(trainer: MemoryTrace) -> Game:
+    """A blind game in which the trainer has revealed its history."""
+    chain = ModelChain()
+    number = chain.open(claim_of(PROGRAM, trainer, STEPS), None)
+    Defender(chain, trainer).play(number)
+    return chain.game(number)
+
+
+def opening_of(trainer: MemoryTrace, step: int) -> StepOpening:
+    history = trainer.history()
+    proofs = [tuple(history.prove(leaf)) for leaf in (step, step + 1)]
+    return StepOpening(step, history.node(0, step), proofs[0], history.node(0, step + 1), proofs[1])
+
+
+def test_a_trace_demanded_with_its_step_is_owed_after_its_root() -> None:
+    game, root = blind_game(HONEST), HONEST.tensors(4).root
+    shown = apply(game, ShowStep(opening_of(HONEST, 4), descend=True), 0)
+    assert shown.owed == Owed.TRACE and shown.descent is None
+    posted = apply(shown, PostTrace(root), 7)
+    assert posted.owed == Owed.CHILDREN and posted.trainer_clock == shown.trainer_clock - 7
+    plain = apply(apply(apply(game, ShowStep(opening_of(HONEST, 4)), 0), PostTrace(root), 7), Demand(TreeKind.TRACE), 7)
+    assert posted == plain, "the same state as that of three moves"
+
+
+def test_a_known_trace_demanded_with_its_step_is_owed_at_once() -> None:
+    root = HONEST.tensors(4).root
+    game = apply(blind_game(HONEST), ShowStep(opening_of(HONEST, 4), descend=True), 0, lambda step: root)
+    assert game.owed == Owed.CHILDREN and game.descent is not None and game.descent.node == root
+
+
+def test_a_trace_can_be_demanded_only_once_either_way() -> None:
+    chain = ModelChain()
+    number = chain.open(claim_of(PROGRAM, HONEST, STEPS), None)
+    trainer = Defender(chain, HONEST)
+    trainer.play(number)
+    chain.move(number, ShowStep(opening_of(HONEST, 4), descend=True))
+    while chain.game(number).owed != Owed.NOTHING:
+        trainer.play(number)
+    with pytest.raises(IllegalMove, match="already demanded"):
+        chain.move(number, Demand(TreeKind.TRACE))
+    with pytest.raises(IllegalMove, match="already shown"):
+        chain.move(number, ShowStep(opening_of(HONEST, 4)))
+
+
+def test_a_trace_of_one_tensor_has_nothing_to_reveal() -> None:
+    claim = replace(claim_of(PROGRAM, HONEST, STEPS), tensor_count=1)
+    game = replace(open_blind(claim, CLOCKS, 0), owed=Owed.NOTHING)
+    with pytest.raises(IllegalMove, match="nothing to reveal"):
+        apply(game, ShowStep(opening_of(HONEST, 4), descend=True), 0)
+
+
+def moves_of(trainer: MemoryTrace, served: Served) -> list[object]:
+    """The challenger's moves in a dispute."""
+    made: list[object] = []
+
+    def hear(decision: Decision) -> None:
+        made.append(decision.action)
+
+    chain = ModelChain()
+    challenger = Challenger(chain, HONEST, claim_of(PROGRAM, trainer, STEPS), served, hear)
+    number = challenger.open()
+    assert number is not None
+    while challenger.play(number) and Defender(chain, trainer).play(number):
+        assert chain.moves < 60
+    assert chain.game(number).outcome == Outcome.CONVICTED
+    return made
+
+
+def test_who_withholds_the_history_is_asked_for_the_trace_along_with_the_step() -> None:
+    made = moves_of(effective_forgery(6), Nothing())
+    assert [move.descend for move in made if isinstance(move, ShowStep)] == [True]
+    assert Demand(TreeKind.TRACE) not in made
+
+
+def test_a_service_that_is_back_is_asked_first() -> None:
+    """A new agent in a blind game cannot know why it is blind: asking costs nothing."""
+    trainer = effective_forgery(6)
+    chain = ModelChain()
+    claim = claim_of(PROGRAM, trainer, STEPS)
+    number = Challenger(chain, HONEST, claim, Nothing()).open()
+    assert number is not None
+    Defender(chain, trainer).play(number)
+    Challenger(chain, HONEST, claim, HonestService(trainer)).play(number)
+    assert chain.game(number).owed == Owed.TRACE and TreeKind.TRACE not in chain.game(number).demanded
+
+
+# What boundary nodes join -----------------------------------------------------------------------------------------------
+
+
+def test_the_referee_says_what_each_boundary_node_joins() -> None:
+    claim = claim_of(PROGRAM, HONEST, STEPS)
+    roots = open_step(claim, opening_of(HONEST, 4), CLOCKS, 0, HONEST.tensors(4).root).roots
+    for number, node in enumerate(PROGRAM.nodes):
+        proof = node_proof(PROGRAM, number)
+        if isinstance(node, Input):
+            spec = (PROGRAM.data if node.source == "data" else PROGRAM.state)[node.index]
+            source = Source.DATA if node.source == "data" else Source.BEFORE
+            expected = Boundary(source, node.index, node.outputs[0].tensor, spec.count * DTYPES[spec.dtype].size)
+        elif isinstance(node, Output):
+            spec = PROGRAM.state[node.index]
+            expected = Boundary(Source.AFTER, node.index, node.inputs[0].tensor, spec.count * DTYPES[spec.dtype].size)
+        else:
+            with pytest.raises(IllegalMove, match="not a boundary node"):
+                boundary(roots, proof)
+            continue
+        assert boundary(roots, proof) == expected
+    with pytest.raises(IllegalMove, match="bad node proof"):
+        boundary(roots, replace(node_proof(PROGRAM, 0), proof=()))

@@ -95,8 +95,37 @@ def test_only_what_hashes_to_the_root_is_learnt(tree: Tree) -> None:
     assert [known.leaf(i) for i in range(tree.count)] == tree.levels[0]
 
 
+@given(trees)
+def test_only_the_tree_that_was_committed_is_learnt(tree: Tree) -> None:
+    known = PartialTree(tree.root, tree.count)
+    for wrong in (Tree([leaf_digest(d) for d in tree.levels[0]]), Tree([*tree.levels[0], EMPTY])):
+        with pytest.raises(VerificationError, match="do not hash to the root"):
+            known.learn_tree(wrong)
+    assert tree.count == 1 or known.leaf(0) is None
+    known.learn_tree(tree)
+    assert [known.leaf(i) for i in range(tree.count)] == tree.levels[0]
+    assert known.first_difference(tree) is None
+
+
 def test_a_digest_beyond_the_last_leaf_is_refused() -> None:
     tree = Tree([leaf_digest(bytes([i])) for i in range(4)])
     known = PartialTree(tree.root, 3)
     with pytest.raises(VerificationError, match="beyond the tree's last leaf"):
         known.learn(2, 0, tree.levels[0])
+
+
+@given(trees, st.data())
+def test_a_path_teaches_enough_to_prove_every_leaf_before_the_first_difference(mine: Tree, data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, mine.count - 1))
+    theirs = Tree([leaf_digest(d) if i >= index else d for i, d in enumerate(mine.levels[0])])
+    known = PartialTree(theirs.root, theirs.count)
+    wrong = data.draw(digests)
+    if wrong != theirs.node(0, index):
+        with pytest.raises(VerificationError, match="do not lead"):
+            known.learn_path(index, wrong, theirs.prove(index))
+    with pytest.raises(VerificationError, match="do not lead"):
+        known.learn_path(index, theirs.node(0, index), [*theirs.prove(index), EMPTY])
+    known.learn_path(index, theirs.node(0, index), theirs.prove(index))
+    assert known.first_difference(mine) == index
+    for i in range(index + 1):
+        assert fold(known.leaf(i) or mine.node(0, i), i, known.prove(i, mine)) == theirs.root

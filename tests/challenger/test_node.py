@@ -11,13 +11,15 @@ import pytest
 from bisection.errors import UsageError
 from bisection.merkle import Tree
 from challenger.node import ChallengerNode, Mode, SegmentVerdict
-from contracts.bindings import JobStatus, Phase
+from contracts.bindings import Phase
+from contracts.jobs import JobStatus
+from contracts.sender import Call
 from tests.support.market import ETHER, PARAMETERS, TERMS, Diary, Market, lying
 from trainer.node import TrainerPolicy
 from trainer.service import ServedTrace
 
 VALID, FRAUDULENT, UNVERIFIABLE = SegmentVerdict.VALID, SegmentVerdict.FRAUDULENT, SegmentVerdict.UNVERIFIABLE
-REWARD = TERMS.stake - TERMS.stake * PARAMETERS.burn_share // 10_000
+REWARD = TERMS.stake * PARAMETERS.reward_share // 10_000
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +112,16 @@ def test_a_job_that_cannot_be_verified_is_an_alert_and_no_hindrance(market: Mark
             assert challenger.verdicts[hidden, 0] == FRAUDULENT
 
 
-def test_a_job_in_unknown_numerics_is_unverifiable(market: Market, tmp_path: Path) -> None:
-    job, diary = market.open_job(tmp_path / "material", steps=1, numerics_version=9), Diary()
+def test_a_job_in_unknown_numerics_is_unverifiable(market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, diary = market.open_job(tmp_path / "material", steps=1), Diary()
     history = Tree([market.job(job).spec.initial_state, bytes(32)])
-    rival = market.acting["rival"].registry
-    rival.claim(job, "http://rival.invalid", TERMS.stake)
-    rival.post_segment(job, history.root, history.prove(0), bytes(32), history.prove(1))
+    market.claim(job, "rival", "http://rival.invalid")
+    market.acting["rival"].registry.post_segment(job, history.root, history.prove(0), bytes(32), history.prove(1))
+    monkeypatch.setattr("trainer.package.NUMERICS_VERSION", 9)
     with market.challenger(tmp_path / "challenger", log=diary) as challenger:
         market.until(lambda: bool(challenger.verdicts), challenger)
     assert challenger.verdicts == {(job, 0): UNVERIFIABLE}
-    assert "numerics version 9" in diary.of("UNVERIFIABLE")[0]["reason"]
+    assert "numerics version 1" in diary.of("UNVERIFIABLE")[0]["reason"]
 
 
 def test_no_more_jobs_are_replayed_at_once_than_allowed_and_none_is_forgotten(market: Market, tmp_path: Path) -> None:
@@ -252,18 +254,19 @@ def test_a_window_that_closes_just_before_the_opening_is_no_accident(
 ) -> None:
     market.open_job(tmp_path / "material", steps=4)
     diary, games = Diary(), market.acting["challenger"].game
-    open_step = games.open_step
+    call = games.call
 
-    def late(*arguments: object) -> object:
-        market.chain.advance(TERMS.challenge_window + 1)
-        return open_step(*arguments)  # type: ignore[arg-type]
+    def late(name: str, *arguments: object, **more: int) -> Call:
+        if name == "open_step":
+            market.chain.advance(TERMS.challenge_window + 1)
+        return call(name, *arguments, **more)
 
-    monkeypatch.setattr(games, "open_step", late)
+    monkeypatch.setattr(games, "call", late)
     with (
         market.trainer(tmp_path / "trainer", executor_of=lying(2)) as trainer,
         market.challenger(tmp_path / "challenger", log=diary) as challenger,
     ):
         market.settle(trainer)
         market.until(lambda: bool(diary.of("too late")), challenger)
-    assert [event["reason"] for event in diary.of("failed")] == ["open_step: registry: window over"]
-    assert market.sent("challenger") == []
+    assert [event["reason"] for event in diary.of("failed")] == ["open_step: commitments: expired"]
+    assert market.sent("challenger") == ["commit"]

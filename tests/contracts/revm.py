@@ -157,8 +157,8 @@ class RevmChain:
         return self.provider.time
 
     def advance(self, seconds: int) -> None:
-        """Let ``seconds`` pass."""
-        self.provider.time += seconds
+        """Let ``seconds`` pass, and mine a block."""
+        self.provider.block, self.provider.time = self.provider.block + 1, self.provider.time + seconds
 
     def next_block_at(self, timestamp: int) -> None:
         """Have the next transaction run in exactly this second."""

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import pytest
 
 from bisection import witness as openings
 from bisection.errors import TransactionFailed
+from bisection.game import ARITY_BITS, ShowStep
 from bisection.merkle import Tree, blob_tree
 from bisection.trace import MemoryTrace
-from contracts import bindings
-from contracts.bindings import JobStatus, Phase, build, plain
+from contracts import bindings, jobs, registry, values
+from contracts.bindings import NO_PICK, Phase
 from contracts.build import artifact
 from contracts.client import local_chain
+from contracts.contract import Contract
 from contracts.deploy import deploy
+from contracts.jobs import JobStatus, claim_commitment
 from contracts.sender import TransactionSender
+from contracts.values import build, plain
 from tests.contracts.stage import (
     BOUNTY,
     PARAMETERS,
     TERMS,
+    ModelRun,
     Stage,
     TrainerRun,
     boundary_witness,
@@ -36,29 +41,36 @@ RUN = TrainerRun(steps=300, segment_length=150)
 
 # What a transaction may cost, calldata included; the verdicts without the referee's own work.
 GAS_LIMITS = {
-    "set_game": 50_000,
-    "open_job": 255_000,
-    "cancel": 60_000,
-    "claim": 60_000,
-    "post_segment": 135_000,
-    "finalise": 70_000,
-    "expire": 55_000,
+    "pause": 80_000,
+    "unpause": 35_000,
+    "open_job": 325_000,
+    "cancel": 65_000,
+    "commit": 75_000,
+    "claim": 90_000,
+    "post_segment": 145_000,
+    "finalise": 125_000,
+    "expire": 90_000,
+    "release": 60_000,
     "withdraw": 35_000,
-    "open_step": 180_000,
-    "open_blind": 175_000,
-    "show_step": 130_000,
-    "demand_trace": 90_000,
-    "demand_state": 70_000,
-    "demand_tensor": 100_000,
-    "pick": 55_000,
-    "post_trace": 70_000,
-    "reveal": 95_000,
-    "reveal_leaf": 65_000,
-    "conclude_boundary": 120_000,
-    "conclude_element": 280_000,
-    "conclude_run": 290_000,
-    "timeout": 60_000,
-    "reclaim": 70_000,
+    "burn": 65_000,
+    "demand": 180_000,
+    "answer": 180_000,
+    "give_up": 130_000,
+    "open_step": 250_000,
+    "open_blind": 245_000,
+    "show_step": 180_000,
+    "demand_trace": 85_000,
+    "demand_state": 85_000,
+    "demand_tensor": 110_000,
+    "pick": 60_000,
+    "post_trace": 85_000,
+    "reveal": 125_000,
+    "reveal_leaf": 70_000,
+    "conclude_boundary": 140_000,
+    "conclude_element": 325_000,
+    "conclude_run": 285_000,
+    "timeout": 75_000,
+    "reclaim": 95_000,
 }
 
 
@@ -91,19 +103,30 @@ def real(tester: Stage) -> Iterator[Stage]:
 # Coverage
 
 
-@pytest.mark.parametrize("name", ["TaskRegistry", "DisputeGame", "Referee"])
-def test_every_function_has_a_method(name: str) -> None:
-    # The game calls these; people read the others in `job`, `segment` and `clocks`.
-    internal = {"game_opened", "game_closed", "convict", "spec", "standing", "deployer", "trainer_clock", "challenger_clock"}
-    functions = {entry["name"] for entry in artifact(name).abi if entry["type"] == "function"}
-    assert functions - internal <= set(dir(getattr(bindings, name)))
+# What the contracts call of each other, and what people read elsewhere: in `job`, `shares` and `clocks`.
+REFERRED = {"moment", "game_opened", "game_closed", "convict", "demand_opened", "demand_closed", "withhold"}
+INCLUDED = {"spec", "pending_owner", "games", "burn_share", "reward_share", "trainer_clock", "challenger_clock", "demand_count"}
+# Functions of Python.
+COMPUTED = {"claim_commitment": claim_commitment}
+BINDINGS = (registry.TaskRegistry, registry.Delivery, bindings.DisputeGame, bindings.Referee)
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_every_function_has_a_method(binding: type[Contract]) -> None:
+    functions = {entry["name"] for entry in artifact(binding.NAME).abi if entry["type"] == "function"}
+    assert functions - REFERRED - INCLUDED - set(COMPUTED) <= set(dir(binding))
 
 
 STRUCTS = {
-    ("TaskRegistry", "job"): bindings.Job,
-    ("TaskRegistry", "segment"): bindings.Segment,
-    ("TaskRegistry", "spec"): bindings.JobSpec,
+    ("TaskRegistry", "job"): jobs.Job,
+    ("TaskRegistry", "segment"): jobs.Segment,
+    ("TaskRegistry", "spec"): jobs.JobSpec,
+    ("TaskRegistry", "standing"): jobs.Standing,
+    ("TaskRegistry", "model"): jobs.Model,
+    ("Delivery", "demand_of"): jobs.Demand,
     ("DisputeGame", "game"): bindings.GameView,
+    ("Referee", "boundary"): openings.Boundary,
+    ("Referee", "locate_run"): openings.RunPlace,
 }
 
 
@@ -112,6 +135,21 @@ def test_every_struct_has_its_dataclass(function: tuple[str, str], kind: type) -
     contract, name = function
     (entry,) = (entry for entry in artifact(contract).abi if entry["type"] == "function" and entry["name"] == name)
     same_fields(entry["outputs"][0], kind)
+
+
+def test_every_status_has_its_number(real: Stage) -> None:
+    """The registry's flags, in the order of their declaration."""
+    run = TrainerRun(steps=1, segment_length=1)
+    job = real.opened(run)
+    found = [real.registry.job(job).status]
+    real.claim(job)
+    found.append(real.registry.job(job).status)
+    real.post(job, run, 0)
+    found.append(real.registry.job(job).status)
+    assert found == [JobStatus.OPEN, JobStatus.TRAINING, JobStatus.VERIFICATION]
+    real.chain.advance(TERMS.challenge_window + 1)
+    real.stranger.registry.finalise(job)
+    assert real.registry.job(job).status == JobStatus.COMPLETED
 
 
 @pytest.mark.parametrize(
@@ -130,7 +168,7 @@ def test_the_openings_of_the_model_are_the_structs_of_the_referee(name: str, arg
 
 
 def same_fields(row: dict[str, Any], kind: type) -> None:
-    hints = bindings._hints(kind)
+    hints = values._hints(kind)
     assert [component["name"] for component in row["components"]] == [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for component in row["components"]:
         if "components" in component:
@@ -162,7 +200,7 @@ def test_values_go_to_the_chain_and_come_back_the_same() -> None:
 def test_a_root_of_another_length_is_not_padded(real: Stage) -> None:
     for root in (b"", b"\1" * 31, b"\1" * 33):
         with pytest.raises(Exception, match="bytes32"):
-            real.trainer.game.call("post_trace", 1, root)
+            real.trainer.game.call("post_trace", 1, bytes(32), root)
 
 
 # Real transactions
@@ -171,13 +209,14 @@ def test_a_root_of_another_length_is_not_padded(real: Stage) -> None:
 def test_an_honest_job_on_a_real_chain(real: Stage) -> None:
     run = TrainerRun()
     job = real.opened(run)
-    with pytest.raises(TransactionFailed, match=r"^claim: registry: wrong stake$"):
-        real.trainer.registry.claim(job, "", 1)
-    real.trainer.registry.claim(job, "", TERMS.stake)
+    with pytest.raises(TransactionFailed, match=r"^claim: commitments: none made$"):
+        real.trainer.registry.claim(job, "", real.registry.job(job))
+    real.claim(job)
     for segment in range(run.spec.segments):
         real.post(job, run, segment)
     real.chain.advance(TERMS.challenge_window + 1)
-    real.stranger.registry.finalise(job)
+    for _ in range(run.spec.segments):
+        real.stranger.registry.finalise(job)
     before = real.trainer.sender.balance()
     receipt = real.trainer.registry.withdraw()
     assert real.trainer.sender.balance() == before + BOUNTY + TERMS.stake - receipt["gasUsed"] * receipt["effectiveGasPrice"]
@@ -192,36 +231,58 @@ def test_gas_stays_in_its_bounds(real: Stage) -> None:
     spent: dict[str, int] = {}
     for sent in (sent for actor in real.actors for sent in actor.sender.sent):  # type: ignore[attr-defined]
         spent[sent.name] = max(sent.gas_used, spent.get(sent.name, 0))
-    spent["set_game"] = next(sent.gas_used for sent in deploying(real) if sent.name == "set_game")
     for name, limit in GAS_LIMITS.items():
         print(f"{name:20} {spent[name]:>9,} gas of {limit:>9,}")  # pytest -rP shows it
     assert {name for name, limit in GAS_LIMITS.items() if spent[name] > limit} == set()
 
 
-def deploying(real: Stage) -> list[Any]:
-    """What a deployment sends."""
-    sender = TransactionSender(real.chain.web3, real.chain.accounts[9])  # type: ignore[attr-defined]
-    deploy(sender, PARAMETERS, artifact("referee_mock"))
-    return sender.sent
-
-
 def play_everything(stage: Stage) -> None:
-    trainer, challenger, watcher, requester = stage.trainer, stage.challenger, stage.watcher, stage.requester
+    play_registry(stage)
+    play_game(stage)
+    play_delivery(stage)
+
+
+def play_registry(stage: Stage) -> None:
+    requester, trainer, owner = stage.requester, stage.trainer, stage.deployer
     requester.registry.cancel(stage.opened(RUN))
     late = stage.claimed(RUN)
-    stage.chain.advance(TERMS.training_period + 1)
+    owner.registry.pause()
+    owner.registry.unpause()
+    stage.chain.advance(TERMS.segment_period + 1)
     requester.registry.expire(late)
     done = stage.posted(RUN)
     stage.chain.advance(TERMS.challenge_window + 1)
-    trainer.registry.finalise(done)
+    for _ in range(2):
+        trainer.registry.finalise(done)
     requester.registry.withdraw()
+    requester.registry.burn()
+
+
+def play_delivery(stage: Stage) -> None:
+    run, terms = ModelRun((300_000,)), replace(TERMS, retained_share=2_000, delivery_period=20_000)
+    kept, lost = stage.completed(run, terms), stage.completed(run, terms)
+    demands = [stage.watcher.delivery.demand(job, 0) for job in (kept, lost, lost)]
+    stage.referee.send("join", 2, 0)
+    stage.referee.send("place", 0, 300_000)
+    seed = stage.delivery.demand_of(demands[0]).seed
+    stage.trainer.delivery.answer(demands[0], *run.shown(0, seed % 1172))
+    stage.chain.advance(PARAMETERS.answer_period + 1)
+    stage.stranger.delivery.give_up(demands[1])
+    stage.stranger.delivery.reclaim(demands[2])
+    stage.chain.advance(terms.delivery_period)
+    stage.stranger.registry.release(kept)
+    stage.watcher.delivery.withdraw()
+
+
+def play_game(stage: Stage) -> None:
+    trainer, challenger, watcher = stage.trainer, stage.challenger, stage.watcher
 
     # A blind game down to a leaf.
     job, data = stage.posted(RUN), bytes(300_000)
     trace = Tree([*RUN.trace(7).levels[0][:30], blob_tree(data).root, *RUN.trace(7).levels[0][31:]])
     game = challenger.game.open_blind(job, 0)
     descend(stage, game, RUN.histories[0], 8)
-    challenger.game.show_step(game, RUN.opening(0, 7))
+    challenger.game.show_step(game, ShowStep(RUN.opening(0, 7), False))
     trainer.game.post_trace(game, trace.root)
     challenger.game.demand_trace(game)
     descend(stage, game, trace, 30)
@@ -241,7 +302,7 @@ def play_everything(stage: Stage) -> None:
     silent = stage.traced(job, RUN, step=2)
     stage.chain.advance(PARAMETERS.challenger_clock + 1)
     trainer.game.timeout(silent)
-    other = watcher.game.open_step(job, 1, RUN.opening(1, 9))
+    other = watcher.opens(job, 1, RUN.opening(1, 9))
     last = stage.traced(job, RUN, step=3)
     stage.referee.send("rule", False, 1, 2)
     challenger.game.conclude_element(last, element_witness(inputs=8))
@@ -254,9 +315,9 @@ def descend(stage: Stage, game: int, tree: Tree, leaf: int) -> None:
     while True:
         stage.trainer.game.reveal(game, *reveal_of(tree, stage.game.game(game).descent))
         descent = stage.game.game(game).descent
-        if descent.height <= 4:
+        if descent.height <= ARITY_BITS:
             return
-        stage.challenger.game.pick(game, descent.node, (leaf >> (descent.height - 4)) & 15)
+        stage.challenger.game.pick(game, descent.node, (leaf >> (descent.height - ARITY_BITS)) & (NO_PICK - 1))
 
 
 def test_the_referee_answers_without_a_game() -> None:

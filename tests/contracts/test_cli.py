@@ -126,29 +126,6 @@ def refused(capsys: pytest.CaptureFixture[str], office: Office, arguments: list[
 # What it shows ----------------------------------------------------------------------------------------------------------
 
 
-def test_jobs_are_listed_and_shown(capsys: pytest.CaptureFixture[str], office: Office, tmp_path: Path) -> None:
-    with office.market.rehearsal() as market:
-        first = market.open_job(tmp_path / "material", steps=7, segment_length=3)
-        market.open_job(tmp_path / "bad\x1b[2Jplace")
-        with market.trainer(tmp_path / "trainer") as trainer:
-            market.settle(trainer)
-        market.acting["challenger"].game.open_blind(first, 1)
-        main(["job", "list", *office.chain])
-        listed = capsys.readouterr().out.splitlines()
-        main(["job", "show", "1", *office.chain])
-        shown = capsys.readouterr().out
-        main(["job", "show", "2", *office.chain])
-        other = capsys.readouterr().out
-    assert [line.split()[:2] for line in listed[1:]] == [["1", "verification"], ["2", "open"]]
-    assert market.address("trainer") in listed[1]
-    assert listed[2].endswith("-")
-    assert "steps             7 in segments of 3" in shown
-    assert "segment 2         steps 6 to 7, window ends 2027-" in shown
-    assert "game 1            segment 1, children, step ?" in shown
-    assert str(tmp_path / "material") in shown
-    assert "bad?[2Jplace" in other and "\x1b" not in other
-
-
 def test_settings_are_printed_and_can_be_read_back(capsys: pytest.CaptureFixture[str], office: Office, tmp_path: Path) -> None:
     main(["trainer", "run", *office.acting, "--max-stake", "2.5", "--print-config"])
     printed = capsys.readouterr().out
@@ -162,7 +139,10 @@ def test_settings_are_printed_and_can_be_read_back(capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["key", "new"], ["chain", "deploy"], ["job", "open"], ["job", "serve"], ["job", "list"], ["job", "show"],
+    [[], ["key", "new"], ["chain", "deploy"], ["chain", "show"], ["chain", "watch"], ["chain", "pause"], ["chain", "unpause"],
+     ["chain", "transfer-ownership"], ["chain", "accept-ownership"], ["chain", "withdraw"], ["chain", "approve"], ["chain", "burn"],
+     ["job", "open"], ["job", "serve"], ["job", "cancel"], ["job", "expire"], ["job", "demand"],
+     ["job", "give-up"],
      ["trainer", "run"], ["challenger", "run"]],
 )  # fmt: skip
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
@@ -188,10 +168,10 @@ def test_a_key_is_made_for_its_owner_alone_and_never_twice(
 
 
 def test_another_chain_is_refused(capsys: pytest.CaptureFixture[str], office: Office) -> None:
-    line = refused(capsys, office, ["job", "list", *office.chain, "--chain-id", "1"], ChainMismatch)
+    line = refused(capsys, office, ["chain", "show", *office.chain, "--chain-id", "1"], ChainMismatch)
     assert "chain 31337, not on chain 1" in line
     book = office.book("elsewhere.json", replace(office.market.book, chain_id=5))
-    line = refused(capsys, office, ["job", "list", "--rpc-url", office.url, "--contracts", book], ChainMismatch)
+    line = refused(capsys, office, ["chain", "show", "--rpc-url", office.url, "--contracts", book], ChainMismatch)
     assert "not on chain 5" in line
 
 
@@ -214,7 +194,7 @@ def test_another_deployments_address_book_is_refused(
         else:
             book[name] = asdict(office.market.book).get(str(value), value)
     path = office.write("foreign.json", json.dumps(book))
-    assert words in refused(capsys, office, ["job", "list", "--rpc-url", office.url, "--contracts", path], ChainMismatch)
+    assert words in refused(capsys, office, ["chain", "show", "--rpc-url", office.url, "--contracts", path], ChainMismatch)
 
 
 @pytest.mark.parametrize(
@@ -226,21 +206,21 @@ def test_what_is_no_address_book_is_refused(
 ) -> None:
     if text is not None:
         (tmp_path / "some.json").write_text(text)
-    assert words in refused(capsys, office, ["job", "list", "--rpc-url", office.url, "--contracts", "some.json"], UsageError)
+    assert words in refused(capsys, office, ["chain", "show", "--rpc-url", office.url, "--contracts", "some.json"], UsageError)
 
 
 def test_a_book_with_a_mangled_address_is_refused(capsys: pytest.CaptureFixture[str], office: Office) -> None:
     book = office.book("mangled.json", replace(office.market.book, game="0x123"))
-    assert "in place of an address" in refused(capsys, office, ["job", "list", "--contracts", book], UsageError)
+    assert "in place of an address" in refused(capsys, office, ["chain", "show", "--contracts", book], UsageError)
 
 
 @pytest.mark.parametrize("url", [NOWHERE, "localhost:8545", "ws://127.0.0.1:1", "http://", "nonsense"])
 def test_an_unreachable_node_is_said_to_be_one(capsys: pytest.CaptureFixture[str], office: Office, url: str) -> None:
-    refused(capsys, office, ["job", "list", *office.chain, "--rpc-url", url], UnavailableError)
+    refused(capsys, office, ["chain", "show", *office.chain, "--rpc-url", url], UnavailableError)
 
 
 def test_a_url_with_a_token_is_not_repeated(capsys: pytest.CaptureFixture[str], office: Office) -> None:
-    line = refused(capsys, office, ["job", "list", *office.chain, "--rpc-url", "http://127.0.0.1:1/v3/t0ken"], UnavailableError)
+    line = refused(capsys, office, ["chain", "show", *office.chain, "--rpc-url", "http://127.0.0.1:1/v3/t0ken"], UnavailableError)
     assert "t0ken" not in line
 
 
@@ -253,20 +233,23 @@ def test_a_server_that_is_no_ethereum_node_is_said_to_be_none(
     capsys: pytest.CaptureFixture[str], office: Office, body: bytes
 ) -> None:
     with http_server(lambda request: body) as url:
-        refused(capsys, office, ["job", "list", *office.chain, "--rpc-url", url], UnavailableError)
+        refused(capsys, office, ["chain", "show", *office.chain, "--rpc-url", url], UnavailableError)
 
 
-def test_a_node_that_refuses_later_requests_ends_in_one_line_too(capsys: pytest.CaptureFixture[str], office: Office) -> None:
+def test_a_node_that_refuses_later_requests_ends_in_one_line_too(
+    capsys: pytest.CaptureFixture[str], office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contracts.client.time.sleep", lambda seconds: None)
     honest, limited = (
         chain_answers(office.market.chain.provider, []),
         b'{"jsonrpc": "2.0", "id": 0, "error": {"code": -32005, "message": "limit"}}',
     )
     with http_server(lambda request: honest(request) if request["method"] == "eth_chainId" else limited) as url:
-        assert "limit" in refused(capsys, office, ["job", "list", *office.chain, "--rpc-url", url], UnavailableError)
+        assert "limit" in refused(capsys, office, ["chain", "show", *office.chain, "--rpc-url", url], UnavailableError)
 
 
 def test_a_job_that_does_not_exist(capsys: pytest.CaptureFixture[str], office: Office) -> None:
-    assert "there is no job 99" in refused(capsys, office, ["job", "show", "99", *office.chain], UsageError)
+    assert "there is no job 99" in refused(capsys, office, ["chain", "show", "99", *office.chain], UsageError)
 
 
 # Keys -------------------------------------------------------------------------------------------------------------------

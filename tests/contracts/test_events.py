@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from web3 import Web3
 
 from bisection.errors import ChainMismatch, UnavailableError
-from contracts.bindings import DisputeGame, TaskRegistry, Terms
+from contracts.bindings import DisputeGame, step_commitment
 from contracts.build import artifact
 from contracts.client import LocalChain, local_chain
 from contracts.deploy import AddressBook, Deployment, attach, deploy
-from contracts.events import KINDS, SOURCES, Cursor, Event, EventReader, GameOpened, GameSet, JobOpened, Rewound, decode
+from contracts.events import KINDS, SOURCES, Cursor, Event, EventReader, GameOpened, JobOpened, Rewound, decode
+from contracts.index import Index
+from contracts.jobs import NOBODY, Terms, claim_commitment
+from contracts.registry import TaskRegistry
 from contracts.sender import TransactionSender
 from tests.contracts.stage import TrainerRun
 
 RUN = TrainerRun(steps=2, segment_length=2)
-TERMS = Terms(5, 1_000, 1_000)
+TERMS = Terms(stake=5, game=NOBODY, segment_period=1_000, challenge_window=1_000)  # of the game contract that is there
+SALT = bytes(32)
 
 
 class Scene:
@@ -40,14 +46,20 @@ class Scene:
     def reader(self, **settings: Any) -> EventReader:
         return EventReader(self.chain.web3, [self.book.registry, self.book.game], self.book.block, **settings)
 
+    @property
+    def terms(self) -> Terms:
+        return replace(TERMS, game=self.game.address)
+
     def open_job(self, uri: str = "") -> int:
-        return self.registry.open_job(RUN.spec, TERMS, uri, 1)
+        return self.registry.open_job(RUN.spec, self.terms, uri, 1)
 
     def open_game(self, job: int) -> int:
-        self.registry.claim(job, "", TERMS.stake)
+        self.registry.commit(claim_commitment(self.sender.address, job, SALT))
+        self.registry.claim(job, "", self.registry.job(job), SALT)
         tree = RUN.histories[0]
         self.registry.post_segment(job, tree.root, tree.prove(0), tree.levels[0][2], tree.prove(2))
-        return self.game.open_step(job, 0, RUN.opening(0, 1))
+        self.game.commit(step_commitment(self.sender.address, job, 0, 1, SALT))
+        return self.game.open_step(job, 0, RUN.opening(0, 1), SALT)
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +80,14 @@ def uris(events: list[Event | Rewound]) -> list[str]:
 
 def test_events_come_in_order_and_once(scene: Scene) -> None:
     reader = scene.reader()
-    assert [type(event) for event in reader.poll()] == [GameSet]
+    deployed = ["OwnershipTransferred", "GameAdded", "DeliverySet"]
+    assert [type(event).__name__ for event in reader.poll()] == deployed
     assert reader.poll() == []
     scene.open_game(scene.open_job("data"))
     events = reader.poll()
-    assert [type(event).__name__ for event in events] == ["JobOpened", "JobClaimed", "SegmentPosted", "GameOpened", "StepShown"]
+    assert [type(event).__name__ for event in events] == [
+        "JobOpened", "Committed", "JobClaimed", "SegmentPosted", "Committed", "GameOpened", "StepShown",
+    ]  # fmt: skip
     assert all(isinstance(event, Event) for event in events)
     places = [(event.block, event.index) for event in events if isinstance(event, Event)]
     assert places == sorted(places)
@@ -85,9 +100,9 @@ def test_an_event_says_all_and_where_it_stands(scene: Scene) -> None:
     game = scene.open_game(job)
     events = scene.reader().poll()
     opened = next(event for event in events if isinstance(event, JobOpened))
-    assert (opened.job, opened.spec, opened.terms, opened.bounty, opened.uri) == (job, RUN.spec, TERMS, 1, "data")
+    assert (opened.job, opened.spec, opened.terms, opened.bounty, opened.uri) == (job, RUN.spec, scene.terms, 1, "data")
     assert (opened.requester, opened.contract, opened.job_hash) == (scene.sender.address, scene.book.registry, RUN.spec.job_hash)
-    assert opened.transaction == scene.sender.sent[-4].transaction and opened.block == scene.sender.sent[-4].block
+    assert opened.transaction == scene.sender.sent[-6].transaction and opened.block == scene.sender.sent[-6].block
     challenge = next(event for event in events if isinstance(event, GameOpened))
     assert (challenge.game, challenge.job, challenge.segment, challenge.contract) == (game, job, 0, scene.book.game)
 
@@ -141,15 +156,19 @@ def test_after_a_reorganisation_the_reader_says_what_to_forget_and_reads_again(s
     assert uris(reader.poll()) == ["comes"]
 
 
-def test_a_node_that_is_behind_says_nothing(scene: Scene) -> None:
+def test_a_node_that_is_behind_is_no_ground_to_act_on(scene: Scene) -> None:
     """Several nodes behind one address are not always equally far; an older one must not look like a reorganisation."""
     reader, mark = scene.reader(), scene.chain.snapshot()
     scene.open_job("known")
     reader.poll()
     cursor = reader.cursor
     scene.chain.restore(mark)
-    assert reader.poll() == []
+    with pytest.raises(UnavailableError, match="it is behind"):
+        reader.poll()
     assert reader.cursor == cursor
+    scene.chain.advance(1)
+    scene.chain.advance(1)
+    assert reader.poll()[0] == Rewound(cursor.blocks[-2][0])
 
 
 def test_a_reorganisation_and_what_happened_instead_come_together(scene: Scene) -> None:
@@ -223,6 +242,47 @@ def test_a_block_that_is_replaced_while_it_is_read_is_read_again(scene: Scene, m
     assert uris(reader.poll()) == ["comes"]
 
 
+def test_a_reorganisation_of_five_blocks_is_followed_though_history_was_read_in_long_spans(scene: Scene) -> None:
+    for i in range(20):
+        scene.open_job(str(i))
+    mark = scene.chain.snapshot()
+    for _ in range(5):
+        scene.open_job("goes")
+    reader = scene.reader(span=2000)
+    assert uris(reader.poll())[20:] == ["goes"] * 5
+    scene.chain.restore(mark)
+    for _ in range(6):
+        scene.open_job("comes")
+    first, *rest = reader.poll()
+    assert first == Rewound(reader.position - 6) and uris(rest) == ["comes"] * 6
+
+
+def test_an_index_that_cannot_be_read_anew_tells_what_it_told_before(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were it half read, a game of one's own could seem not to be there, and be opened again."""
+    job = scene.open_job("stays")
+    index, mark = Index(scene.chain.web3, scene.book), scene.chain.snapshot()
+    game = scene.open_game(job)
+    index.update()
+    scene.chain.restore(mark)
+    for _ in range(9):
+        scene.chain.advance(1)
+    get_logs, start = scene.chain.web3.eth.get_logs, scene.book.block
+
+    def breaks(query: Any) -> Any:
+        if query["fromBlock"] == start + 1:  # the second of those that are read anew
+            raise UnavailableError("the node is away")
+        return get_logs(query)
+
+    monkeypatch.setattr(scene.chain.web3.eth, "get_logs", breaks)
+    for _ in range(3):
+        with pytest.raises(UnavailableError):
+            index.update()
+        assert index.games == {job: [game]} and index.job_uris == {job: "stays"}
+    monkeypatch.undo()
+    index.update()
+    assert index.games == {} and index.job_uris == {job: "stays"}
+
+
 def test_an_unknown_event_is_not_passed_over(scene: Scene) -> None:
     receipt = scene.registry.cancel(scene.open_job())
     log = dict(receipt["logs"][0])
@@ -233,5 +293,7 @@ def test_an_unknown_event_is_not_passed_over(scene: Scene) -> None:
 
 def test_other_contracts_are_not_listened_to(scene: Scene) -> None:
     other = deploy(scene.sender, referee=artifact("referee_mock"))
-    TaskRegistry(scene.chain.web3, other.registry, scene.sender).open_job(RUN.spec, TERMS, "elsewhere", 1)
+    TaskRegistry(scene.chain.web3, other.registry, scene.sender).open_job(
+        RUN.spec, replace(TERMS, game=Web3.to_checksum_address(other.game)), "elsewhere", 1
+    )
     assert uris(scene.reader().poll()) == []

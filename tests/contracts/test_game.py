@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from web3 import Web3
 
-from bisection.game import StepOpening
-from contracts.bindings import GameView, JobStatus, Phase, Tree, plain
+from bisection.game import ShowStep, StepOpening
+from contracts.bindings import GameView, Phase, Tree
 from contracts.build import artifact
 from contracts.events import (
     Acquitted,
@@ -23,10 +23,13 @@ from contracts.events import (
     StepShown,
     TracePosted,
 )
+from contracts.jobs import JobStatus
 from contracts.sender import Call
+from contracts.values import plain
 from tests.contracts.stage import (
     NOBODY,
     PARAMETERS,
+    SALT,
     TERMS,
     Actor,
     Stage,
@@ -34,15 +37,17 @@ from tests.contracts.stage import (
     boundary_witness,
     digest,
     element_witness,
+    part_conclusion,
     refused,
     reveal_of,
+    run_demand,
     run_witness,
 )
 
 RUN = TrainerRun()
 BOND = PARAMETERS.bond
 ANY = Web3.to_checksum_address("0x" + 40 * "7")
-BURNT = TERMS.stake * PARAMETERS.burn_share // 10_000
+REWARD = TERMS.stake * PARAMETERS.reward_share // 10_000
 
 
 def names(events: list[Event]) -> list[str]:
@@ -77,14 +82,16 @@ def test_parameters_out_of_bounds_are_refused(stage: Stage, arguments: tuple[obj
 def test_a_challenger_opens_a_game_on_a_step_and_the_trainer_owes_its_trace(stage: Stage) -> None:
     job = stage.posted(RUN)
     opening = RUN.opening(1, 2)
-    receipt = stage.challenger.game.send("open_step", job, 1, *plain(opening), value=BOND)
+    stage.challenger.commits(job, 1, 2)
+    receipt = stage.challenger.game.send("open_step", job, 1, *plain(opening), SALT, value=BOND)
     opened, shown = stage.events(receipt)
     assert isinstance(opened, GameOpened)
     assert (opened.game, opened.job, opened.segment, opened.challenger) == (1, job, 1, stage.challenger.address)
+    assert (opened.attempt, opened.rank) == (1, 1)
     assert isinstance(shown, StepShown)
     assert (shown.game, shown.step, shown.before, shown.after) == (1, 2, RUN.states[6].root, RUN.states[7].root)
     game = stage.game.game(1)
-    assert (game.job, game.segment, game.challenger) == (job, 1, stage.challenger.address)
+    assert (game.job, game.attempt, game.segment, game.challenger, game.rank) == (job, 1, 1, stage.challenger.address, 1)
     assert (game.phase, game.shown, game.step, game.before, game.after) == (Phase.TRACE, True, 2, opening.before, opening.after)
     assert (game.trace_root, game.descended, game.moved_at) == (bytes(32), Tree(0), stage.now())
     assert (game.trainer_clock, game.challenger_clock) == stage.game.clocks == (1_000, 600)
@@ -102,7 +109,8 @@ def test_a_blind_game_starts_with_the_history(stage: Stage) -> None:
 @pytest.mark.parametrize("value", [0, BOND - 1, BOND + 1])
 def test_a_game_costs_exactly_the_bond(stage: Stage, value: int) -> None:
     job = stage.posted(RUN)
-    for args in (("open_step", job, 0, *plain(RUN.opening(0, 1))), ("open_blind", job, 0)):
+    stage.challenger.commits(job, 0, 1)
+    for args in (("open_step", job, 0, *plain(RUN.opening(0, 1)), SALT), ("open_blind", job, 0, RUN.histories[0].root)):
         with refused("game: wrong bond"):
             stage.challenger.game.send(*args, value=value)
 
@@ -110,7 +118,9 @@ def test_a_game_costs_exactly_the_bond(stage: Stage, value: int) -> None:
 def test_the_window_closes_after_its_last_second(stage: Stage) -> None:
     job = stage.posted(RUN)
     end = stage.registry.segment(job, 0).window_end
-    calls = [("open_step", job, 0, *plain(RUN.opening(0, 1))), ("open_blind", job, 0)]
+    calls = [("open_step", job, 0, *plain(RUN.opening(0, 1)), SALT), ("open_blind", job, 0, RUN.histories[0].root)]
+    stage.at(end - 10)
+    stage.challenger.commits(job, 0, 1)
     stage.at(end)
     for call in calls:
         stage.game.simulate(*call, account=stage.challenger.address, value=BOND)
@@ -122,20 +132,21 @@ def test_the_window_closes_after_its_last_second(stage: Stage) -> None:
 
 
 def test_only_posted_segments_of_claimed_jobs_can_be_disputed(stage: Stage) -> None:
+    root = RUN.histories[0].root
     with refused("registry: unknown job"):
-        stage.challenger.game.open_blind(1, 0)
+        stage.challenger.game.open_blind(1, 0, root)
     job = stage.opened(RUN)
     with refused("registry: job not in dispute"):
-        stage.challenger.game.open_blind(job, 0)
-    stage.trainer.registry.claim(job, "", TERMS.stake)
+        stage.challenger.game.open_blind(job, 0, root)
+    stage.claim(job)
     for segment in (0, 1, 2**32, 2**256 - 1):
         with refused("registry: segment not posted"):
-            stage.challenger.game.open_blind(job, segment)
+            stage.challenger.game.open_blind(job, segment, root)
     for segment in range(3):
         stage.post(job, RUN, segment)
     for alias in (job + 2**64, job + 2**96, job + 2**160):  # the same number, were it cut to fewer bits
         with refused("registry: unknown job"):
-            stage.challenger.game.open_blind(alias, 0)
+            stage.challenger.game.open_blind(alias, 0, root)
 
 
 @pytest.mark.parametrize(
@@ -155,16 +166,14 @@ def test_only_posted_segments_of_claimed_jobs_can_be_disputed(stage: Stage) -> N
 def test_a_step_is_shown_with_true_proofs(stage: Stage, change: dict[str, object], reason: str) -> None:
     job = stage.posted(RUN)
     with refused(reason):
-        stage.challenger.game.open_step(job, 0, replace(RUN.opening(0, 1), **change))  # type: ignore[arg-type]
+        stage.challenger.opens(job, 0, replace(RUN.opening(0, 1), **change))  # type: ignore[arg-type]
 
 
 def test_the_padding_of_a_history_is_no_step(stage: Stage) -> None:
     job = stage.posted(RUN)
     tree = RUN.histories[0]  # five leaves, eight places
     with refused("game: no such step"):
-        stage.challenger.game.open_step(
-            job, 0, StepOpening(4, tree.levels[0][4], tuple(tree.prove(4)), bytes(32), tuple(tree.prove(5)))
-        )
+        stage.challenger.opens(job, 0, StepOpening(4, tree.levels[0][4], tuple(tree.prove(4)), bytes(32), tuple(tree.prove(5))))
 
 
 # The trace
@@ -172,27 +181,27 @@ def test_the_padding_of_a_history_is_no_step(stage: Stage) -> None:
 
 def test_the_trainer_answers_with_the_trace_root(stage: Stage) -> None:
     job = stage.posted(RUN)
-    game = stage.challenger.game.open_step(job, 1, RUN.opening(1, 2))
+    game = stage.challenger.opens(job, 1, RUN.opening(1, 2))
     root = RUN.trace(6).root
     (posted,) = stage.events(stage.trainer.game.post_trace(game, root))
     assert isinstance(posted, TracePosted)
-    assert (posted.game, posted.job, posted.segment, posted.step, posted.root) == (game, job, 1, 2, root)
+    assert (posted.game, posted.job, posted.attempt, posted.segment, posted.step, posted.root) == (game, job, 1, 1, 2, root)
     view = stage.game.game(game)
     assert (view.phase, view.trace_root) == (Phase.CHALLENGER, root)
-    assert stage.game.trace_root(job, 1, 2) == root
+    assert stage.game.trace_root(job, 1, 1, 2) == root
 
 
 def test_a_trace_root_is_posted_once_a_step_and_shared_by_all_games_on_it(stage: Stage) -> None:
     job = stage.posted(RUN)
-    waiting = stage.watcher.game.open_step(job, 0, RUN.opening(0, 1))
+    waiting = stage.watcher.opens(job, 0, RUN.opening(0, 1))
     stage.traced(job, RUN)
-    later = stage.watcher.game.open_step(job, 0, RUN.opening(0, 1))
+    later = stage.watcher.opens(job, 0, RUN.opening(0, 1))
     assert stage.game.game(later).phase == Phase.CHALLENGER
     assert stage.game.game(waiting).phase == Phase.TRACE
     with refused("game: another trace root is known"):
         stage.trainer.game.post_trace(waiting, digest("another"))
     stage.trainer.game.post_trace(waiting, RUN.trace(1).root)
-    elsewhere = stage.watcher.game.open_step(job, 0, RUN.opening(0, 2))
+    elsewhere = stage.watcher.opens(job, 0, RUN.opening(0, 2))
     assert (stage.game.game(elsewhere).phase, stage.game.game(elsewhere).trace_root) == (Phase.TRACE, bytes(32))
 
 
@@ -201,11 +210,11 @@ def test_traces_of_other_jobs_and_segments_are_not_mixed_up(stage: Stage) -> Non
     twin = stage.posted(RUN)
     stage.traced(job, RUN, segment=0, step=1)
     for where in ((job, 1, RUN.opening(1, 1)), (twin, 0, RUN.opening(0, 1))):
-        assert stage.game.game(stage.watcher.game.open_step(*where)).phase == Phase.TRACE
+        assert stage.game.game(stage.watcher.opens(*where)).phase == Phase.TRACE
 
 
 def test_an_empty_trace_root_is_no_answer(stage: Stage) -> None:
-    game = stage.challenger.game.open_step(stage.posted(RUN), 0, RUN.opening(0, 1))
+    game = stage.challenger.opens(stage.posted(RUN), 0, RUN.opening(0, 1))
     with refused("game: empty trace root"):
         stage.trainer.game.post_trace(game, bytes(32))
 
@@ -216,20 +225,27 @@ def test_an_empty_trace_root_is_no_answer(stage: Stage) -> None:
 def challenger_moves(game: int) -> dict[str, tuple[object, ...]]:
     """Every move of the challenger, with arguments of the right form."""
     return {
-        "show_step": (game, *plain(RUN.opening(0, 1))),
+        "show_step": (game, *plain(RUN.opening(0, 1)), False),
         "demand_trace": (game,),
         "demand_state": (game,),
         "demand_tensor": (game, element_witness().node, 0, digest("tensor"), ()),
+        "demand_run": (game, *plain(run_demand())),
         "pick": (game, digest("node"), 0),
         "conclude_boundary": (game, *plain(boundary_witness())),
         "conclude_element": (game, *plain(element_witness())),
         "conclude_run": (game, *plain(run_witness())),
+        "conclude_part": (game, *plain(part_conclusion(0, (1, 2)))),
     }
 
 
 def trainer_moves(game: int) -> dict[str, tuple[object, ...]]:
     """Every move of the trainer, with arguments of the right form."""
-    return {"post_trace": (game, digest("trace")), "reveal": (game, [digest("child")], []), "reveal_leaf": (game, b"leaf", [])}
+    return {
+        "post_trace": (game, digest("place"), digest("trace")),
+        "reveal": (game, [digest("child")], []),
+        "reveal_leaf": (game, b"leaf", []),
+        "reveal_parts": (game, digest("place"), [1], []),
+    }
 
 
 def all_refused(stage: Stage, actor: Actor, moves: dict[str, tuple[object, ...]], reason: str) -> None:
@@ -277,13 +293,13 @@ def test_a_step_is_shown_once(stage: Stage) -> None:
     job = stage.posted(RUN)
     game = stage.challenger.game.open_blind(job, 0)
     stage.trainer.game.reveal(game, *reveal_of(RUN.histories[0], stage.game.game(game).descent))
-    (shown,) = stage.events(stage.challenger.game.show_step(game, RUN.opening(0, 1)))
+    (shown,) = stage.events(stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 1))))
     assert isinstance(shown, StepShown)
     view = stage.game.game(game)
     assert (view.phase, view.shown, view.step, view.descent.tree) == (Phase.TRACE, True, 1, Tree(0))
     stage.trainer.game.post_trace(game, RUN.trace(1).root)
     with refused("game: step already shown"):
-        stage.challenger.game.show_step(game, RUN.opening(0, 2))
+        stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 2)))
     with refused("descent: none under way"):
         stage.challenger.game.pick(game, RUN.histories[0].root, 0)
 
@@ -293,7 +309,7 @@ def test_a_shown_step_whose_trace_is_known_leaves_the_turn_with_the_challenger(s
     stage.traced(job, RUN)
     game = stage.watcher.game.open_blind(job, 0)
     stage.trainer.game.reveal(game, *reveal_of(RUN.histories[0], stage.game.game(game).descent))
-    stage.watcher.game.show_step(game, RUN.opening(0, 1))
+    stage.watcher.game.show_step(game, ShowStep(RUN.opening(0, 1)))
     assert (stage.game.game(game).phase, stage.game.game(game).trace_root) == (Phase.CHALLENGER, RUN.trace(1).root)
 
 
@@ -314,18 +330,23 @@ def test_a_wrong_number_convicts(stage: Stage, kind: str) -> None:
     stage.referee.send("rule", False, -5, 7)
     stage.referee.send("expect", RUN.roots(1, 2))
     events = stage.events(CONCLUSIONS[kind](stage.challenger, game))  # type: ignore[arg-type]
-    assert names(events) == ["BoundaryJudged" if kind == "boundary" else "Judged", "JobSlashed", "Convicted"]
-    judged, slashed, convicted = events
+    assert names(events) == ["BoundaryJudged" if kind == "boundary" else "Judged", "JobSlashed", "JobRefunded", "Convicted"]
+    judged, slashed, _, convicted = events
     if isinstance(judged, BoundaryJudged):
         assert (judged.node, judged.joined) == (3, False)
         assert (judged.tensor_root, judged.component_root) == (digest("tensor"), digest("component"))
     if isinstance(judged, Judged):
         assert (judged.node, judged.output, judged.position, judged.claimed, judged.correct) == (3, 0, 11, -5, 7)
     assert isinstance(slashed, JobSlashed) and isinstance(convicted, Convicted)
-    assert (slashed.challenger, convicted.game, convicted.job, convicted.by_timeout) == (stage.challenger.address, game, job, False)
+    assert (slashed.beneficiary, convicted.game, convicted.job, convicted.by_timeout) == (
+        stage.challenger.address,
+        game,
+        job,
+        False,
+    )
     assert (stage.game.game(game).phase, stage.registry.job(job).status) == (Phase.CONVICTED, JobStatus.SLASHED)
     assert stage.game.credit(stage.challenger.address) == BOND == stage.balance(stage.book.game)
-    assert stage.registry.credit(stage.challenger.address) == TERMS.stake - BURNT
+    assert stage.registry.credit(stage.challenger.address) == REWARD
     assert stage.credits() == stage.held()
 
 
@@ -386,13 +407,14 @@ def test_a_job_waits_for_its_live_games(stage: Stage) -> None:
     with refused("registry: live games"):
         stage.trainer.registry.finalise(job)
     stage.trainer.game.timeout(game)
-    stage.trainer.registry.finalise(job)
+    for _ in range(RUN.spec.segments):
+        stage.trainer.registry.finalise(job)
     assert stage.registry.job(job).status == JobStatus.COMPLETED
 
 
 def test_a_late_job_waits_for_its_live_games_before_it_expires(stage: Stage) -> None:
     job = stage.posted(RUN, segments=1, terms=replace(TERMS, challenge_window=20_000))
-    stage.chain.advance(TERMS.training_period + 1)
+    stage.chain.advance(TERMS.segment_period + 1)
     game = stage.traced(job, RUN)
     with refused("registry: live games"):
         stage.stranger.registry.expire(job)
@@ -400,7 +422,7 @@ def test_a_late_job_waits_for_its_live_games_before_it_expires(stage: Stage) -> 
     stage.trainer.game.timeout(game)
     stage.stranger.registry.expire(job)
     with refused("registry: job not in dispute"):
-        stage.challenger.game.open_blind(job, 0)
+        stage.challenger.game.open_blind(job, 0, RUN.histories[0].root)
 
 
 def test_training_goes_on_beside_a_game(stage: Stage) -> None:
@@ -418,13 +440,13 @@ def test_a_conviction_ends_every_other_game_and_their_bonds_go_back(stage: Stage
     stage.convicted(job, RUN)
     paid = stage.credits()
     for game, owner in zip(others, (stage.watcher, stage.stranger), strict=True):
-        all_refused(stage, owner, challenger_moves(game), "game: job is over")
-        all_refused(stage, stage.trainer, trainer_moves(game), "game: job is over")
+        all_refused(stage, owner, challenger_moves(game), "game: attempt is over")
+        all_refused(stage, stage.trainer, trainer_moves(game), "game: attempt is over")
     with refused("registry: job not in dispute"):
-        stage.stranger.game.open_blind(job, 0)
+        stage.stranger.game.open_blind(job, 0, RUN.histories[0].root)
     stage.chain.advance(10_000)
     for game, owner in zip(others, (stage.watcher, stage.stranger), strict=True):
-        with refused("game: job is over"):
+        with refused("game: attempt is over"):
             stage.stranger.game.timeout(game)
         (cancelled,) = stage.events(stage.requester.game.reclaim(game))
         assert isinstance(cancelled, GameCancelled)
@@ -435,10 +457,10 @@ def test_a_conviction_ends_every_other_game_and_their_bonds_go_back(stage: Stage
     assert stage.credits() == paid + 2 * BOND == stage.held()
 
 
-def test_a_game_is_reclaimed_only_when_its_job_is_over(stage: Stage) -> None:
+def test_a_game_is_reclaimed_only_when_its_attempt_is_over(stage: Stage) -> None:
     game = stage.challenger.game.open_blind(stage.posted(RUN), 0)
     stage.chain.advance(100_000)
-    with refused("game: job is not over"):
+    with refused("game: attempt is not over"):
         stage.challenger.game.reclaim(game)
 
 
@@ -457,9 +479,9 @@ def test_the_reward_goes_to_whoever_opened_the_game(stage: Stage) -> None:
 
 def test_a_silent_trainer_is_convicted_after_the_last_second_of_its_clock(stage: Stage) -> None:
     job = stage.posted(RUN)
-    game = stage.challenger.game.open_step(job, 0, RUN.opening(0, 1))
+    game = stage.challenger.opens(job, 0, RUN.opening(0, 1))
     opened = stage.now()
-    answer = ("post_trace", game, RUN.trace(1).root)
+    answer = ("post_trace", game, stage.game.game(game).step_place, RUN.trace(1).root)
     stage.at(opened + PARAMETERS.trainer_clock)
     stage.game.simulate(*answer, account=stage.trainer.address)
     with refused("game: clock not used up"):
@@ -468,9 +490,9 @@ def test_a_silent_trainer_is_convicted_after_the_last_second_of_its_clock(stage:
     with refused("game: clock used up"):
         stage.game.simulate(*answer, account=stage.trainer.address)
     events = stage.events(stage.stranger.game.timeout(game))
-    assert names(events) == ["JobSlashed", "Convicted"]
+    assert names(events) == ["JobSlashed", "JobRefunded", "Convicted"]
     assert isinstance(events[-1], Convicted) and events[-1].by_timeout
-    assert stage.registry.credit(stage.challenger.address) == TERMS.stake - BURNT
+    assert stage.registry.credit(stage.challenger.address) == REWARD
     assert stage.game.credit(stage.challenger.address) == BOND
     with refused("game: over"):
         stage.stranger.game.timeout(game)
@@ -508,7 +530,7 @@ def test_each_move_takes_its_time_off_the_budget_of_whoever_makes_it(stage: Stag
     tree = RUN.histories[0]
     view = timed(stage, game, 400, lambda: stage.trainer.game.reveal(game, *reveal_of(tree, stage.game.game(game).descent)))
     assert (view.trainer_clock, view.challenger_clock, view.moved_at) == (600, 600, stage.now())
-    view = timed(stage, game, 599, lambda: stage.challenger.game.show_step(game, RUN.opening(0, 1)))
+    view = timed(stage, game, 599, lambda: stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 1))))
     assert (view.trainer_clock, view.challenger_clock) == (600, 1)
     view = timed(stage, game, 600, lambda: stage.trainer.game.post_trace(game, RUN.trace(1).root))
     assert (view.trainer_clock, view.challenger_clock) == (0, 1)
@@ -537,19 +559,20 @@ def test_games_side_by_side_have_clocks_of_their_own(stage: Stage) -> None:
 # Two games, both with a case
 
 
-def test_of_two_right_challengers_the_first_wins_and_the_second_loses_nothing(stage: Stage) -> None:
+def test_of_two_right_challengers_the_one_that_committed_first_is_rewarded(stage: Stage) -> None:
     job = stage.posted(RUN)
-    games = [stage.traced(job, RUN), stage.watcher.game.open_step(job, 0, RUN.opening(0, 1))]
+    games = [stage.traced(job, RUN), stage.watcher.opens(job, 0, RUN.opening(0, 1))]
     stage.referee.send("rule", False, 0, 1)
     stage.watcher.game.conclude_element(games[1], element_witness())
-    with refused("game: job is over"):
+    with refused("game: attempt is over"):
         stage.challenger.game.conclude_element(games[0], element_witness())
     stage.challenger.game.reclaim(games[0])
     assert stage.game.credit(stage.challenger.address) == stage.game.credit(stage.watcher.address) == BOND
-    assert stage.registry.credit(stage.watcher.address) == TERMS.stake - BURNT
-    assert stage.registry.credit(stage.challenger.address) == 0
+    assert stage.registry.credit(stage.challenger.address) == REWARD
+    assert stage.registry.credit(stage.watcher.address) == 0
     for actor in (stage.challenger, stage.watcher):
         actor.game.withdraw()
-    for actor in (stage.requester, stage.watcher):
+    for actor in (stage.requester, stage.challenger):
         actor.registry.withdraw()
+    stage.stranger.registry.burn()
     assert stage.held() == 0

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bisection.game import StepOpening
+from bisection.game import ARITY_BITS, ShowStep, StepOpening
 from bisection.merkle import EMPTY, LEAF_BYTES, Tree, blob_tree, fold
 from contracts.bindings import NO_PICK, Phase
 from contracts.bindings import Tree as Which
@@ -37,7 +37,7 @@ def reveal(stage: Stage, game: int, tree: Tree) -> Revealed:
 def pick_towards(stage: Stage, game: int, leaf: int) -> Picked:
     """Pick the descendant above ``leaf``, or the leaf."""
     descent = stage.game.game(game).descent
-    drop = min(4, descent.height)
+    drop = min(ARITY_BITS, descent.height)
     child = (leaf >> (descent.height - drop)) & ((1 << drop) - 1)
     (picked,) = stage.events(stage.challenger.game.pick(game, descent.node, child))
     assert isinstance(picked, Picked)
@@ -47,10 +47,10 @@ def pick_towards(stage: Stage, game: int, leaf: int) -> Picked:
 def descend(stage: Stage, game: int, tree: Tree, leaf: int) -> bytes:
     """Go down to ``leaf`` with honest answers; the digest that was revealed for it."""
     revealed = reveal(stage, game, tree)
-    while revealed.height > 4:
+    while revealed.height > ARITY_BITS:
         pick_towards(stage, game, leaf)
         revealed = reveal(stage, game, tree)
-    first = revealed.position << min(4, revealed.height)
+    first = revealed.position << min(ARITY_BITS, revealed.height)
     return revealed.children[leaf - first]
 
 
@@ -58,7 +58,7 @@ def descend(stage: Stage, game: int, tree: Tree, leaf: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("steps", "leaf"), [(1, 1), (2, 0), (14, 9), (15, 15), (16, 16), (17, 3), (40, 40), (255, 200), (300, 300)]
+    ("steps", "leaf"), [(1, 1), (2, 0), (14, 9), (15, 15), (16, 16), (17, 3), (40, 40), (255, 200), (300, 300), (1100, 1099)]
 )
 def test_a_descent_reaches_every_leaf_of_trees_of_any_size(stage: Stage, steps: int, leaf: int) -> None:
     run = TrainerRun(steps=steps, segment_length=steps)
@@ -69,24 +69,24 @@ def test_a_descent_reaches_every_leaf_of_trees_of_any_size(stage: Stage, steps: 
     assert (view.phase, view.descent.picked) == (Phase.CHALLENGER, NO_PICK)
     with refused("descent: at the leaves"):
         stage.challenger.game.pick(game, view.descent.node, 0)
-    stage.challenger.game.show_step(game, run.opening(0, max(leaf - 1, 0)))
+    stage.challenger.game.show_step(game, ShowStep(run.opening(0, max(leaf - 1, 0))))
 
 
 def test_reveals_name_their_place_so_that_the_tree_can_be_put_together(stage: Stage) -> None:
-    run = TrainerRun(steps=300, segment_length=300)
-    tree = run.histories[0]  # 301 leaves, depth 9
+    run = TrainerRun(steps=1100, segment_length=1100)
+    tree = run.histories[0]  # 1,101 leaves, depth 11
     game = stage.challenger.game.open_blind(stage.posted(run), 0)
     first = reveal(stage, game, tree)
-    assert (first.tree, first.node, first.height, first.position) == (Which.HISTORY, tree.root, 9, 0)
-    assert list(first.children) == [tree.node(5, i) for i in range(16)]
-    picked = pick_towards(stage, game, 299)
-    assert (picked.child, picked.height, picked.position) == (9, 5, 9)
+    assert (first.tree, first.node, first.height, first.position) == (Which.HISTORY, tree.root, 11, 0)
+    assert list(first.children) == [tree.node(6, i) for i in range(32)]
+    picked = pick_towards(stage, game, 1099)
+    assert (picked.child, picked.height, picked.position) == (17, 6, 17)
     second = reveal(stage, game, tree)
-    assert (second.node, second.height, second.position) == (tree.node(5, 9), 5, 9)
-    assert list(second.children) == [tree.node(1, 9 * 16 + i) for i in range(16)]
-    assert (pick_towards(stage, game, 299).height, stage.game.game(game).descent.node) == (1, tree.node(5, 9))
+    assert (second.node, second.height, second.position) == (tree.node(6, 17), 6, 17)
+    assert list(second.children) == [tree.node(1, 17 * 32 + i) for i in range(32)]
+    assert (pick_towards(stage, game, 1099).height, stage.game.game(game).descent.node) == (1, tree.node(6, 17))
     last = reveal(stage, game, tree)
-    assert (last.height, last.position, list(last.children)) == (1, 149, [tree.node(0, 298), tree.node(0, 299)])
+    assert (last.height, last.position, list(last.children)) == (1, 549, [tree.node(0, 1098), tree.node(0, 1099)])
 
 
 @pytest.mark.parametrize("which", [Which.TRACE, Which.STATE])
@@ -107,7 +107,7 @@ def test_trace_and_state_can_be_descended_once(stage: Stage, which: Which) -> No
 def test_the_history_is_not_descended_twice(stage: Stage) -> None:
     game = stage.challenger.game.open_blind(stage.posted(RUN), 0)
     reveal(stage, game, RUN.histories[0])
-    stage.challenger.game.show_step(game, RUN.opening(0, 0))
+    stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 0)))
     stage.trainer.game.post_trace(game, RUN.trace(0).root)
     stage.challenger.game.demand_state(game)
     reveal(stage, game, RUN.states[1])
@@ -128,33 +128,33 @@ def test_a_tree_of_one_leaf_has_nothing_to_reveal(stage: Stage) -> None:
 
 
 def test_a_pick_is_bound_to_the_node_that_it_answers(stage: Stage) -> None:
-    run = TrainerRun(steps=300, segment_length=300)
+    run = TrainerRun(steps=1100, segment_length=1100)
     tree = run.histories[0]
     game = stage.challenger.game.open_blind(stage.posted(run), 0)
     reveal(stage, game, tree)
     with refused("descent: not the node in question"):
-        stage.challenger.game.pick(game, tree.node(5, 3), 0)
+        stage.challenger.game.pick(game, tree.node(6, 3), 0)
     stage.challenger.game.pick(game, tree.root, 3)
     reveal(stage, game, tree)
     with refused("descent: not the node in question"):
         stage.challenger.game.pick(game, tree.root, 3)
-    stage.challenger.game.pick(game, tree.node(5, 3), 3)
+    stage.challenger.game.pick(game, tree.node(6, 3), 3)
 
 
 def test_only_a_descendant_above_some_leaf_can_be_picked(stage: Stage) -> None:
-    run = TrainerRun(steps=299, segment_length=299)  # 300 leaves under 512 places: descendants 0 to 9 of 16 stand over leaves
+    run = TrainerRun(steps=1099, segment_length=1099)  # 1,100 leaves of 2,048 places: descendants 0 to 17 of 32 stand over leaves
     game = stage.challenger.game.open_blind(stage.posted(run), 0)
     reveal(stage, game, run.histories[0])
-    for child in (10, 15, 16, 2**200, 2**256 - 1):
+    for child in (18, 31, 32, 2**200, 2**256 - 1):
         with refused("descent: no such child"):
             stage.challenger.game.pick(game, run.histories[0].root, child)
     stage.challenger.game.pick(game, run.histories[0].root, 3)
     node = reveal(stage, game, run.histories[0]).node
-    # The seventeenth descendant is another node's first: the trainer could never tie it to this one.
-    for child in (16, 17, 2**256 - 1):
+    # One descendant more is another node's first: the trainer could never tie it to this one.
+    for child in (32, 33, 2**256 - 1):
         with refused("descent: no such child"):
             stage.challenger.game.pick(game, node, child)
-    stage.challenger.game.pick(game, node, 15)
+    stage.challenger.game.pick(game, node, 31)
 
 
 # Lies
@@ -178,6 +178,7 @@ def test_a_reveal_has_its_exact_size(stage: Stage) -> None:
         [tree.root],
         children_of(tree, 3, 0)[:4],
         children_of(tree, 3, 0) + [EMPTY] * 8,
+        children_of(tree, 3, 0) + [EMPTY] * 24,
         [tree.node(1, i) for i in range(4)],
     ):
         with refused("descent: wrong number of children"):
@@ -205,14 +206,14 @@ def test_a_digest_cannot_be_smuggled_into_the_padding(stage: Stage) -> None:
 
 def test_a_digest_cannot_be_smuggled_in_above_the_leaves_either(stage: Stage) -> None:
     """The same in a tree of two reveals: the digest would be an inner one, over nothing but padding."""
-    run = TrainerRun(steps=19, segment_length=19)
-    leaves = run.histories[0].levels[0]  # 20 of 32 places; the descendants of the root are pairs, from the eleventh on over padding
-    forged = Tree([*leaves, *[EMPTY] * 11, digest("smuggled")])
+    run = TrainerRun(steps=39, segment_length=39)
+    leaves = run.histories[0].levels[0]  # 40 of 64 places; the descendants of the root are pairs, from the 21st on over padding
+    forged = Tree([*leaves, *[EMPTY] * 23, digest("smuggled")])
     job = stage.claimed(run)
-    stage.trainer.registry.post_segment(job, forged.root, forged.prove(0), leaves[19], forged.prove(19))
+    stage.trainer.registry.post_segment(job, forged.root, forged.prove(0), leaves[39], forged.prove(39))
     game = stage.challenger.game.open_blind(job, 0)
     with refused("descent: padding not empty"):
-        stage.trainer.game.reveal(game, children_of(forged, 5, 0), [])
+        stage.trainer.game.reveal(game, children_of(forged, 6, 0), [])
 
 
 def test_the_second_reveal_is_tied_to_the_first(stage: Stage) -> None:
@@ -224,13 +225,13 @@ def test_the_second_reveal_is_tied_to_the_first(stage: Stage) -> None:
     honest, siblings = reveal_of(tree, stage.game.game(game).descent)
     for children, path in (
         ([digest("lie"), *honest[1:]], siblings),
-        (children_of(tree, 5, 6), siblings_of(tree, 5, 6, 4)),  # another child, truly proved
-        (honest, siblings_of(tree, 5, 4, 4)),
+        (children_of(tree, 4, 6), siblings_of(tree, 4, 6, 5)),  # another child, truly proved
+        (honest, siblings_of(tree, 4, 4, 5)),
         (honest, siblings[::-1]),
     ):
         with refused("descent: wrong children"):
             stage.trainer.game.reveal(game, children, path)
-    for path in ([], siblings[:3]):
+    for path in ([], siblings[:4]):
         with refused("descent: wrong proof length"):
             stage.trainer.game.reveal(game, honest, path)
     stage.trainer.game.reveal(game, honest, siblings)
@@ -246,20 +247,21 @@ def test_a_lying_tree_can_be_revealed_and_then_it_is_nailed_down(stage: Stage) -
     stage.trainer.registry.post_segment(job, lie.root, lie.prove(0), leaves[40], lie.prove(40))
     game = stage.challenger.game.open_blind(job, 0)
     assert descend(stage, game, lie, 23) == digest("wrong state")
-    stage.challenger.game.show_step(game, StepOpening(22, leaves[22], tuple(lie.prove(22)), leaves[23], tuple(lie.prove(23))))
+    opening = StepOpening(22, leaves[22], tuple(lie.prove(22)), leaves[23], tuple(lie.prove(23)))
+    stage.challenger.game.show_step(game, ShowStep(opening))
     assert stage.game.game(game).after == digest("wrong state")
 
 
 # Tensors
 
-SIZES = [1, 255, 256, 257, 300, 16 * 256, 16 * 256 + 1, 17 * 256, 70_000]
+SIZES = [1, 255, 256, 257, 300, 32 * 256, 32 * 256 + 1, 33 * 256, 70_000, 300_000]
 
 
 def demanded_tensor(stage: Stage, data: bytes, size: int | None = None) -> int:
     """A game in which tensor 7 of the trace, with these bytes, has been demanded."""
     run = TrainerRun()
     job = stage.posted(run)
-    game = stage.challenger.game.open_step(job, 0, run.opening(0, 1))
+    game = stage.challenger.opens(job, 0, run.opening(0, 1))
     trace = Tree([*run.trace(1).levels[0][:7], blob_tree(data).root, *run.trace(1).levels[0][8:]])
     stage.trainer.game.post_trace(game, trace.root)
     stage.referee.send("place", 7, len(data) if size is None else size)
@@ -289,7 +291,7 @@ def test_a_tensor_can_be_descended_to_the_bytes_of_its_last_leaf(stage: Stage, s
         descend(stage, game, tree, last)
         pick_towards(stage, game, last)
     descent = stage.game.game(game).descent
-    siblings = siblings_of(tree, 0, last, min(4, descent.height))
+    siblings = siblings_of(tree, 0, last, min(ARITY_BITS, descent.height))
     for wrong in (leaf_of(data, last)[:-1], b"", b"?" * 256):
         if len(wrong) != len(leaf_of(data, last)):
             with refused("descent: wrong leaf length"):
@@ -324,7 +326,7 @@ def test_a_leaf_that_is_not_the_last_is_whole(stage: Stage) -> None:
     stage.trainer.game.reveal_leaf(game, data[:256], siblings_of(tree, 0, 0, 1))
 
 
-@pytest.mark.parametrize("leaves", [5, 19])
+@pytest.mark.parametrize("leaves", [5, 19, 39])
 def test_a_leaf_beyond_the_last_cannot_be_demanded(stage: Stage, leaves: int) -> None:
     """No bytes would answer it, and the trainer would lose without a fault."""
     tree = blob_tree(bytes_of(leaves * 256))
@@ -332,7 +334,7 @@ def test_a_leaf_beyond_the_last_cannot_be_demanded(stage: Stage, leaves: int) ->
     descend(stage, game, tree, leaves - 1)
     descent = stage.game.game(game).descent
     beyond = leaves & ((1 << descent.height) - 1)
-    for child in range(beyond, 17):
+    for child in range(beyond, 33):
         with refused("descent: no such child"):
             stage.challenger.game.pick(game, descent.node, child)
     stage.challenger.game.pick(game, descent.node, beyond - 1)
@@ -384,18 +386,19 @@ def test_the_deepest_tensor_keeps_its_places_apart(stage: Stage) -> None:
     for _ in range(32):
         levels.append(fold(levels[-1], 0, [levels[-1]]))
     run = TrainerRun(tensors=1)
-    game = stage.challenger.game.open_step(stage.posted(run), 0, run.opening(0, 1))
+    game = stage.challenger.opens(stage.posted(run), 0, run.opening(0, 1))
     stage.trainer.game.post_trace(game, levels[32])
     stage.referee.send("place", 0, 2**40)
     stage.challenger.game.demand_tensor(game, NODE, 0, levels[32], [])
-    for height in range(32, 0, -4):
-        siblings = [] if height == 32 else [levels[height + k] for k in range(4)]
-        stage.trainer.game.reveal(game, [levels[height - 4]] * 16, siblings)
-        stage.challenger.game.pick(game, levels[height], 15)
+    for height in range(32, 0, -ARITY_BITS):
+        siblings = [] if height == 32 else [levels[height + k] for k in range(ARITY_BITS)]
+        span = min(ARITY_BITS, height)
+        stage.trainer.game.reveal(game, [levels[height - span]] * (1 << span), siblings)
+        stage.challenger.game.pick(game, levels[height], (1 << span) - 1)
     view = stage.game.game(game)
-    assert (view.phase, view.descent.position, view.descent.height) == (Phase.LEAF, 2**28 - 1, 4)
+    assert (view.phase, view.descent.position, view.descent.height) == (Phase.LEAF, 2**30 - 1, 2)
     with refused("descent: wrong leaf"):
-        stage.trainer.game.reveal_leaf(game, bytes(256), [levels[k] for k in range(4)])
+        stage.trainer.game.reveal_leaf(game, bytes(256), [levels[k] for k in range(2)])
 
 
 def test_the_whole_slow_path_from_a_blind_opening_to_the_verdict(stage: Stage) -> None:
@@ -406,7 +409,7 @@ def test_the_whole_slow_path_from_a_blind_opening_to_the_verdict(stage: Stage) -
     game = stage.challenger.game.open_blind(job, 0)
     stage.chain.advance(200)  # the window closes, the game goes on
     descend(stage, game, run.histories[0], 24)
-    stage.challenger.game.show_step(game, run.opening(0, 23))
+    stage.challenger.game.show_step(game, ShowStep(run.opening(0, 23)))
     stage.trainer.game.post_trace(game, trace.root)
     stage.challenger.game.demand_trace(game)
     assert descend(stage, game, trace, 30) == blob_tree(data).root
@@ -414,7 +417,7 @@ def test_the_whole_slow_path_from_a_blind_opening_to_the_verdict(stage: Stage) -
     stage.challenger.game.demand_tensor(game, NODE, 0, blob_tree(data).root, trace.prove(30))
     descend(stage, game, blob_tree(data), 17)
     pick_towards(stage, game, 17)
-    stage.trainer.game.reveal_leaf(game, leaf_of(data, 17), siblings_of(blob_tree(data), 0, 17, 1))
+    stage.trainer.game.reveal_leaf(game, leaf_of(data, 17), siblings_of(blob_tree(data), 0, 17, 5))
     stage.referee.send("expect", replace(run.roots(0, 23), trace_root=trace.root))
     stage.referee.send("rule", False, 1, 2)
     stage.challenger.game.conclude_element(game, element_witness())

@@ -1,7 +1,11 @@
-"""A node that no program would hold is refused, whatever else is in order."""
+"""A node that no program would hold is refused, whatever else is in order; and so is every opening that proves nothing.
+
+``FUZZ_CALLS`` says how many questions the deep test asks, ``FUZZ_SEED`` which.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +13,11 @@ import numpy as np
 import pytest
 
 from bisection.merkle import Tree, leaf_digest
-from bisection.nodes import Dot, Gather, Input, Map, Node, Read, Reduce, ScatterAdd
+from bisection.nodes import KINDS, Dot, Gather, Input, Map, Node, Read, Reduce, ScatterAdd
 from bisection.scalar import Op, ScalarProgram
 from bisection.witness import NodeProof, Run, RunWitness
+from tests.contracts.malformed import malformed_nodes, malformed_openings
+from tests.contracts.tally import GAS_BOUND, Tally
 from tests.differential.evm import Contract, Reverted
 from tests.differential.scene import COMPUTING, BoundaryScene, Scene, ask, judgement, program_around
 
@@ -49,7 +55,6 @@ MALFORMED: dict[str, tuple[type[Node], list[tuple[str, int]], list[tuple[str, in
     "a maximum of bytes": (Reduce, [("i8", 8)], [("i8", 4)], ("max", 2)),
     "a sum of another shape": (Reduce, [("i32", 8)], [("i64", 4)], ("sum", 3)),
     "a sum of nothing": (Reduce, [("i32", 8)], [("i64", 4)], ("sum", 0)),
-    "a sum of 1,025 elements": (Reduce, [("i8", 2050)], [("i64", 2)], ("sum", 1025)),
     "a sum of two inputs": (Reduce, [("i32", 8), ("i32", 8)], [("i64", 4)], ("sum", 2)),
     "a dot of floats": (Dot, [("i32", 6), ("f32", 6)], [("i64", 4)], (2, 2, 3)),
     "a dot of longs": (Dot, [("i32", 6), ("i64", 6)], [("i64", 4)], (2, 2, 3)),
@@ -57,13 +62,17 @@ MALFORMED: dict[str, tuple[type[Node], list[tuple[str, int]], list[tuple[str, in
     "a dot of another shape": (Dot, [("i32", 6), ("i32", 7)], [("i64", 4)], (2, 2, 3)),
     "a dot of a broken batch": (Dot, [("i32", 6), ("i32", 6)], [("i64", 5)], (2, 2, 3)),
     "a dot without rows": (Dot, [("i32", 6), ("i32", 6)], [("i64", 4)], (0, 2, 3)),
-    "a dot of 1,025 elements": (Dot, [("i8", 1025), ("i8", 1025)], [("i64", 1)], (1, 1, 1025)),
     "a scatter_add of floats": (ScatterAdd, [("f32", 6), ("i32", 3)], [("i64", 8)], (3, 4)),
     "a scatter_add into words": (ScatterAdd, [("i32", 6), ("i32", 3)], [("i32", 8)], (3, 4)),
     "a scatter_add of too many indices": (ScatterAdd, [("i32", 6), ("i32", 4)], [("i64", 8)], (3, 4)),
     "a scatter_add of broken rows": (ScatterAdd, [("i32", 8), ("i32", 6)], [("i64", 4)], (6, 3)),
     "a scatter_add of another shape": (ScatterAdd, [("i32", 6), ("i32", 3)], [("i64", 9)], (3, 4)),
     "a scatter_add without bins": (ScatterAdd, [("i32", 6), ("i32", 3)], [("i64", 8)], (3, 0)),
+}
+
+LONG: dict[str, tuple[type[Node], list[tuple[str, int]], list[tuple[str, int]], tuple[Any, ...]]] = {
+    "a sum of 1,025 elements": (Reduce, [("i8", 2050)], [("i64", 2)], ("sum", 1025)),
+    "a dot of 1,025 elements": (Dot, [("i8", 1025), ("i8", 1025)], [("i64", 1)], (1, 1, 1025)),
     "a scatter_add of 1,025 elements": (ScatterAdd, [("i8", 1025), ("i8", 1025)], [("i64", 1)], (1025, 1)),
 }
 
@@ -86,6 +95,15 @@ def test_a_node_that_contradicts_itself_is_refused(referee: Contract, what: str)
     kind, inputs, outputs, kind_fields = MALFORMED[what]
     scene, w, code = in_the_place_of_a_map(kind, inputs, outputs, *kind_fields)
     with pytest.raises(Reverted, match="referee: malformed node"):
+        ask(referee, *scene.recoded(code, w))
+    assert judgement(*scene.recoded(code, w)) == "refused"
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_a_run_that_one_verdict_cannot_read_is_refused_whole(referee: Contract, what: str) -> None:
+    kind, inputs, outputs, kind_fields = LONG[what]
+    scene, w, code = in_the_place_of_a_map(kind, inputs, outputs, *kind_fields)
+    with pytest.raises(Reverted, match="referee: run too long"):
         ask(referee, *scene.recoded(code, w))
     assert judgement(*scene.recoded(code, w)) == "refused"
 
@@ -145,3 +163,50 @@ def test_an_input_node_of_neither_state_nor_data_is_refused(referee: Contract) -
         proof = NodeProof(number, code, tuple(tree.prove(number)))
         with pytest.raises(Reverted, match=reason):
             ask(referee, replace(step.roots, program_root=tree.root), replace(w, node=proof))
+
+
+# Campaigns
+
+SEED = int(os.environ.get("FUZZ_SEED", "1"))
+CALLS = int(os.environ.get("FUZZ_CALLS", "6000"))
+FIELDS = (
+    "kind", "number of inputs or outputs", "tensor", "element type", "element count", "rank", "dimension", "register",
+    "number of constants", "constant", "number of instructions", "instruction", "number of conditions", "base", "stride",
+    "condition", "length", "operation", "source", "component",
+)  # fmt: skip
+NODE_DAMAGE = {"truncated", "extended", "noise", "bytes lost or doubled"} | {f"{name} altered" for name in FIELDS}
+
+
+def assert_clean(tally: Tally) -> None:
+    assert tally.findings == []
+    assert tally.most_gas < GAS_BOUND
+
+
+def damages(tally: Tally) -> set[str]:
+    return {damage for _, damage in (*tally.refused, *tally.answered)}
+
+
+def test_damaged_nodes_mean_what_they_spell_or_nothing(referee: Contract) -> None:
+    """Every field of every kind of node, absurd counts and strides among them."""
+    tally = malformed_nodes(referee, 1_500, 0)
+    assert_clean(tally)
+    assert damages(tally) == NODE_DAMAGE
+    assert {target for target, _ in tally.refused} == {f"{kind.NAME} node" for kind in KINDS.values()}
+
+
+def test_damaged_openings_prove_nothing(referee: Contract) -> None:
+    """Proofs, contents, positions and numbers of every kind of question about honest steps."""
+    tally = malformed_openings(referee, 1_500, 0)
+    assert_clean(tally)
+    for proof in ("proof", "trace proof", "leaf proof", "range proof", "component proof"):
+        assert {f"{proof}: {how}" for how in ("one more", "one less", "empty", "two swapped", "one changed")} <= damages(tally)
+    for number in ("index", "output", "position", "part"):
+        assert {f"{number}: absurd", f"{number}: another"} <= damages(tally)
+    assert tally.refused.total() > 5 * tally.answered.total()
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1800)
+def test_very_many_damaged_questions(referee: Contract) -> None:
+    assert_clean(malformed_nodes(referee, CALLS // 2, SEED))
+    assert_clean(malformed_openings(referee, CALLS // 2, SEED))

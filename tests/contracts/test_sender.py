@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +19,18 @@ from web3.types import RPCEndpoint, RPCResponse
 
 from bisection.errors import TransactionFailed, UnavailableError
 from contracts.build import artifact
-from contracts.client import LocalChain, LocalProvider, local_chain
-from contracts.sender import Call, Intent, TransactionSender, simulate
+from contracts.client import Fault, LocalChain, LocalProvider, Patience, local_chain, persist
+from contracts.journal import Journal, State
+from contracts.sender import Call, TransactionSender, simulate
 
 
 class Node(LocalProvider):
-    """A node between the sender and the chain, with the faults of nodes. It keeps transactions that bid too little."""
+    """A node between the sender and the chain, with the faults of nodes, asked as patiently as one over HTTP.
+
+    It keeps transactions that bid too little.
+    """
+
+    patience = Patience(retries=3, first=0.001)
 
     def __init__(self, chain: LocalChain) -> None:
         super().__init__(chain.tester)
@@ -37,10 +44,13 @@ class Node(LocalProvider):
         self.before: dict[str, Callable[[], object]] = {}
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        return persist(lambda: self.hear(method, params), self.patience)
+
+    def hear(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         self.asked.append(method)
         if self.away:
             self.away -= 1
-            raise UnavailableError("the node is away")
+            raise Fault("the node is away")
         self.before.get(method, lambda: None)()
         if method != "eth_sendRawTransaction":
             return super().make_request(method, params)
@@ -62,7 +72,7 @@ class Node(LocalProvider):
         answer = super().make_request(method, params)
         if self.lost_answers:
             self.lost_answers -= 1
-            raise UnavailableError("the connection broke")
+            raise Fault("the connection broke")
         return answer
 
     def once(self, method: str, action: Callable[[], object]) -> None:
@@ -94,7 +104,7 @@ class Scene:
         self.account = self.chain.accounts[1]
 
     def sender(self, **settings: Any) -> TransactionSender:
-        quick = {"poll": 0.001, "resend_after": 0.01, "backoff": 0.001, "retries": 3}
+        quick = {"poll": 0.001, "resend_after": 0.01}
         return TransactionSender(self.web3, self.account, **(quick | settings))
 
     def nonce(self) -> int:
@@ -112,7 +122,7 @@ GIFT = Call("gift", Web3.to_checksum_address("0x" + 40 * "7"), b"", 5)
 def registry_code(burn_share: int) -> bytes:
     built = artifact("TaskRegistry")
     factory = Web3().eth.contract(abi=built.abi, bytecode=built.bytecode)
-    return bytes.fromhex(factory.constructor(burn_share).data_in_transaction[2:])
+    return bytes.fromhex(factory.constructor(burn_share, 0).data_in_transaction[2:])
 
 
 # The plain case
@@ -137,7 +147,7 @@ def test_a_call_to_nothing_deploys(scene: Scene) -> None:
 
 
 def test_a_transaction_that_would_revert_is_not_sent_and_says_why(scene: Scene) -> None:
-    with pytest.raises(TransactionFailed, match=r"^deploy: registry: burn share above 100%$"):
+    with pytest.raises(TransactionFailed, match=r"^deploy: registry: shares above 100%$"):
         scene.sender().send(Call("deploy", None, registry_code(10_001)))
     assert scene.node.raw == [] and scene.nonce() == 0
 
@@ -147,7 +157,7 @@ def test_a_simulation_returns_what_the_call_would_and_sends_nothing(scene: Scene
     registry = Web3.to_checksum_address(sender.send(Call("deploy", None, registry_code(100)))["contractAddress"])  # type: ignore[arg-type]
     burn_share = Call("burn_share", registry, Web3.keccak(text="burn_share()")[:4])
     assert int.from_bytes(simulate(scene.web3, burn_share), "big") == 100
-    withdraw = Call("withdraw", registry, Web3.keccak(text="withdraw()")[:4])
+    withdraw = Call("withdraw", registry, Web3.keccak(text="withdraw(address)")[:4] + bytes(32))
     with pytest.raises(TransactionFailed, match=r"^withdraw: ledger: nothing to withdraw$"):
         simulate(scene.web3, withdraw, sender.address)
     assert len(scene.node.raw) == 1
@@ -190,7 +200,7 @@ def test_fees_rise_until_a_block_takes_the_transaction(scene: Scene) -> None:
 
 def test_an_underpriced_replacement_is_raised_at_once(scene: Scene) -> None:
     sender = scene.sender(resend_after=1e9)
-    scene.node.pool[0] = 4 * sender._fees()[1]  # left over from a run that crashed
+    scene.node.pool[0] = 4 * sender._offer()[2]  # left over from a run that crashed
     sender.send(GIFT)
     assert sender.sent[-1].broadcasts > 5
 
@@ -207,13 +217,13 @@ def test_what_the_node_has_against_a_replacement_does_not_end_the_wait_for_the_f
     scene.node.least = 1 << 100
 
     def mine_the_first() -> None:
-        if len(scene.node.raw) == 3 and scene.nonce() == 0:
+        if len(scene.node.raw) == 3 and scene.chain.web3.eth.get_transaction_count(scene.account.address) == 0:
             scene.chain.web3.eth.send_raw_transaction(scene.node.raw[0])
 
     def refuse_the_second() -> None:
         scene.node.refusal = "insufficient funds for gas * price + value" if scene.node.raw else None
 
-    scene.node.before = {"eth_sendRawTransaction": refuse_the_second, "eth_getTransactionReceipt": mine_the_first}
+    scene.node.before = {"eth_sendRawTransaction": refuse_the_second, "eth_blockNumber": mine_the_first}
     sender.send(GIFT)
     assert sender.sent[0].transaction == Web3.keccak(scene.node.raw[0])
 
@@ -276,7 +286,7 @@ def test_another_process_with_the_same_key_is_noticed(scene: Scene) -> None:
     other = TransactionSender(scene.chain.web3, scene.account)
     scene.node.once("eth_sendRawTransaction", lambda: other.send(replace(GIFT, value=6)))
     with pytest.raises(TransactionFailed, match="another process uses the key of 0x"):
-        scene.sender(resend_after=1e9).send(GIFT)
+        scene.sender(resend_after=0.05).send(GIFT)
 
 
 def test_several_threads_take_turns(scene: Scene) -> None:
@@ -287,23 +297,179 @@ def test_several_threads_take_turns(scene: Scene) -> None:
     assert threading.active_count() < 10
 
 
-def test_every_broadcast_is_journalled_before_it_happens(scene: Scene) -> None:
-    journal: list[tuple[Intent, int]] = []
-    sender = scene.sender(journal=lambda intent: journal.append((intent, len(scene.node.raw))))
-    scene.node.least = 2 * sender._fees()[1]
-    sender.send(GIFT)
-    assert [before for _, before in journal] == list(range(len(scene.node.raw)))
-    assert [intent.transaction for intent, _ in journal] == [Web3.keccak(raw) for raw in scene.node.raw]
-    assert {(intent.call, intent.nonce) for intent, _ in journal} == {(GIFT, 0)}
+# The journal
 
 
-def test_a_journal_that_fails_keeps_the_transaction_from_being_sent(scene: Scene) -> None:
-    def full(intent: Intent) -> None:
-        raise OSError("disk full")
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    return tmp_path / "journal.sqlite"
 
-    with pytest.raises(OSError, match="disk full"):
-        scene.sender(journal=full).send(GIFT)
+
+@pytest.fixture
+def journal(record: Path) -> Iterator[Journal]:
+    with Journal(record) as journal:
+        yield journal
+
+
+MOVE = replace(GIFT, place="game 12: answer to aa")
+CONTRADICTION = replace(MOVE, name="timeout", value=6)
+
+
+def test_every_broadcast_is_recorded_before_it_happens(scene: Scene, journal: Journal) -> None:
+    sender = scene.sender(journal=journal)
+    recorded: list[bool] = []
+
+    def look() -> None:
+        (entry,) = journal.sent()
+        recorded.append(entry.digest == MOVE.digest and entry.raw not in scene.node.raw)
+
+    scene.node.before["eth_sendRawTransaction"] = look
+    scene.node.least = 2 * sender._offer()[2]
+    sender.send(MOVE)
+    assert recorded == [True] * len(scene.node.raw) and len(recorded) > 1
+    assert journal.sent() == []
+    (entry,) = journal.mined(0)
+    assert (entry.hash, entry.block) == (sender.sent[0].transaction, sender.sent[0].block)
+    assert [version.raw for version in journal.versions(entry)] == scene.node.raw
+
+
+def test_a_place_is_not_answered_twice(scene: Scene, journal: Journal) -> None:
+    sender = scene.sender(journal=journal)
+    assert not sender.answered(MOVE.place or "")
+    receipt = sender.send(MOVE)
+    assert sender.answered(MOVE.place or "")
+    assert sender.send(MOVE) == receipt and sender.send(replace(GIFT, place=MOVE.place)) == receipt
+    assert len(scene.node.raw) == 1 and len(sender.sent) == 1
+
+
+def test_a_place_is_not_answered_in_another_way(scene: Scene, journal: Journal, record: Path) -> None:
+    scene.sender(journal=journal).send(MOVE)
+    refused = "timeout: refused, because game 12: answer to aa is answered already, by gift in transaction 0x"
+    with pytest.raises(TransactionFailed, match=refused):
+        scene.sender(journal=journal).send(CONTRADICTION)
+    journal.close()
+    with Journal(record) as later, pytest.raises(TransactionFailed, match=refused):
+        scene.sender(journal=later).send(CONTRADICTION)
+    assert len(scene.node.raw) == 1
+
+
+def test_threads_that_answer_the_same_place_answer_it_once(scene: Scene, journal: Journal) -> None:
+    sender = scene.sender(journal=journal)
+    with ThreadPoolExecutor(4) as pool:
+        receipts = list(pool.map(lambda _: sender.send(MOVE), range(8)))
+    assert len(scene.node.raw) == 1 and all(receipt == receipts[0] for receipt in receipts)
+
+
+def test_what_failed_has_answered_nothing(scene: Scene, journal: Journal) -> None:
+    sender = scene.sender(journal=journal)
+    scene.node.refusal = "insufficient funds"
+    with pytest.raises(TransactionFailed, match="insufficient funds"):
+        sender.send(MOVE)
+    scene.node.refusal = None
+    assert sender.send(CONTRADICTION)["status"] == 1
+    assert scene.nonce() == 1
+
+
+def test_a_journal_that_cannot_be_written_keeps_the_transaction_from_being_sent(scene: Scene, journal: Journal) -> None:
+    sender = scene.sender(journal=journal)
+    pages = journal._database.execute("PRAGMA page_count").fetchone()[0]
+    journal._database.execute(f"PRAGMA max_page_count = {pages}")
+    deploy = Call("deploy", None, registry_code(100))
+    with pytest.raises(UnavailableError, match="nothing is sent"):
+        sender.send(deploy)
     assert scene.node.raw == []
+    journal._database.execute("PRAGMA max_page_count = 100000")
+    sender.send(deploy)
+    assert scene.nonce() == 1
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("broadcast", [False, True])
+def test_after_a_restart_the_same_bytes_are_sent_and_the_place_stays_answered(scene: Scene, record: Path, broadcast: bool) -> None:
+    with Journal(record) as journal:
+        sender = scene.sender(journal=journal)
+        scene.node.least = 1 << 100
+        sender.submit(replace(GIFT, value=1))
+        if broadcast:
+            sender.submit(MOVE)
+        else:
+            scene.node.once("eth_sendRawTransaction", kill)
+            with pytest.raises(Killed):
+                sender.submit(MOVE)
+        kept = {entry.nonce: entry.raw for entry in journal.sent()}
+    scene.node.raw.clear()
+    scene.node.pool.clear()
+    scene.node.least = 0
+    with Journal(record) as journal:
+        sender = scene.sender(journal=journal)
+        with pytest.raises(TransactionFailed, match="nothing is answered twice"):
+            sender.send(CONTRADICTION)
+        receipt = sender.send(MOVE)
+        assert scene.node.raw[: len(kept)] == [kept[nonce] for nonce in sorted(kept)]
+        sender.send(GIFT)
+    assert receipt["transactionHash"] == Web3.keccak(kept[1])
+    assert scene.web3.eth.get_balance(GIFT.to) == 11  # type: ignore[arg-type]
+
+
+def test_a_node_that_stays_away_in_mid_send_does_not_lead_to_a_second_transaction(scene: Scene, journal: Journal) -> None:
+    sender = scene.sender(journal=journal)
+    scene.node.lost_answers = 1_000  # it hears the transaction, and is not heard
+    scene.node.patience = Patience(retries=0)
+    with pytest.raises(UnavailableError):
+        sender.send(MOVE)
+    scene.node.lost_answers = 0
+    sender.send(MOVE)
+    assert len(set(scene.node.raw)) == 1 and scene.nonce() == 1
+
+
+def test_a_call_without_a_place_is_looked_at_once_all_is_mined_that_it_could_be(scene: Scene, journal: Journal) -> None:
+    sender = scene.sender(journal=journal, resend_after=1e9)
+    scene.node.least = 1 << 100
+    forgotten = sender.submit(replace(GIFT, value=1))
+    scene.node.before["eth_getTransactionCount"] = kill
+    with pytest.raises(Killed):
+        sender.settle(forgotten)
+    scene.node.before.clear()
+    assert sender.submit(MOVE).nonce == 1  # it has a place, so that nothing needs to be known of the other
+    asked = len(scene.node.asked)
+    scene.node.least = 0
+    scene.node.pool.clear()
+    sender.submit(GIFT)
+    assert forgotten.receipt is not None
+    after = scene.node.asked[asked:]
+    assert after.index("eth_getTransactionReceipt") < after.index("eth_estimateGas")
+
+
+def test_what_a_reorganisation_drops_after_its_receipt_was_given_out_is_sent_again(scene: Scene, journal: Journal) -> None:
+    sender = scene.sender(journal=journal)
+    mark = scene.chain.snapshot()
+    sender.send(MOVE)
+    sender.send(replace(GIFT, value=1))
+    sent = list(scene.node.raw)
+    scene.chain.restore(mark)
+    sender.send(replace(GIFT, value=2))
+    assert scene.node.raw[2:4] == sent
+    assert scene.nonce() == 3 and scene.web3.eth.get_balance(GIFT.to) == 8  # type: ignore[arg-type]
+    with pytest.raises(TransactionFailed, match="nothing is answered twice"):
+        sender.send(CONTRADICTION)
+
+
+def test_another_process_that_takes_the_nonce_frees_the_place(scene: Scene, journal: Journal) -> None:
+    other = TransactionSender(scene.chain.web3, scene.account)
+    scene.node.once("eth_sendRawTransaction", lambda: other.send(replace(GIFT, value=6)))
+    sender = scene.sender(journal=journal, resend_after=0.05)
+    with pytest.raises(TransactionFailed, match="another process uses the key"):
+        sender.send(MOVE)
+    assert [entry.state for entry in journal._select("nonce = ?", 0)] == [State.DROPPED]
+    sender.send(MOVE)
+    assert scene.web3.eth.get_balance(GIFT.to) == 11  # type: ignore[arg-type]
 
 
 def test_the_key_is_in_no_message_and_no_log(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:

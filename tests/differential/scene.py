@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,11 +24,14 @@ from bisection.witness import (
     ElementWitness,
     Leaf,
     NodeProof,
+    PartWitness,
     RunWitness,
     StepRoots,
     Witness,
     boundary_witness,
     judge,
+    judge_part,
+    part_witness,
     witness,
 )
 from tests.differential.evm import Contract, Reverted
@@ -35,9 +39,10 @@ from tests.support.programs import Builder, counting_program, hostile, random_no
 
 __all__ = ["COMPUTING", "Answer", "BoundaryScene", "Scene", "answer", "ask", "judgement", "parse", "program_around"]
 
+W = TypeVar("W", ElementWitness, RunWitness, PartWitness)
 COMPUTING = (Map, Reduce, Dot, Gather, ScatterAdd)
-Answer = tuple[int, int] | bool | str
-"""(claimed, correct) of an element, whether a boundary holds, or "refused"."""
+Answer = tuple[int, int] | int | bool | str
+"""(claimed, correct) of an element, the partial result of a part, whether a boundary holds, or "refused"."""
 
 
 class Scene:
@@ -80,6 +85,10 @@ class Scene:
         claim = self.leaf(ref.tensor, ref.dtype, position)
         return witness(self.program, ref.tensor, position, claim, self.contents.__getitem__, self.trace.prove)
 
+    def part(self, position: int, part: int) -> PartWitness:
+        """All openings for one part of the run of one element of the node."""
+        return part_witness(self.program, self.number, position, part, self.contents.__getitem__, self.trace.prove)
+
     def fetch(self, i: int, first: int, count: int) -> Sequence[int]:
         """Elements of the node's input i, straight from the bytes."""
         ref = self.node.inputs[i]
@@ -93,7 +102,7 @@ class Scene:
         claimed = load(self.contents[ref.tensor][position * size : (position + 1) * size], ref.dtype)[0]
         return claimed, element(self.node, output, position, self.fetch)
 
-    def recoded(self, code: bytes, w: ElementWitness | RunWitness) -> tuple[StepRoots, ElementWitness | RunWitness]:
+    def recoded(self, code: bytes, w: W) -> tuple[StepRoots, W]:
         """The same openings in a program that has ``code`` in the node's place."""
         leaves = list(self.program.tree.levels[0])
         leaves[self.number] = leaf_digest(code)
@@ -132,8 +141,11 @@ class BoundaryScene:
         return [i for i, node in enumerate(self.program.nodes) if isinstance(node, Input | Output)]
 
 
-def ask(referee: Contract, roots: StepRoots, w: Witness) -> Answer:
+def ask(referee: Contract, roots: StepRoots, w: Witness | PartWitness) -> Answer:
     """What the contract says. Raises Reverted."""
+    if isinstance(w, PartWitness):
+        result: int = referee.call("judge_part", roots, w.node, w.position, w.part, w.inputs)
+        return result
     if isinstance(w, BoundaryWitness):
         holds: bool = referee.call("judge_boundary", roots, *(getattr(w, field.name) for field in fields(w)))
         return holds
@@ -142,7 +154,7 @@ def ask(referee: Contract, roots: StepRoots, w: Witness) -> Answer:
     return claimed, correct
 
 
-def answer(referee: Contract, roots: StepRoots, w: Witness) -> Answer:
+def answer(referee: Contract, roots: StepRoots, w: Witness | PartWitness) -> Answer:
     """What the contract says, or "refused"."""
     try:
         return ask(referee, roots, w)
@@ -150,9 +162,11 @@ def answer(referee: Contract, roots: StepRoots, w: Witness) -> Answer:
         return "refused"
 
 
-def judgement(roots: StepRoots, w: Witness) -> Answer:
+def judgement(roots: StepRoots, w: Witness | PartWitness) -> Answer:
     """What the definition says, or "refused"."""
     try:
+        if isinstance(w, PartWitness):
+            return judge_part(roots, w)
         verdict = judge(roots, w)
     except IllegalMove:
         return "refused"

@@ -113,6 +113,28 @@ def test_the_extremes_of_every_integer_type_sum_exactly(referee: Contract) -> No
             assert ask(referee, scene.roots, scene.witness(0, 0)) == scene.expected(0, 0)
 
 
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65, 1023, 1024])
+def test_extremes_of_both_signs_sum_exactly_at_every_length(referee: Contract, length: int) -> None:
+    """Each pair by itself, and all pairs alike: no product may disturb another that is added in the same multiplication."""
+    rng = np.random.default_rng(length)
+    for dtype in ("i8", "i16", "i32"):
+        most = (1 << (8 * DTYPES[dtype].size - 1)) - 1
+        extremes = np.array([-most - 1, -most, -1, 0, 1, most], f"<i{DTYPES[dtype].size}")
+        programs = [
+            program_around(Reduce, [(dtype, length)], [("i64", 1)], "sum", length),
+            program_around(Dot, [(dtype, length), (dtype, length)], [("i64", 1)], 1, 1, length),
+        ]
+        for program in programs:
+            pairs = [(x, y) for x in extremes for y in extremes if {x, y} <= {-most - 1, -1, most}]
+            contents = [[rng.choice(extremes, length).tobytes() for _ in "xy"] for _ in range(3)]
+            contents += [[np.full(length, value).tobytes() for value in pair] for pair in pairs]
+            for operands in contents:
+                given = iter(operands)
+                data = [next(given) if ref.dtype == dtype else bytes(ref.nbytes) for ref in program.tensors]
+                scene = Scene(program, len(program.nodes) - 2, data)
+                assert ask(referee, scene.roots, scene.witness(0, 0)) == scene.expected(0, 0)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_a_map_may_use_all_that_the_encoding_allows(referee: Contract, seed: int) -> None:
     """Eight dimensions, eight inputs, eight outputs, 128 instructions, and as many constants as there is room for."""

@@ -131,7 +131,7 @@ def test_a_corrupted_element_is_convicted(stage: World, job_of: JobOf, name: str
     assert trial.findings == ()
     assert trial.dispute.verdict_gas <= VERDICT_TARGET
     if path == "fast":
-        assert len(trial.dispute.transactions) == 3
+        assert len(trial.dispute.transactions) == 4
         assert trial.dispute.gas <= DISPUTE_TARGET
 
 
@@ -158,7 +158,7 @@ def test_nodes_convict_every_lie(job_of: JobOf, name: str, lie: str) -> None:
     captured = job_of(name).captured
     other = JOBS[name](learning_rate=0.01) if CHEATS[lie] is None else captured
     outcome = demo.run("fraud", demo.World(Quiet()), captured, other, Options(STEPS, 0, lie), Quiet())
-    assert demo.right(outcome) and outcome.transactions == 3
+    assert demo.right(outcome) and outcome.transactions == 4
     assert outcome.gas <= DISPUTE_TARGET and outcome.verdict_gas <= VERDICT_TARGET
 
 

@@ -67,7 +67,7 @@ def test_one_wrong_element_is_found_and_convicted(stage: World, runs: tuple[Exec
     assert forgery.kind == kind
     assert trial.dispute.verdict_gas <= VERDICT_TARGET
     if path == "fast":
-        assert len(trial.dispute.transactions) == 3
+        assert len(trial.dispute.transactions) == 4
         assert trial.dispute.gas <= DISPUTE_TARGET
     else:
         assert trial.fibs > 0

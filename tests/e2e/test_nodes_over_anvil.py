@@ -16,9 +16,10 @@ import pytest
 from eth_account import Account
 from web3 import Web3
 
-from contracts.bindings import JobStatus, Tree
+from contracts.bindings import Tree
 from contracts.client import connect, development_accounts, pass_time
 from contracts.deploy import AddressBook, Deployment, attach
+from contracts.jobs import JobStatus
 from contracts.sender import Call, TransactionSender
 from refstep import main
 from tests.e2e.anvil import require_anvil, running_anvil

@@ -55,20 +55,21 @@ def test_an_honest_trainer_is_paid(captured: tuple[Captured, Captured]) -> None:
 def test_every_lie_is_convicted_at_its_step(captured: tuple[Captured, Captured], kind: str) -> None:
     outcome = played("fraud", captured, kind)
     assert demo.right(outcome)
-    assert (outcome.step, outcome.transactions) == (outcome.cheated_step, 3)
+    assert (outcome.step, outcome.transactions) == (outcome.cheated_step, 4)
     assert outcome.element is not None and outcome.claimed != outcome.correct
     assert outcome.gas < 1_500_000 and outcome.verdict_gas < 600_000
 
 
 def test_a_trainer_that_hides_its_history_is_bisected_and_convicted(captured: tuple[Captured, Captured]) -> None:
     outcome = played("withheld", captured, "moment")
-    assert demo.right(outcome) and outcome.transactions > 3
+    assert demo.right(outcome) and outcome.transactions > 4
     change = {role: outcome.balances["after"][role] - before for role, before in outcome.balances["before"].items()}
     gas_fees = 10**16
-    reward = demo.STAKE - demo.STAKE * demo.PARAMETERS.burn_share // 10_000
+    reward = demo.STAKE * demo.PARAMETERS.reward_share // 10_000
     assert reward - gas_fees < change["challenger"] < reward
     assert -demo.STAKE - gas_fees < change["trainer"] < -demo.STAKE
-    assert -gas_fees < change["requester"] < 0, "the bounty came back"
+    compensation = demo.STAKE * (10_000 - demo.PARAMETERS.reward_share - demo.PARAMETERS.burn_share) // 10_000
+    assert compensation - gas_fees < change["requester"] < compensation, "the bounty came back, and its share of the stake"
 
 
 def test_a_wrong_verdict_is_not_called_right() -> None:

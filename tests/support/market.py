@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from web3 import Web3
 from web3.types import TxReceipt
 
 from bisection.boundary import Array, state_tensors
 from bisection.trace import MemoryTrace
 from challenger.node import ChallengerNode
-from contracts.bindings import Job, JobStatus, Terms
 from contracts.deploy import Deployment, Parameters, attach, deploy
+from contracts.jobs import NOBODY, Job, JobStatus, Terms, claim_commitment
 from contracts.sender import Call
 from tests.contracts.revm import RevmChain, RevmProvider, RevmSender
 from tests.support.programs import counting_program
@@ -30,7 +31,7 @@ from trainer.store import Store
 
 ETHER = 10**18
 PARAMETERS = Parameters(burn_share=2_500, bond=ETHER // 10, trainer_clock=3_600, challenger_clock=3_600)
-TERMS = Terms(stake=2 * ETHER, training_period=20_000, challenge_window=5_000)
+TERMS = Terms(stake=2 * ETHER, game=NOBODY, segment_period=20_000, challenge_window=5_000)
 BOUNTY = ETHER
 ROLES = ("requester", "trainer", "rival", "challenger", "watcher")
 ACTIVE = (JobStatus.OPEN, JobStatus.TRAINING, JobStatus.VERIFICATION)
@@ -86,8 +87,10 @@ class LoggedProvider(RevmProvider):
         return {"number": hex(block), "hash": "0x" + f"{block:064x}", "timestamp": hex(self.time)}
 
     def eth_getLogs(self, request: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: N802
-        low, high = int(request["fromBlock"], 16), int(request["toBlock"], 16)
-        return [log for log in self.logs if low <= log["blockNumber"] <= high]
+        ends = [request["blockHash"]] * 2 if "blockHash" in request else [request["fromBlock"], request["toBlock"]]
+        low, high = (int(end, 16) for end in ends)
+        wanted = {address.lower() for address in request["address"]}
+        return [log for log in self.logs if low <= log["blockNumber"] <= high and log["address"].lower() in wanted]
 
 
 class LoggedSender(RevmSender):
@@ -156,8 +159,18 @@ class Market:
         """A job on the counting program, whose material is published at ``place``; ``changes`` are to its spec or terms."""
         roots = publish(Store(place), *counting_program(size))
         spec = roots.spec(steps, segment_length or steps)
-        terms = replace(TERMS, **{name: changes.pop(name) for name in list(changes) if hasattr(TERMS, name)})
+        terms = replace(
+            TERMS,
+            game=Web3.to_checksum_address(self.book.game),
+            **{name: changes.pop(name) for name in list(changes) if hasattr(TERMS, name)},
+        )
         return self.acting["requester"].registry.open_job(replace(spec, **changes), terms, str(place), BOUNTY)
+
+    def claim(self, job: int, role: str, uri: str) -> None:
+        """Become the trainer of a job by hand."""
+        registry, salt = self.acting[role].registry, bytes(32)
+        registry.commit(claim_commitment(self.address(role), job, salt))
+        registry.claim(job, uri, self.job(job), salt)
 
     # Nodes
 

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 
 from bisection.game import (
     Claim,
+    DemandRun,
     Game,
     LeafRevealed,
     Move,
+    PartsRevealed,
     Reveal,
     Revealed,
     RevealLeaf,
+    RevealParts,
     Revelation,
+    RunDemanded,
     StepOpening,
     apply,
     open_blind,
@@ -23,9 +27,9 @@ from bisection.trace import Trace
 
 
 def claim_of(program: Program, trace: Trace, length: int) -> Claim:
-    """The claim that a trainer with this trace posts, as segment 0 of job 0."""
+    """The claim that a trainer with this trace posts, as segment 0 of the first attempt at job 0."""
     return Claim(
-        0, 0, 0, length, trace.history().root, program.root, len(program.nodes), len(program.tensors),
+        0, 0, 0, 0, length, trace.history().root, program.root, len(program.nodes), len(program.tensors),
         len(program.state), trace.data().root, len(program.data),
     )  # fmt: skip
 
@@ -65,11 +69,16 @@ class ModelChain:
         if isinstance(move, Reveal):
             assert d is not None
             self.shown[game].append(Revealed(d.tree, d.tensor, d.height, d.position, move.children))
+        if isinstance(move, DemandRun):
+            assert d is not None
+            self.shown[game].append(RunDemanded(d.tensor, move.claim.root, move.claim.trace_proof))
+        if isinstance(move, RevealParts):
+            assert d is not None
+            self.shown[game].append(PartsRevealed(d.height, d.position, move.parts))
         if isinstance(move, RevealLeaf):
             assert before.descent is not None
-            old = before.descent
-            leaf = old.position if old.picked is None else old.position << old.levels | old.picked
-            self.shown[game].append(LeafRevealed(old.tensor, leaf, move.data))
+            _, leaf = before.descent.in_question
+            self.shown[game].append(LeafRevealed(before.descent.tensor, leaf, move.data))
 
 
 class HonestService:

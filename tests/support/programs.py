@@ -84,8 +84,13 @@ def random_map(rng: np.random.Generator, b: Builder, inputs: tuple[Ref, ...]) ->
     return b.add(Map, inputs, outputs, shape, tuple(reads), scalar)
 
 
-def random_node(rng: np.random.Generator, kind: type[Node]) -> tuple[Program, dict[str, np.ndarray[Any, Any]]]:
-    """A program whose last computing node is a random ``kind`` over hostile data; state is one counter that stays."""
+def random_node(
+    rng: np.random.Generator, kind: type[Node], length: int | None = None
+) -> tuple[Program, dict[str, np.ndarray[Any, Any]]]:
+    """A program whose last computing node is a random ``kind`` over hostile data; state is one counter that stays.
+
+    Runs have ``length`` elements, or where it is None up to 300.
+    """
     b = Builder()
     data: dict[str, np.ndarray[Any, Any]] = {}
     specs: list[TensorSpec] = []
@@ -100,7 +105,7 @@ def random_node(rng: np.random.Generator, kind: type[Node]) -> tuple[Program, di
     def integers(*names: str) -> str:
         return str(rng.choice(names or INTEGERS))
 
-    run = int(rng.integers(1, 40)) if rng.random() < 0.7 else int(rng.integers(1, 300))
+    run = length or int(rng.integers(1, 40) if rng.random() < 0.7 else rng.integers(1, 300))
     if kind is Map:
         inputs = tuple(tensor(str(rng.choice(list(DTYPES))), int(rng.integers(1, 200))) for _ in range(int(rng.integers(0, 5))))
         random_map(rng, b, inputs)
@@ -175,3 +180,26 @@ def counting_program(size: int = 200) -> tuple[Program, dict[str, np.ndarray[Any
     }
     data = {"table": rng.standard_normal(16).astype(np.float32), "index": np.array([3, 1, 7, 0, 0, -1, 99, 5], np.int32)}
     return program, state, data
+
+
+def run_program(
+    rng: np.random.Generator, kind: type[Node], length: int, dtypes: tuple[str, str] = ("i8", "i8"), op: str = "sum", rows: int = 2
+) -> tuple[Program, dict[str, np.ndarray[Any, Any]], dict[str, np.ndarray[Any, Any]]]:
+    """A program whose next state is what one reduce, dot or scatter_add over runs of ``length`` makes of hostile data.
+
+    A reduce has ``rows`` elements, a dot that many squared, a scatter_add five for each. ``dtypes`` are those of the operands.
+    """
+    b = Builder()
+    sizes = {Reduce: (rows * length,), Dot: (rows * length, rows * length), ScatterAdd: (rows * length, length)}[kind]
+    data = {f"x{i}": hostile(rng, dtype, size) for i, (dtype, size) in enumerate(zip(dtypes, sizes, strict=False))}
+    refs = tuple(b.add(Input, (), [(dtypes[i], size)], "data", i)[0] for i, size in enumerate(sizes))
+    if kind is Reduce:
+        (result,) = b.add(Reduce, refs, [(dtypes[0] if op == "max" else "i64", rows)], op, length)
+    elif kind is Dot:
+        (result,) = b.add(Dot, refs, [("i64", rows * rows)], rows, rows, length)
+    else:
+        (result,) = b.add(ScatterAdd, refs, [("i64", rows * 5)], length, 5)
+    b.add(Output, (result,), [], 0)
+    specs = tuple(TensorSpec(name, dtypes[i], (x.size,)) for i, (name, x) in enumerate(data.items()))
+    program = Program(tuple(b.nodes), (TensorSpec("result", result.dtype, (result.count,)),), specs)
+    return program, {"result": np.zeros(result.count, LITTLE_ENDIAN[result.dtype])}, data

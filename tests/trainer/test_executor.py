@@ -15,10 +15,11 @@ import torch
 from bisection import reference, state_root
 from bisection.boundary import tensor_bytes
 from bisection.errors import ProgramError, UnavailableError, UsageError
-from bisection.nodes import Dot, Gather, Input, Map, Node, Output, Reduce, Ref, ScatterAdd
+from bisection.nodes import Dot, Gather, Input, Map, Node, Output, Read, Reduce, Ref, ScatterAdd
+from bisection.numbers import wrap
 from bisection.program import Program, TensorSpec
 from bisection.scalar import ScalarProgram
-from tests.support.programs import counting_program, random_node
+from tests.support.programs import Builder, counting_program, random_node, run_program
 from trainer import executor as module
 from trainer.compiler import groups, plan
 from trainer.executor import Executor, compiled_route
@@ -72,6 +73,75 @@ def test_large_32_bit_products_stay_exact(route: str) -> None:
         if program.nodes[1].outputs[0].dtype == "i32":
             data["x0"][:] = np.int32(-(2**31))
         assert_same_trace(program, STATE, data, route)
+
+
+@pytest.mark.parametrize("kind", [Reduce, Dot, ScatterAdd])
+def test_random_long_nodes_have_the_reference_bits(kind: type[Node], route: str) -> None:
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        program, data = random_node(rng, kind, int(rng.integers(1025, 5000)))
+        assert_same_trace(program, STATE, data, route)
+
+
+def extremes(dtype: str, count: int, pattern: str) -> np.ndarray:
+    """The least number of a type, the greatest, or both in turn."""
+    info = np.iinfo(reference.NUMPY_TYPES[dtype])
+    return np.resize(
+        np.array({"least": [info.min], "greatest": [info.max], "both": [info.min, info.max]}[pattern], dtype=info.dtype), count
+    )
+
+
+@pytest.mark.parametrize("pattern", ["least", "greatest", "both"])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [(kind, dtype) for kind in (Reduce, Dot, ScatterAdd) for dtype in ("i8", "i16", "i32", "i64") if (kind, dtype) != (Dot, "i64")],
+)
+def test_sums_of_a_million_extremes_wrap_at_64_bits_and_no_earlier(kind: type[Node], dtype: str, pattern: str, route: str) -> None:
+    length = (1 << 20) + 7
+    program, state, data = run_program(np.random.default_rng(0), kind, length, (dtype, dtype), rows=1)
+    data = {name: extremes(dtype, x.size, pattern) for name, x in data.items()}
+    if kind is ScatterAdd:
+        data["x1"] = np.arange(length).astype(data["x1"].dtype) & 3
+    assert_same_trace(program, state, data, route)
+    result = int(reference.trace(program, state, data)[-1][0])
+    terms = [int(v) for v in data["x0"][:2]]
+    if kind is Reduce:
+        assert result == wrap((length + 1) // 2 * terms[0] + length // 2 * terms[1], 64)
+    if kind is Dot:
+        assert result == wrap((length + 1) // 2 * terms[0] ** 2 + length // 2 * terms[1] ** 2, 64)
+
+
+@pytest.mark.parametrize("op", ["i32", "i64"])
+def test_the_maximum_of_a_long_run_may_stand_anywhere(op: str, route: str) -> None:
+    program, state, data = run_program(np.random.default_rng(0), Reduce, 70_000, (op, op), "max", rows=3)
+    for at in (0, 1023, 1024, 69_999):
+        x = np.full(3 * 70_000, -5, data["x0"].dtype)
+        x[70_000 + at] = -4
+        assert_same_trace(program, state, {"x0": x}, route)
+        assert reference.trace(program, state, {"x0": x})[-1].tolist() == [-5, -4, -5]
+
+
+def test_four_million_halves_of_16_bits_are_summed_exactly(route: str) -> None:
+    """Products of low halves alone pass 2^53 here: the library route takes a run of this length in pieces."""
+    length = (1 << 22) + 3
+    program, state, data = run_program(np.random.default_rng(0), Dot, length, ("i32", "i32"), rows=1)
+    data = {name: np.full(length, value, np.int32) for name, value in (("x0", -65537), ("x1", 65535 - (1 << 31)))}
+    assert_same_trace(program, state, data, route)
+    assert reference.trace(program, state, data)[-1].tolist() == [wrap(-65537 * length * (65535 - (1 << 31)), 64)]
+
+
+@pytest.mark.parametrize("length", [(1 << 17) - 1, 1 << 17])
+def test_products_of_bytes_about_the_length_at_which_their_sum_leaves_32_bits(length: int, route: str) -> None:
+    """A map alone reads the product, so the compiled route may keep it in 32 bits, but only while every sum fits."""
+    b = Builder()
+    a = b.add(Input, (), [("i8", length)], "data", 0)[0]
+    (product,) = b.add(Dot, (a, a), [("i64", 1)], 1, 1, length)
+    (result,) = b.add(Map, (product,), [("i64", 1)], (1,), (Read(0, (0,)),), ScalarProgram(1, 1, (), (), (0,)))
+    b.add(Output, (result,), [], 0)
+    program = Program(tuple(b.nodes), (TensorSpec("result", "i64", (1,)),), (TensorSpec("x0", "i8", (length,)),))
+    executor = Executor(program, {"x0": np.full(length, -128, np.int8)})
+    after, _ = executor.step({"result": np.zeros(1, np.int64)})
+    assert executor.route == route and after["result"].tolist() == [length << 14]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

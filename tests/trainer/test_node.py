@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from bisection.boundary import Array
 from bisection.errors import ChainMismatch
-from contracts.bindings import Job, JobSpec, JobStatus, Phase, Terms
+from contracts.bindings import Phase
+from contracts.jobs import NOBODY, Job, JobSpec, JobStatus, Segment, Standing, Terms
+from contracts.sender import Call
 from tests.support.market import BOUNTY, ETHER, PARAMETERS, TERMS, Diary, Market, honest_trace, lying
 from trainer.executor import Executor
 from trainer.node import Action, TrainerPolicy, due, next_action
@@ -21,7 +23,13 @@ from trainer.package import Material
 
 ANYBODY = "0x" + 40 * "1"
 SPEC = JobSpec(bytes(32), 1, 1, bytes(32), 1, bytes(32), 0, steps=10, segment_length=4, numerics_version=1)
-JOB = Job(JobStatus.OPEN, ANYBODY, ANYBODY, 5, 0, 0, bytes(32), 0, bytes(32), SPEC, Terms(7, 100, 50))
+GAME = "0x" + 40 * "2"
+OFFER = Terms(stake=7, game=GAME, segment_period=100, challenge_window=50)
+JOB = Job(
+    status=JobStatus.OPEN, requester=ANYBODY, trainer=NOBODY, bounty=6, paid=1, attempt=1, deadline=0, posted=0, finalised=0,
+    state=bytes(32), live_games=0, open_demands=0, delivery_end=0, settled=False, parent=0, job_hash=bytes(32), spec=SPEC,
+    terms=OFFER,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +50,26 @@ def market(chain_of_tests: Market) -> Iterator[Market]:
     ("changes", "words"),
     [
         ({}, None),
-        ({"bounty": 4}, "min_bounty"),
-        ({"terms": Terms(9, 100, 50)}, "max_stake"),
+        ({"bounty": 5}, "min_bounty"),
+        ({"paid": 2}, "min_bounty"),
+        ({"terms": replace(OFFER, stake=9)}, "max_stake"),
+        ({"terms": replace(OFFER, token=ANYBODY)}, "not in tokens"),
+        ({"terms": replace(OFFER, token=GAME, stake=9)}, None),
+        ({"terms": replace(OFFER, trainer=ANYBODY)}, None),
+        ({"terms": replace(OFFER, trainer=GAME)}, "alone"),
+        ({"terms": replace(OFFER, game=ANYBODY)}, "address book"),
         ({"spec": replace(SPEC, steps=11)}, "max_steps"),
         ({"spec": replace(SPEC, numerics_version=2)}, "numerics version 2"),
     ],
 )
 def test_the_policy_says_why_it_objects(changes: dict[str, object], words: str | None) -> None:
-    objection = TrainerPolicy(min_bounty=5, max_stake=8, max_steps=10).objection(replace(JOB, **changes))  # type: ignore[arg-type]
+    policy = TrainerPolicy(min_bounty=5, max_stake=8, max_steps=10, tokens=frozenset({GAME}))
+    objection = policy.objection(replace(JOB, **changes), ANYBODY, GAME)  # type: ignore[arg-type]
     assert objection is None if words is None else words in str(objection)
 
 
 @pytest.mark.parametrize(
-    ("status", "posted", "recorded", "live_games", "time_now", "action"),
+    ("status", "posted", "recorded", "live_games", "clock", "action"),
     [
         (JobStatus.TRAINING, 0, 0, 0, 10, Action.TRAIN),
         (JobStatus.TRAINING, 0, 3, 0, 10, Action.TRAIN),
@@ -62,34 +77,53 @@ def test_the_policy_says_why_it_objects(changes: dict[str, object], words: str |
         (JobStatus.TRAINING, 1, 4, 0, 10, Action.TRAIN),
         (JobStatus.TRAINING, 2, 10, 0, 100, Action.POST),
         (JobStatus.TRAINING, 2, 10, 0, 101, Action.GIVE_UP),
+        (JobStatus.TRAINING, 2, 10, 0, 201, Action.FINALISE),
+        (JobStatus.TRAINING, 2, 10, 1, 201, Action.GIVE_UP),
         (JobStatus.VERIFICATION, 3, 10, 0, 200, Action.WAIT),
         (JobStatus.VERIFICATION, 3, 10, 1, 201, Action.WAIT),
         (JobStatus.VERIFICATION, 3, 10, 0, 201, Action.FINALISE),
-        (JobStatus.VERIFICATION, 3, 9, 0, 201, Action.TRAIN),
-        (JobStatus.SLASHED, 3, 10, 0, 10, Action.LEAVE),
-        (JobStatus.COMPLETED, 3, 10, 0, 10, Action.LEAVE),
+        (JobStatus.VERIFICATION, 3, 9, 0, 200, Action.TRAIN),
+        (JobStatus.COMPLETED, 3, 10, 0, 300, Action.WAIT),
+        (JobStatus.COMPLETED, 3, 9, 0, 300, Action.TRAIN),
+        (JobStatus.COMPLETED, 3, 10, 0, 301, Action.RELEASE),
     ],
 )
-def test_the_next_action(status: JobStatus, posted: int, recorded: int, live_games: int, time_now: int, action: Action) -> None:
-    job = replace(JOB, status=status, posted=posted, live_games=live_games, deadline=100)
-    assert next_action(job, recorded, window_end=200, time_now=time_now) == action
+def test_the_next_action(status: JobStatus, posted: int, recorded: int, live_games: int, clock: int, action: Action) -> None:
+    final = 3 if status == JobStatus.COMPLETED else 0
+    job = replace(JOB, status=status, posted=posted, finalised=final, live_games=live_games, deadline=100, delivery_end=300)
+    oldest = Segment(0, 4, bytes(32), bytes(32), 200, live_games, False) if final < posted else None
+    assert next_action(job, recorded, oldest, Standing(True, False, ANYBODY, clock)) == action  # type: ignore[arg-type]
+
+
+def test_a_demanded_leaf_comes_before_the_retained_share() -> None:
+    job = replace(JOB, status=JobStatus.COMPLETED, posted=3, finalised=3, delivery_end=300, open_demands=1)
+    assert next_action(job, 10, None, Standing(False, False, ANYBODY, 301)) == Action.WAIT  # type: ignore[arg-type]
+
+
+@given(recorded=st.integers(0, 10), clock=st.integers(0, 300))
+def test_nothing_is_sent_during_a_pause(recorded: int, clock: int) -> None:
+    job = replace(JOB, status=JobStatus.TRAINING, posted=2, deadline=100)
+    oldest = Segment(0, 4, bytes(32), bytes(32), 200, 0, False)
+    action = next_action(job, recorded, oldest, Standing(True, True, ANYBODY, clock))  # type: ignore[arg-type]
+    assert action in (Action.TRAIN, Action.WAIT)
 
 
 @given(
     steps=st.integers(1, 30), length=st.integers(1, 30), posted=st.integers(0, 30), recorded=st.integers(0, 30),
-    time_now=st.integers(0, 300),
+    clock=st.integers(0, 300),
 )  # fmt: skip
 def test_only_what_is_recorded_is_posted_and_all_that_is_posted_gets_recorded(
-    steps: int, length: int, posted: int, recorded: int, time_now: int
+    steps: int, length: int, posted: int, recorded: int, clock: int
 ) -> None:
     length = min(length, steps)
     segments = -(-steps // length)
     posted, recorded = min(posted, segments), min(recorded, steps)
     status = JobStatus.VERIFICATION if posted == segments else JobStatus.TRAINING
     job = replace(JOB, status=status, posted=posted, deadline=100, spec=replace(SPEC, steps=steps, segment_length=length))
-    action = next_action(job, recorded, window_end=200, time_now=time_now)
+    oldest = Segment(0, length, bytes(32), bytes(32), 200, 0, False) if posted else None
+    action = next_action(job, recorded, oldest, Standing(True, False, ANYBODY, clock))  # type: ignore[arg-type]
     assert min(posted * length, steps) <= due(job) <= steps
-    if action in (Action.POST, Action.FINALISE):
+    if action == Action.POST:
         assert recorded >= due(job)
     if action == Action.TRAIN:
         assert recorded < due(job)
@@ -108,7 +142,9 @@ def test_a_job_is_trained_posted_completed_and_paid(market: Market, tmp_path: Pa
     assert market.job(job).state == honest_trace(steps).state(steps).root
     assert market.balance("trainer") == before + BOUNTY
     posts = -(-steps // segment_length)
-    assert market.sent("trainer") == ["claim", *["post_segment"] * posts, "finalise", "withdraw"]
+    sent = market.sent("trainer")
+    assert sent[:2] == ["commit", "claim"] and sent[-1] == "withdraw"
+    assert [sent.count(name) for name in ("post_segment", "finalise")] == [posts, posts]
     assert [fields["step"] for fields in diary.of("step")] == list(range(1, steps + 1))
     assert not diary.of("failed")
 
@@ -126,13 +162,13 @@ def test_jobs_are_taken_one_after_the_other_as_the_policy_says(market: Market, t
 
 
 def test_a_refused_job_is_told_once_and_does_not_stand_before_the_others(market: Market, tmp_path: Path) -> None:
-    refused = market.open_job(tmp_path / "material", numerics_version=7)
+    refused = market.open_job(tmp_path / "material", trainer=market.address("rival"))
     taken, diary = market.open_job(tmp_path / "material"), Diary()
     with market.trainer(tmp_path / "trainer", log=diary) as trainer:
         market.settle(trainer)
     (event,) = diary.of("job refused")
     assert event["job"] == refused
-    assert "numerics version 7" in event["reason"]
+    assert "alone" in event["reason"]
     assert (market.job(refused).status, market.job(taken).status) == (JobStatus.OPEN, JobStatus.VERIFICATION)
 
 
@@ -160,10 +196,10 @@ def test_counts_that_do_not_belong_to_the_program_are_refused(market: Market, tm
 
 def test_a_job_that_this_machine_would_not_finish_in_time_is_refused(market: Market, tmp_path: Path) -> None:
     diary = Diary()
-    market.open_job(tmp_path / "material", steps=900_000, training_period=1)
+    market.open_job(tmp_path / "material", steps=900_000, segment_period=1)
     with market.trainer(tmp_path / "trainer", log=diary) as trainer:
         market.settle(trainer)
-    assert "training period of 1 s" in diary.of("job refused")[0]["reason"]
+    assert "segment period of 1 s" in diary.of("job refused")[0]["reason"]
     assert market.sent("trainer") == []
 
 
@@ -201,20 +237,20 @@ def test_who_loses_the_race_for_a_job_goes_on_with_the_next(
     market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, diary = market.open_job(tmp_path / "material"), market.open_job(tmp_path / "material"), Diary()
-    registry, rival = market.acting["trainer"].registry, market.acting["rival"].registry
-    claim = registry.claim
+    registry = market.acting["trainer"].registry
+    call = registry.call
 
-    def raced(job: int, uri: str, stake: int) -> object:
-        if job == first:
-            rival.claim(job, "http://rival", stake)
-        return claim(job, uri, stake)
+    def raced(name: str, *arguments: object, **more: int) -> Call:
+        if (name, *arguments[:1]) == ("claim", first):
+            market.claim(first, "rival", "http://rival")
+        return call(name, *arguments, **more)
 
-    monkeypatch.setattr(registry, "claim", raced)
+    monkeypatch.setattr(registry, "call", raced)
     with market.trainer(tmp_path / "trainer", log=diary) as trainer:
         market.until(lambda: market.job(second).status == JobStatus.VERIFICATION, trainer)
     assert [fields["reason"] for fields in diary.of("failed")] == ["claim: registry: job not open"]
     assert market.job(first).trainer == market.address("rival")
-    assert market.sent("trainer") == ["claim", "post_segment"]
+    assert market.sent("trainer") == ["commit", "commit", "claim", "post_segment"]
 
 
 def test_a_job_that_somebody_else_finalises_is_collected_all_the_same(
@@ -237,16 +273,15 @@ def test_a_job_that_somebody_else_finalises_is_collected_all_the_same(
     assert diary.of("failed")[0]["kind"] == "TransactionFailed"
 
 
-def test_who_is_too_late_says_so_once_and_sends_nothing_more(market: Market, tmp_path: Path) -> None:
+def test_who_is_too_late_says_so_once_and_only_collects_what_it_earned(market: Market, tmp_path: Path) -> None:
     job, diary = market.open_job(tmp_path / "material", steps=6, segment_length=3), Diary()
     with market.trainer(tmp_path / "trainer", log=diary) as trainer:
         market.until(lambda: market.job(job).posted == 1, trainer)
-        market.chain.advance(TERMS.training_period)
-        sent = list(market.sent("trainer"))
+        market.chain.advance(TERMS.segment_period)
         market.settle(trainer)
         market.settle(trainer)
         assert len(diary.of("too late")) == 1
-        assert market.sent("trainer") == sent == ["claim", "post_segment"]
+        assert market.sent("trainer") == ["commit", "claim", "post_segment", "finalise", "withdraw"]
         market.acting["requester"].registry.expire(job)
         market.settle(trainer)
     assert diary.of("job over") == [{"job": job, "status": "expired"}]
@@ -262,7 +297,7 @@ def test_a_move_that_the_chain_refuses_costs_no_gas_and_is_tried_ever_less_often
     with market.trainer(tmp_path / "trainer", log=diary) as trainer:
         market.until(lambda: len(diary.of("failed")) == 4, trainer)
     assert [failure["times"] for failure in diary.of("failed")] == [1, 2, 4, 8]
-    assert market.sent("trainer") == ["claim"]
+    assert market.sent("trainer") == ["commit", "claim"]
 
 
 class Failing:
@@ -311,10 +346,10 @@ def test_another_chain_in_the_place_of_this_one_ends_the_node(
 ) -> None:
     market.open_job(tmp_path / "material")
 
-    def mismatch(*_: object) -> None:
+    def mismatch(_: Call) -> None:
         raise ChainMismatch("another chain")
 
-    monkeypatch.setattr(market.acting["trainer"].registry, "claim", mismatch)
+    monkeypatch.setattr(market.senders["trainer"], "send", mismatch)
     with market.trainer(tmp_path / "trainer") as trainer, pytest.raises(ChainMismatch):
         market.settle(trainer)
 

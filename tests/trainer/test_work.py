@@ -10,7 +10,7 @@ import pytest
 
 from bisection.boundary import Array
 from bisection.errors import NumericsMismatch, UnavailableError, UsageError, VerificationError
-from contracts.bindings import JobSpec
+from contracts.jobs import JobSpec
 from tests.support.programs import counting_program
 from tests.support.recording import ReferenceExecutor
 from trainer.package import Material, publish

@@ -9,7 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bisection.cut import element, part_count, part_result
+from bisection.game import parts_digest
 from bisection.merkle import Tree, blob_root, leaf_digest
+from bisection.nodes import DTYPES, Dot, Reduce, Ref, RunNode, ScatterAdd
 from bisection.program import NUMERICS_VERSION
 from bisection.scalar import INSTRUCTIONS
 from bisection.trace import MemoryTrace
@@ -52,9 +55,52 @@ def program() -> dict[str, str]:
     }
 
 
+def runs() -> dict[str, Any]:
+    """Long nodes: their encoding, the last element, the partial results of its parts, and what a contract stores of these."""
+    table = {}
+    for name, (node, inputs) in long_nodes().items():
+
+        def fetch(i: int, first: int, count: int, inputs: list[list[int]] = inputs) -> list[int]:
+            return inputs[i][first : first + count]
+
+        position = node.outputs[0].count - 1
+        parts = [part_result(node, position, part, fetch) for part in range(part_count(node))]
+        table[name] = {
+            "encoding": node.encode().hex(),
+            "element": element(node, 0, position, fetch),
+            "parts": parts,
+            "digest of the parts": parts_digest(parts).hex(),
+        }
+    return table
+
+
+def long_nodes() -> dict[str, tuple[RunNode, list[list[int]]]]:
+    """Nodes over runs of 3,000 elements by name, with their inputs: residues about zero, large enough that i64 sums wrap."""
+
+    def ref(tensor: int, dtype: str, count: int) -> tuple[Ref, list[int]]:
+        reach = 1 << (8 * DTYPES[dtype].size - 1)
+        return Ref(tensor, dtype, count), [i * 0x9E3779B97F4A7C15 % (2 * reach) - reach for i in range(count)]
+
+    length = 3000
+    x64, x32, y32, x8 = ref(0, "i64", 2 * length), ref(0, "i32", 2 * length), ref(1, "i32", 2 * length), ref(0, "i8", 2 * length)
+    bins = Ref(1, "i16", length), [i % 7 - 2 for i in range(length)]
+    return {
+        "sum": (Reduce((x64[0],), (Ref(1, "i64", 2),), "sum", length), [x64[1]]),
+        "max": (Reduce((x32[0],), (Ref(1, "i32", 2),), "max", length), [x32[1]]),
+        "dot": (Dot((x32[0], y32[0]), (Ref(2, "i64", 4),), 2, 2, length), [x32[1], y32[1]]),
+        "scatter_add": (ScatterAdd((x8[0], bins[0]), (Ref(2, "i64", 6),), length, 3), [x8[1], bins[1]]),
+    }
+
+
 def vectors() -> dict[str, Any]:
     """All of them."""
-    return {"numerics": NUMERICS_VERSION, "instructions": instructions(), "trees": trees(), "program": program()}
+    return {
+        "numerics": NUMERICS_VERSION,
+        "instructions": instructions(),
+        "trees": trees(),
+        "program": program(),
+        "long runs": runs(),
+    }
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ MOST_TILE = 1 << 20  # bytes of rows that are staged together
 _TRANSPOSITION = 0.2  # what it costs, as _run_cost
 STREAM_BYTES = 64 * 1024  # that a block moves where it needs no scratch memory
 FEWEST_BLOCKS = 8  # where there is enough to do for several threads
-_WORD_SUMS = 1 << 17  # products of i8 whose sum fits i32
+_WORD_SUMS = (1 << 17) - 1  # products of i8 whose sum fits i32: one more, all (-128)², would reach 2^31
 SMALL = 32 * 1024  # bytes; a group that moves fewer is one block
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 
-from bisection.nodes import Dot, Gather, Map, Node, Reduce, ScatterAdd
+from bisection.nodes import Dot, Gather, Map, Node, Reduce, RunNode, ScatterAdd
 
 __all__ = ["Nest", "View", "coarser_rows", "local_view", "natural_rows", "split_map"]
 
@@ -190,9 +190,8 @@ def local_view(node: Node, rows: int, views: Views) -> View | None:
 
 def natural_rows(node: Node) -> int:
     """The most rows that ``node`` alone can have."""
-    if isinstance(node, Reduce | Dot | ScatterAdd):
-        length = node.k if isinstance(node, Dot) else node.length
-        return node.inputs[0].count // length
+    if isinstance(node, RunNode):
+        return node.inputs[0].count // node.length
     return node.inputs[1].count if isinstance(node, Gather) else node.outputs[0].count
 
 
@@ -211,9 +210,7 @@ def coarser_rows(node: Node, rows: int, views: Views) -> Sequence[tuple[int, int
         ways |= {(a, 1) for a in across if rows % a == 0}
         return sorted(ways, key=lambda way: (way[0] * way[1], way[0]))
     first = node.inputs[1 if isinstance(node, Gather) else 0]
-    if isinstance(node, Reduce | ScatterAdd | Dot) and first.tensor in views:
-        length = node.k if isinstance(node, Dot) else node.length
-        inner = views[first.tensor].inner
-        along = next((b for b in range(1, length + 1) if inner * b % length == 0), length)
+    if isinstance(node, RunNode) and first.tensor in views:
+        along = node.length // gcd(node.length, views[first.tensor].inner)
         return [(1, along)] if rows % along == 0 else []
     return [(1, 1)]

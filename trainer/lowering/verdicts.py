@@ -1,6 +1,7 @@
 """What a verdict about a node costs, so that capture makes no node whose verdict would pass 600,000 gas.
 
-The format allows more: runs of 1,024 elements of any type, and maps of 128 instructions with eight inputs. The figures bound what
+The format allows more: runs of any length, and maps of 128 instructions with eight inputs. Runs are cut at what one verdict reads,
+which costs nothing, as integer sums may be split anywhere; a longer one would take a dispute more rounds. The figures bound what
 `python -m benchmarks.referee_gas` measures for the referee, and the game's part; tests hold them. A large model is deep, and every
 level of a tree is one digest more in each opening: the bounds are for programs and traces of up to 2^14 nodes and tensors, those of
 maps for the tensors as they are, those of runs for tensors of up to 2^18 leaves (64 MiB).

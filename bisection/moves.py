@@ -1,0 +1,199 @@
+"""The moves of a dispute game, and what they teach everybody who follows the chain (docs/protocol.md, "Moves")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from bisection.witness import Leaf, NodeProof, Run, Witness
+
+__all__ = [
+    "ChallengerMove",
+    "Conclude",
+    "ConcludePart",
+    "Demand",
+    "DemandRun",
+    "DemandTensor",
+    "LeafRevealed",
+    "Move",
+    "PartsRevealed",
+    "Pick",
+    "PostTrace",
+    "Reveal",
+    "RevealLeaf",
+    "RevealParts",
+    "Revealed",
+    "Revelation",
+    "RunDemanded",
+    "ShowStep",
+    "StepOpening",
+    "Timeout",
+    "TrainerMove",
+    "TreeKind",
+]
+
+
+class TreeKind(IntEnum):
+    """The trees that a challenger can have revealed; the last is the tree over the parts of a long run."""
+
+    HISTORY = 0
+    TRACE = 1
+    STATE = 2
+    TENSOR = 3
+    RUN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StepOpening:
+    """A step of the segment with the proofs of the history leaves before and after it."""
+
+    step: int
+    before: bytes
+    before_proof: tuple[bytes, ...]
+    after: bytes
+    after_proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """Challenger: descend into descendant ``child`` of ``node``."""
+
+    node: bytes
+    child: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShowStep:
+    """Challenger: this is the step. With ``descend`` the trainer owes the descendants of its trace root at once."""
+
+    opening: StepOpening
+    descend: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Challenger: reveal the trace's or the state's tree."""
+
+    tree: TreeKind
+
+
+@dataclass(frozen=True, slots=True)
+class DemandTensor:
+    """Challenger: reveal the tree of output ``output`` of a node."""
+
+    node: NodeProof
+    output: int
+    tensor_root: bytes
+    trace_proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DemandRun:
+    """Challenger: reveal the partial results of element ``position`` of a node, whose run has several parts; ``claim`` opens it."""
+
+    node: NodeProof
+    position: int
+    claim: Leaf
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """Challenger: let the referee judge."""
+
+    witness: Witness
+
+
+@dataclass(frozen=True, slots=True)
+class ConcludePart:
+    """Challenger: let the referee judge number ``child`` of ``parts``, the partial results that were revealed last."""
+
+    node: NodeProof
+    child: int
+    parts: tuple[int, ...]
+    inputs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reveal:
+    """Trainer: the descendants of the node in question, and the path that ties a picked node to the stored one."""
+
+    children: tuple[bytes, ...]
+    siblings: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PostTrace:
+    """Trainer: the root of the step's trace."""
+
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RevealLeaf:
+    """Trainer: the bytes of the picked leaf."""
+
+    data: bytes
+    siblings: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RevealParts:
+    """Trainer: the partial results below the one in question, and the ones it was picked from (none where it is the element)."""
+
+    parts: tuple[int, ...]
+    before: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """Anyone: the mover's clock is used up."""
+
+
+ChallengerMove = Pick | ShowStep | Demand | DemandTensor | DemandRun | Conclude | ConcludePart
+TrainerMove = Reveal | PostTrace | RevealLeaf | RevealParts
+Move = ChallengerMove | TrainerMove | Timeout
+
+
+@dataclass(frozen=True, slots=True)
+class Revealed:
+    """What a reveal taught everybody: the descendants of the node at ``height`` and ``position`` of a tree."""
+
+    tree: TreeKind
+    tensor: int
+    height: int
+    position: int
+    children: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LeafRevealed:
+    """What a revealed leaf taught everybody: the bytes of leaf ``leaf`` of a tensor."""
+
+    tensor: int
+    leaf: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PartsRevealed:
+    """What revealed partial results taught everybody: those below the node at ``height`` and ``position`` of the run in dispute."""
+
+    height: int
+    position: int
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunDemanded:
+    """What the demand of a run taught everybody: the root of the disputed tensor and its path to the trace root.
+
+    The leftmost wrong tensor's path is all that it takes to prove any tensor before it. So whoever takes the game over can conclude
+    it, even if the trace itself came from a data service that is silent by then.
+    """
+
+    tensor: int
+    root: bytes
+    trace_proof: tuple[bytes, ...]
+
+
+Revelation = RunDemanded | Revealed | LeafRevealed | PartsRevealed

@@ -1,0 +1,99 @@
+"""Who is rewarded, in the histories in which the state machine found it to matter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from bisection.game import Demand, ShowStep, Timeout, TreeKind
+from contracts.jobs import Terms
+from tests.protocol.actors import opening_of
+from tests.protocol.acts import Acts
+from tests.protocol.deployed import BOND, PARAMETERS, Deployed
+from tests.protocol.executions import WORKS
+from tests.protocol.parties import Parties
+
+STAKE = 10**18
+REWARD = STAKE * PARAMETERS.reward_share // 10_000
+
+
+@pytest.fixture(scope="module")
+def chain() -> Deployed:
+    return Deployed()
+
+
+@pytest.fixture
+def history(chain: Deployed) -> Iterator[Acts]:
+    """A job of one step, of which a liar has posted the only segment."""
+    history = Acts(chain, Counter())
+    parties, world = history.parties, history.world
+    terms = Terms(stake=STAKE, game=chain.game, segment_period=10_000, challenge_window=5_000)  # type: ignore[arg-type]
+    world.act("requester", "TaskRegistry", "open_job", WORKS[3].spec, terms, 1_000, 0, "", value=1_000)
+    parties.works[1] = WORKS[3]
+    for _ in range(2):
+        parties.claim(1, "liar", Random(1))
+        parties.pass_time(1)
+    parties.post(1)
+    yield history
+    world.check()
+    world.close()
+
+
+def rewarded(parties: Parties, who: str) -> bool:
+    return parties.world.chain.credit("TaskRegistry", parties.world.chain.tokens[0], parties.world.address(who)) == REWARD
+
+
+def blind(history: Acts, who: str) -> int:
+    assert history.world.act(who, "DisputeGame", "open_blind", 1, 0, history.parties.job(1).segments[0].history_root, value=BOND)
+    return len(history.world.games.games)
+
+
+def at_step(history: Acts, who: str) -> int:
+    """A game on the only step."""
+    history.open_step(who, 1, 0, opening_of(history.parties.span(1, 1, 0), 0))
+    return len(history.world.games.games)
+
+
+def test_whoever_has_left_the_blind_place_is_not_first_there(history: Acts) -> None:
+    parties, world = history.parties, history.world
+    early, late = blind(history, "hostile"), blind(history, "watcher")
+    parties.defend(early)
+    world.move("hostile", early, ShowStep(opening_of(parties.span(1, 1, 0), 0)))
+    parties.defend(early)
+    parties.pass_time(500)
+    world.move("hostile", early, Demand(TreeKind.TRACE))
+    parties.pass_time(501)
+    assert world.move("anyone", late, Timeout()), "the trainer has been silent in the later game"
+    assert rewarded(parties, "watcher")
+
+
+def test_whoever_was_first_blind_stays_first_while_it_is_there(history: Acts) -> None:
+    parties, world = history.parties, history.world
+    first, second = blind(history, "watcher"), blind(history, "copycat")
+    parties.pass_time(1_001)
+    assert world.move("anyone", second, Timeout()) and world.games.games[first].live
+    assert rewarded(parties, "watcher")
+
+
+def test_only_one_game_is_noted_at_a_place(history: Acts) -> None:
+    """The limit of it: once the noted one has been lost, the second is not known to have come before the third."""
+    parties, world = history.parties, history.world
+    first = at_step(history, "friend")
+    parties.defend(first)
+    parties.pass_time(300)
+    second = at_step(history, "watcher")
+    third = parties.watch("copycat", 1, 0)
+    assert third is not None
+    while third.game is None:
+        parties.pursue(third)
+        parties.pass_time(1)
+    parties.pass_time(299)
+    assert world.move("anyone", first, Timeout())
+    while world.games.games[third.game].live:
+        parties.pursue(third)
+        parties.defend(third.game)
+    assert world.games.games[second].live and world.games.games[second].rank < world.games.games[third.game].rank
+    assert rewarded(parties, "copycat")

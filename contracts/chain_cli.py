@@ -23,13 +23,14 @@ from contracts.client import NodeProvider, Patience, connect
 from contracts.contract import Ledger
 from contracts.deploy import PEAK_FEE, Deployment, Parameters, deploy
 from contracts.economics import GWEI, delivery_bond, game_bond
-from contracts.events import Event, EventReader, Paused, Rewound, Unpaused, decode
+from contracts.events import Event, Paused, Rewound, Unpaused
 from contracts.jobs import NATIVE, NOBODY
 from contracts.keys import load_key
 from contracts.narration import job_of, line
 from contracts.observer import Lookup, observe, read_coin
 from contracts.overview import as_json
 from contracts.overview_text import deployment_text, job_text
+from contracts.reader import EventReader, decode
 from contracts.sender import TransactionSender
 from contracts.settings import KINDS, ChainSettings, KeySettings, Wei, format_ether, setting
 from contracts.token import Token

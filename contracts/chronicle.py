@@ -33,8 +33,8 @@ from contracts.events import (
     SegmentFinalised,
     SegmentPosted,
     Unanswered,
-    decode,
 )
+from contracts.reader import decode
 
 __all__ = ["KINDS", "Chronicle", "read"]
 

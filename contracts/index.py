@@ -17,7 +17,6 @@ from contracts.events import (
     BoundaryJudged,
     DemandReclaimed,
     Event,
-    EventReader,
     GameOpened,
     JobClaimed,
     JobExpired,
@@ -32,6 +31,7 @@ from contracts.events import (
     RunDemanded,
     Unanswered,
 )
+from contracts.reader import EventReader
 
 __all__ = ["TREE_KINDS", "Index"]
 

@@ -20,8 +20,9 @@ from contracts.bindings import NO_PICK, DisputeGame, step_commitment
 from contracts.build import artifact
 from contracts.contract import Contract, Ledger
 from contracts.deploy import AddressBook, Parameters
-from contracts.events import Event, decode
+from contracts.events import Event
 from contracts.jobs import NATIVE, NOBODY, JobSpec, JobStatus, Segment, Terms, claim_commitment
+from contracts.reader import decode
 from contracts.registry import Delivery, TaskRegistry
 from contracts.sender import Call
 from contracts.values import build

@@ -14,9 +14,10 @@ from contracts.bindings import DisputeGame, step_commitment
 from contracts.build import artifact
 from contracts.client import LocalChain, local_chain
 from contracts.deploy import AddressBook, Deployment, attach, deploy
-from contracts.events import KINDS, SOURCES, Cursor, Event, EventReader, GameOpened, JobOpened, Rewound, decode
+from contracts.events import KINDS, SOURCES, Event, GameOpened, JobOpened, Rewound
 from contracts.index import Index
 from contracts.jobs import NOBODY, Terms, claim_commitment
+from contracts.reader import Cursor, EventReader, decode
 from contracts.registry import TaskRegistry
 from contracts.sender import TransactionSender
 from tests.contracts.stage import TrainerRun

@@ -19,9 +19,9 @@ from contracts.events import (
     JobOpened,
     SegmentFinalised,
     SegmentPosted,
-    decode,
 )
 from contracts.jobs import NOBODY, JobStatus
+from contracts.reader import decode
 from contracts.registry import TaskRegistry
 from contracts.sender import Call
 from tests.contracts.coins import Coin

@@ -23,8 +23,9 @@ from web3.types import RPCEndpoint
 from bisection.errors import TransactionFailed, UnavailableError
 from contracts.build import artifact
 from contracts.client import NodeProvider, Patience, connect, development_accounts
-from contracts.events import Cursor, EventReader, Rewound
+from contracts.events import Rewound
 from contracts.journal import Journal, State
+from contracts.reader import Cursor, EventReader
 from contracts.sender import Call, Pending, TransactionSender
 from tests.e2e.anvil import require_anvil, running_anvil
 from tests.support.killed import MOMENTS, MOVE

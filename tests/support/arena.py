@@ -24,10 +24,10 @@ from contracts.chain import GameChain
 from contracts.client import NodeProvider, Patience, connect, development_accounts, pass_time
 from contracts.contract import Contract
 from contracts.deploy import Deployment, Parameters, attach, deploy
-from contracts.events import EventReader
 from contracts.index import Index
 from contracts.jobs import NOBODY, JobSpec, Terms, claim_commitment
 from contracts.journal import Journal
+from contracts.reader import EventReader
 from contracts.sender import Call, TransactionSender
 from tests.e2e.anvil import running_anvil
 

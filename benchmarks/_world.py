@@ -146,6 +146,8 @@ class World:
             for contract in (deployment.registry, deployment.game):
                 if contract.credit(self.senders[role].address):
                     contract.withdraw()
+        if self.deployments["requester"].registry.burnable():
+            self.deployments["requester"].registry.burn()
         held = [self.web3.eth.get_balance(Web3.to_checksum_address(a)) for a in (self.book.registry, self.book.game)]
         return int(held[0]), int(held[1])
 

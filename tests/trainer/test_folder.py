@@ -11,7 +11,7 @@ from bisection.errors import UnavailableError, UsageError
 from contracts.deploy import AddressBook, Parameters
 from trainer.folder import node_folder
 
-BOOK = AddressBook(31337, "0x" + 40 * "1", "0x" + 40 * "2", "0x" + 40 * "3", 1, Parameters())
+BOOK = AddressBook(31337, "0x" + 40 * "1", "0x" + 40 * "2", "0x" + 40 * "3", "0x" + 40 * "4", 1, Parameters())
 
 
 def test_a_folder_is_made_and_can_be_taken_again_once_it_is_free(tmp_path: Path) -> None:

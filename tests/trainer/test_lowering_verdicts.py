@@ -86,5 +86,5 @@ def test_long_elementwise_chains_are_cut_by_their_gas() -> None:
 
 
 def test_runs_get_shorter_as_elements_get_larger() -> None:
-    assert [longest_run(dtype) for dtype in DTYPES] == [1024, 1024, 1024, 1024, 640]
-    assert longest_run("i16", "i16") == 1024 and longest_run("i32", "i32") == 640 and longest_run("i32", "i64") == 426
+    assert [longest_run(dtype) for dtype in DTYPES] == [1024, 1024, 1024, 1024, 576]
+    assert longest_run("i16", "i16") == 1024 and longest_run("i32", "i32") == 576 and longest_run("i32", "i64") == 384

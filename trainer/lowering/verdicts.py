@@ -18,10 +18,10 @@ from bisection.scalar import BY_CODE, ScalarProgram
 __all__ = ["MOST_GAS", "longest_run", "map_gas"]
 
 MOST_GAS = 600_000
-RUN_BYTES = 5_120  # of all operands of a node together
+RUN_BYTES = 4_608  # of all operands of a node together
 TRACE_DEPTH = 14  # how many tensors there will be is not known while maps are cut
 
-GAME = 94_000  # what the game does: finding the step, deciding, paying accounts that have been paid before
+GAME = 112_000  # what the game does: finding the step, deciding, paying accounts that have been paid before
 HANDED_ON = 2_200  # one opened leaf or run, by the game to the referee
 BASE = 55_000  # checking the node and its place
 CODE = 60  # one byte of the encoded node

@@ -89,7 +89,7 @@ class Outbox:
                 return None
         except TransactionFailed as error:
             if MADE not in str(error):
-                raise  # else somebody has copied it from the pool, which serves as well: it names who can reveal it
+                raise  # else it was made before a restart
         if journal is None:
             self._salts[name] = salt
         return salt

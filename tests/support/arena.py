@@ -110,7 +110,7 @@ class Party:
         """Begin a process that knows what the journal and the chain tell."""
         web3 = self.wire.tap(connect(self._url, patience=Patience(first=0.001, longest=0.05)))
         self.journal = Journal(self._journal)
-        self.sender = TransactionSender(web3, self._account, journal=self.journal, resend_after=5.0)
+        self.sender = TransactionSender(web3, self._account, journal=self.journal, resend_after=0.5)
         self.deployment: Deployment = attach(web3, self.arena.book, self.sender)
         self.chain = GameChain(self.deployment, self.index)
         self.restarts += 1

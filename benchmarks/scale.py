@@ -267,7 +267,7 @@ def main() -> None:
         print(f"## {title}\n\n{text}\n")
     print(machine())
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "scale.json").write_text(json.dumps(document, indent=1) + "\n")
+    (RESULTS / "scale.json").write_text(json.dumps(document) + "\n")
 
 
 if __name__ == "__main__":

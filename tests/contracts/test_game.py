@@ -26,6 +26,7 @@ from contracts.events import (
 from contracts.jobs import JobStatus
 from contracts.sender import Call
 from contracts.values import plain
+from tests.contracts.moves import all_refused, challenger_moves, trainer_moves
 from tests.contracts.stage import (
     NOBODY,
     PARAMETERS,
@@ -37,10 +38,8 @@ from tests.contracts.stage import (
     boundary_witness,
     digest,
     element_witness,
-    part_conclusion,
     refused,
     reveal_of,
-    run_demand,
     run_witness,
 )
 
@@ -220,38 +219,6 @@ def test_an_empty_trace_root_is_no_answer(stage: Stage) -> None:
 
 
 # Whose turn it is
-
-
-def challenger_moves(game: int) -> dict[str, tuple[object, ...]]:
-    """Every move of the challenger, with arguments of the right form."""
-    return {
-        "show_step": (game, *plain(RUN.opening(0, 1)), False),
-        "demand_trace": (game,),
-        "demand_state": (game,),
-        "demand_tensor": (game, element_witness().node, 0, digest("tensor"), ()),
-        "demand_run": (game, *plain(run_demand())),
-        "pick": (game, digest("node"), 0),
-        "conclude_boundary": (game, *plain(boundary_witness())),
-        "conclude_element": (game, *plain(element_witness())),
-        "conclude_run": (game, *plain(run_witness())),
-        "conclude_part": (game, *plain(part_conclusion(0, (1, 2)))),
-    }
-
-
-def trainer_moves(game: int) -> dict[str, tuple[object, ...]]:
-    """Every move of the trainer, with arguments of the right form."""
-    return {
-        "post_trace": (game, digest("place"), digest("trace")),
-        "reveal": (game, [digest("child")], []),
-        "reveal_leaf": (game, b"leaf", []),
-        "reveal_parts": (game, digest("place"), [1], []),
-    }
-
-
-def all_refused(stage: Stage, actor: Actor, moves: dict[str, tuple[object, ...]], reason: str) -> None:
-    for name, args in moves.items():
-        with refused(reason):
-            stage.game.simulate(name, *args, account=actor.address)
 
 
 def test_only_the_sides_move(stage: Stage) -> None:

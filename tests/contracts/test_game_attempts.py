@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from bisection.game import ShowStep
 from contracts.bindings import Phase, Tree
 from contracts.jobs import JobStatus
-from contracts.values import plain
+from tests.contracts.moves import all_refused, challenger_moves, trainer_moves
 from tests.contracts.stage import (
     PARAMETERS,
     SALT,
     TERMS,
-    Actor,
     Stage,
     TrainerRun,
-    boundary_witness,
     digest,
     element_witness,
-    part_conclusion,
     refused,
     reveal_of,
-    run_demand,
-    run_witness,
 )
 
 RUN = TrainerRun()
@@ -33,38 +27,6 @@ TWO_ATTEMPTS = replace(TERMS, attempts=2)
 DAY = 24 * 60 * 60
 MAX_PAUSE = 14 * DAY
 REWARD = TERMS.stake * PARAMETERS.reward_share // 10_000
-
-
-def moves_of_challenger(game: int) -> dict[str, tuple[Any, ...]]:
-    """Every move of the challenger, in the right form."""
-    return {
-        "show_step": (game, *plain(RUN.opening(0, 1)), False),
-        "demand_trace": (game,),
-        "demand_state": (game,),
-        "demand_tensor": (game, element_witness().node, 0, digest("tensor"), ()),
-        "demand_run": (game, *plain(run_demand())),
-        "pick": (game, digest("node"), 0),
-        "conclude_boundary": (game, *plain(boundary_witness())),
-        "conclude_element": (game, *plain(element_witness())),
-        "conclude_run": (game, *plain(run_witness())),
-        "conclude_part": (game, *plain(part_conclusion(0, (1, 2)))),
-    }
-
-
-def moves_of_trainer(game: int) -> dict[str, tuple[Any, ...]]:
-    """Every move of the trainer, in the right form."""
-    return {
-        "post_trace": (game, digest("place"), digest("trace")),
-        "reveal": (game, [digest("child")], []),
-        "reveal_leaf": (game, b"leaf", []),
-        "reveal_parts": (game, digest("place"), [1], []),
-    }
-
-
-def all_refused(stage: Stage, actor: Actor, moves: dict[str, tuple[Any, ...]], reason: str) -> None:
-    for name, args in moves.items():
-        with refused(reason):
-            stage.game.simulate(name, *args, account=actor.address)
 
 
 # Attempts
@@ -84,9 +46,9 @@ def second_attempt(stage: Stage) -> tuple[int, int]:
 
 def test_a_game_of_an_earlier_attempt_can_only_be_reclaimed(stage: Stage) -> None:
     _, left = second_attempt(stage)
-    all_refused(stage, stage.watcher, moves_of_challenger(left), "game: attempt is over")
+    all_refused(stage, stage.watcher, challenger_moves(left), "game: attempt is over")
     for trainer in (stage.trainer, stage.stranger):
-        all_refused(stage, trainer, moves_of_trainer(left), "game: attempt is over")
+        all_refused(stage, trainer, trainer_moves(left), "game: attempt is over")
     stage.chain.advance(10_000)
     with refused("game: attempt is over"):
         stage.requester.game.timeout(left)
@@ -171,8 +133,8 @@ def test_nobody_moves_and_nobody_loses_during_a_pause(stage: Stage) -> None:
     waiting, traced = stage.challenger.game.open_blind(job, 0), stage.traced(job, RUN)
     stage.deployer.registry.pause()
     stage.chain.advance(5 * DAY)
-    all_refused(stage, stage.challenger, moves_of_challenger(traced), "game: paused")
-    all_refused(stage, stage.trainer, moves_of_trainer(waiting), "game: paused")
+    all_refused(stage, stage.challenger, challenger_moves(traced), "game: paused")
+    all_refused(stage, stage.trainer, trainer_moves(waiting), "game: paused")
     for game in (waiting, traced):
         with refused("game: paused"):
             stage.stranger.game.timeout(game)

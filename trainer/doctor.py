@@ -27,8 +27,8 @@ from trainer.executor import Executor, compiled_route
 from trainer.kernels import dot
 from trainer.kernels.hashing import backends, root_of, why_hashlib
 from trainer.kernels.toolchain import Toolchain, toolchain
-from trainer.library_route import LibraryRoute
 from trainer.lowering.listing import page
+from trainer.torch_route import LibraryRoute
 
 __all__ = ["examine", "show", "show_operators"]
 

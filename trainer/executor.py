@@ -1,7 +1,7 @@
 """The executor: a program's steps with the reference's bits, by the fastest route that this machine has (docs/executor.md).
 
     compiled   generated C++ kernels on the processor, nodes fused into passes over rows (trainer/compiler)
-    library    torch, one node after the other, on any device (trainer/library_route)
+    library    torch, one node after the other, on any device (trainer/torch_route)
 
 Both give the same bits. ``refstep doctor`` says which route is taken and why.
 """
@@ -26,7 +26,7 @@ from bisection.reference import Tamper
 from trainer.compiler.run import Compiled
 from trainer.kernels import dot
 from trainer.kernels.toolchain import Toolchain, toolchain
-from trainer.library_route import LibraryRoute
+from trainer.torch_route import LibraryRoute
 
 __all__ = ["Executor", "compiled_route"]
 

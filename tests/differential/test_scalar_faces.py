@@ -14,7 +14,7 @@ from tests.differential.operands import cases, seed_of
 from tests.support.compiled import ISAS, Kernels, chain_for
 from trainer import faces
 from trainer.kernels.emit import KernelInput, kernel_source
-from trainer.library_route import prepare_scalar
+from trainer.torch_route import prepare_scalar
 
 CASES = 10_000
 TYPES = {"F": "f32", "W": "i32", "L": "i64"}

@@ -18,6 +18,7 @@ from contracts.jobs import NATIVE, JobStatus, claim_commitment
 from contracts.sender import Call
 from contracts.values import plain
 from tests.contracts import revm
+from tests.contracts.moves import challenger_moves, trainer_moves
 from tests.contracts.stage import (
     BOUNTY,
     BURNT,
@@ -31,7 +32,6 @@ from tests.contracts.stage import (
     refused,
     reveal_of,
 )
-from tests.contracts.test_game_attempts import moves_of_challenger, moves_of_trainer
 from tests.scenarios.played import Fortunes, HandPlayed, same_second, settle
 from tests.support.market import PARAMETERS as MARKET
 from tests.support.market import Market, honest_trace, lying
@@ -111,7 +111,7 @@ def test_scenario_04_nothing_is_accepted_in_a_game_that_is_resolved(stage: Stage
     beside = stage.traced(convicted_in, RUN, step=2)
     convicted = stage.convicted(convicted_in, RUN)
     for game, reason in ((acquitted, "game: over"), (convicted, "game: over"), (beside, "game: attempt is over")):
-        for actor, moves in ((stage.challenger, moves_of_challenger(game)), (stage.trainer, moves_of_trainer(game))):
+        for actor, moves in ((stage.challenger, challenger_moves(game)), (stage.trainer, trainer_moves(game))):
             for name, args in moves.items():
                 with refused(reason):
                     stage.game.simulate(name, *args, account=actor.address)
@@ -190,7 +190,7 @@ def test_scenario_07_no_number_is_taken_for_another_by_cutting_it_short(stage: S
         with pytest.raises(TransactionFailed):
             stage.challenger.game.open_step(*place[:2], replace(opening, step=place[2]), SALT)
     game = stage.traced(job, RUN)
-    for name, args in (moves_of_challenger(game + beyond) | {"reclaim": (game + beyond,), "timeout": (game + beyond,)}).items():
+    for name, args in (challenger_moves(game + beyond) | {"reclaim": (game + beyond,), "timeout": (game + beyond,)}).items():
         with refused("game: unknown game"):
             stage.game.simulate(name, *args, account=stage.challenger.address)
     assert stage.game.trace_root(job, 1, 0, 1) != bytes(32)

@@ -72,8 +72,9 @@ def convicted(
 class ExecutedTrace:
     """What an executor makes of a job, as bisection.trace.Trace."""
 
-    def __init__(self, executor: Any, start: Mapping[str, Array], steps: int) -> None:
+    def __init__(self, executor: Any, start: Mapping[str, Array], data: Mapping[str, Array], steps: int) -> None:
         self.program, self._executor, self._states = executor.program, executor, [start]
+        self._data = Tree(tensor_roots([data[spec.name] for spec in executor.program.data]))
         for _ in range(steps):
             state, _ = executor.step(self._states[-1])
             self._states.append({name: np.array(value) for name, value in state.items()})
@@ -86,7 +87,7 @@ class ExecutedTrace:
         return Tree(state_roots(self.program, self._states[step]))
 
     def data(self) -> Tree:
-        raise NotImplementedError
+        return self._data
 
     def tensors(self, step: int) -> Tree:
         return Tree(tensor_roots(self._tensors(step)))
@@ -130,8 +131,8 @@ def test_scenario_30_every_kind_of_laziness_is_convicted_at_its_step(
         cheating = swapped(job, {name: value.numpy() for name, value in weights.items()}, FALSIFIED)
     else:
         cheating = cheat(kind, job, other, FALSIFIED, rng)
-    lazy = ExecutedTrace(cheating, job.state, STEPS)
-    honest = ExecutedTrace(Executor(job.program, job.data), job.state, STEPS)
+    lazy = ExecutedTrace(cheating, job.state, job.data, STEPS)
+    honest = ExecutedTrace(Executor(job.program, job.data), job.state, job.data, STEPS)
     played = HandPlayed.posted(market, lazy, job.state, job.data, STEPS)
     assert convicted(market, played, honest, HonestService(lazy)) == FALSIFIED
 

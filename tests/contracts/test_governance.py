@@ -408,3 +408,19 @@ def test_the_owner_has_no_function_that_reaches_a_balance(stage: Stage) -> None:
         owner.withdraw()
     owner.renounce_ownership()
     assert (stage.held(), stage.owed(stage.registry)) == (held, owed) == (stage.escrow(), 0)
+
+
+def test_a_contract_can_be_the_owner(stage: Stage) -> None:
+    """It is the caller that counts, not whoever has signed the transaction: neither its owner nor the wallet acts for the other."""
+    wallet = stage.wallet(stage.stranger)
+    stage.deployer.registry.transfer_ownership(wallet.address)
+    with refused("governance: not the pending owner"):
+        stage.stranger.registry.accept_ownership()
+    wallet.does(stage.registry.call("accept_ownership"))
+    with refused("governance: not the owner"):
+        stage.stranger.registry.pause()
+    (told,) = stage.events(wallet.does(stage.registry.call("transfer_ownership", stage.watcher.address)))
+    assert isinstance(told, OwnershipTransferStarted)
+    assert (told.owner, told.pending) == (wallet.address, stage.watcher.address)
+    wallet.does(stage.registry.call("pause"))
+    assert stage.registry.paused()

@@ -24,8 +24,8 @@ def commit(commitment: bytes32):
     """
     @notice Commit to something that is revealed in a later block.
     """
-    made: uint256 = self._made[msg.sender][commitment]
-    assert made == 0 or self._expired(made), "commitments: already made"
+    # One that was never made reads as expired.
+    assert self._expired(self._made[msg.sender][commitment]), "commitments: already made"
     self._made[msg.sender][commitment] = self._ordinal() | (block.number << 64) | (block.timestamp << 128)
     log ICommitments.Committed(commitment=commitment, account=msg.sender)
 

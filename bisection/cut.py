@@ -31,7 +31,7 @@ __all__ = [
     "unravel",
 ]
 
-PART_BYTES = 2048  # of the wider operand, that one part has at most
+PART_BYTES = 512  # of the wider operand, that one part has at most
 
 Fetch = Callable[[int, int, int], Sequence[int]]
 """fetch(i, first, count): the elements first … first+count-1 of the node's input i, as registers."""

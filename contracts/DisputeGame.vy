@@ -2,10 +2,10 @@
 # @title One claim against one challenger, any number of games at once
 # @license Apache-2.0
 # @notice docs/protocol.md, "A game". Games are numbered from 1. The contract holds exactly the bonds of live games and what it has
-#         credited. Every move is bound to what it answers: a pick by the node that it names, all others by their proofs or by what
-#         they repeat.
-# @custom:security Bonds are ether, whatever the token of the job. A move needs a live attempt and running clocks: one call of the
-#                  registry a move says both, and the time.
+#         credited. Every move is bound to what it answers: a reveal by the trail that it goes on from, a pick by the seal that it names, all
+#         others by the roots of the step that they repeat and by their proofs.
+# @custom:security Bonds are ether, whatever the token of the job. Games go on during a pause, and after the end of their attempt, but only
+#                  a live attempt with running clocks has openings, verdicts and timeouts: no move before these moves money.
 
 from interfaces import IDisputeGame
 from interfaces import IReferee
@@ -30,7 +30,7 @@ initializes: places[records := records]
 exports: commitments.commit
 exports: (ledger.credit, ledger.withdraw)
 
-MAX_SECONDS: constant(uint256) = 2**32 - 1
+MAX_CLOCK: constant(uint256) = 2**31 - 1  # half of what can be stored of the seconds spent: pauses add to it
 MAX_TENSOR_LEAVES: constant(uint256) = 2**32
 NATIVE: constant(address) = empty(address)  # ether, of which the bonds are
 
@@ -52,8 +52,8 @@ def __init__(registry_: address, referee_: address, bond_: uint256, trainer_cloc
     """
     assert registry_ != empty(address) and referee_ != empty(address), "game: no registry or referee"
     assert 1 <= bond_, "game: no bond"
-    assert 1 <= trainer_clock_ and trainer_clock_ <= MAX_SECONDS, "game: bad trainer clock"
-    assert 1 <= challenger_clock_ and challenger_clock_ <= MAX_SECONDS, "game: bad challenger clock"
+    assert 1 <= trainer_clock_ and trainer_clock_ <= MAX_CLOCK, "game: bad trainer clock"
+    assert 1 <= challenger_clock_ and challenger_clock_ <= MAX_CLOCK, "game: bad challenger clock"
     registry = ITaskRegistry(registry_)
     referee = IReferee(referee_)
     bond = bond_
@@ -70,27 +70,29 @@ def game(game: uint256) -> IDisputeGame.Game:
     state: turns.State = records.load(game)
     subject: records.Subject = records.load_subject(game)
     d: descent.Descent = state.descent
+    place: places.Place = places.places[places.of(state, subject.step)]
     return IDisputeGame.Game(
         job=state.job,
         attempt=state.attempt,
         segment=state.segment,
         challenger=state.challenger,
         rank=subject.rank,
+        first=place.first,
         phase=state.phase,
         descended=state.descended,
         shown=state.shown,
         step=subject.step,
-        before=records.records[game].before,
-        after=records.records[game].after,
-        trace_root=places.places[places.of(state, subject.step)].trace_root,
-        trainer_clock=state.trainer_clock,
-        challenger_clock=state.challenger_clock,
+        roots=records.load_roots(game),
+        trace_root=place.trace_root,
+        trainer_spent=state.trainer_spent,
+        challenger_spent=state.challenger_spent,
         moved_at=state.moved_at,
+        paused=state.paused,
         run_node=subject.run_node,
         run_position=subject.run_position,
         descent=IDisputeGame.Descent(
             tree=d.tree,
-            node=d.node,
+            seal=d.seal,
             height=d.height,
             position=d.position,
             count=d.count,
@@ -141,12 +143,13 @@ def open_step(
     @param salt That of the commitment, which the caller made in an earlier block.
     @return The number of the game.
     """
-    rank: uint256 = commitments._consume(keccak256(abi_encode(msg.sender, job, segment, step, salt)))
     game: uint256 = 0
+    rank: uint256 = 0
     state: turns.State = empty(turns.State)
     disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
-    game, state, disputed = self._open(job, segment, rank)
-    state = self._show(game, state, disputed, rank, step, before, before_proof, after, after_proof)
+    game, rank, state, disputed = self._open(job, segment, step, salt)
+    spec: ITaskRegistry.JobSpec = staticcall registry.spec(job)
+    state = self._show(game, state, disputed, spec, rank, step, before, before_proof, after, after_proof)
     records.save(game, state)
     return game
 
@@ -154,22 +157,26 @@ def open_step(
 @external
 @payable
 @nonreentrant
-def open_blind(job: uint256, segment: uint256, history_root: bytes32) -> uint256:
+def open_blind(job: uint256, segment: uint256, history_root: bytes32, salt: bytes32) -> uint256:
     """
     @notice Challenge a segment whose states are not known, with the bond as value. The trainer owes the descendants of its history
             root.
     @param history_root The segment's, so that the opening cannot land on another history after a reorganisation.
+    @param salt That of the commitment, which the caller made in an earlier block, with BLIND for the step.
     @return The number of the game.
     """
-    rank: uint256 = commitments._ordinal()
     game: uint256 = 0
+    rank: uint256 = 0
     state: turns.State = empty(turns.State)
     disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
-    game, state, disputed = self._open(job, segment, rank)
-    self._expect(disputed.history_root, history_root)
-    records.save_subject(game, records.Subject(rank=rank, step=0, tensor=0, size=0, run_node=0, run_position=0))
+    game, rank, state, disputed = self._open(job, segment, places.BLIND, salt)
+    self._expect(disputed.history_root == history_root)
+    subject: records.Subject = empty(records.Subject)
+    subject.rank = rank
+    records.save_subject(game, subject)
     places.arrive(places.of(state, 0), game, rank, False)
-    self._demand(game, state, IDisputeGame.Tree.HISTORY, disputed.history_root, disputed.steps + 1, 0)
+    state = self._demand(game, state, subject, IDisputeGame.Tree.HISTORY, disputed.history_root, disputed.steps + 1)
+    records.save(game, state)
     return game
 
 
@@ -194,51 +201,51 @@ def show_step(
     if state.shown:
         checks.refuse("game: step already shown")
     disputed: ITaskRegistry.Segment = staticcall registry.segment(state.job, state.segment)
+    spec: ITaskRegistry.JobSpec = staticcall registry.spec(state.job)
     rank: uint256 = records.load_subject(game).rank
-    state = self._show(game, state, disputed, rank, step, before, before_proof, after, after_proof)
+    state = self._show(game, state, disputed, spec, rank, step, before, before_proof, after, after_proof)
     # The descent that found the step is over.
     state.descent = empty(descent.Descent)
-    if not descend:
-        records.save(game, state)
-        return
-    count: uint256 = (staticcall registry.spec(state.job)).tensor_count
-    if state.phase == IDisputeGame.Phase.CHALLENGER:
-        root: bytes32 = places.places[places.of(state, step)].trace_root
-        self._demand(game, state, IDisputeGame.Tree.TRACE, root, count, 0)
-    else:
-        # It waits for its root, with which the trainer starts it.
-        state.descended |= IDisputeGame.Tree.TRACE
-        state.descent = descent.start(IDisputeGame.Tree.TRACE, empty(bytes32), count)
-        records.save(game, state)
+    if descend:
+        if state.phase == IDisputeGame.Phase.CHALLENGER:
+            subject: records.Subject = records.load_subject(game)
+            root: bytes32 = places.places[places.of(state, step)].trace_root
+            state = self._demand(game, state, subject, IDisputeGame.Tree.TRACE, root, spec.tensor_count)
+        else:
+            # It waits for its root, with which the trainer starts it.
+            state.descended |= IDisputeGame.Tree.TRACE
+            state.descent = descent.start(IDisputeGame.Tree.TRACE, spec.tensor_count)
+    records.save(game, state)
 
 
 @external
-def demand_trace(game: uint256):
+def demand_trace(game: uint256, step: IReferee.Step):
     """
     @notice Start down the trace of the step. The trainer owes the descendants of the trace root.
+    @param step Where the claims of the step live.
     """
     state: turns.State = empty(turns.State)
     subject: records.Subject = empty(records.Subject)
-    step: IReferee.Step = empty(IReferee.Step)
-    state, subject, step = self._challenger_moves_on_step(game)
-    self._demand(game, state, IDisputeGame.Tree.TRACE, step.trace_root, step.tensor_count, 0)
+    state, subject = self._challenger_moves_on_step(game, step)
+    records.save(game, self._demand(game, state, subject, IDisputeGame.Tree.TRACE, step.trace_root, step.tensor_count))
 
 
 @external
-def demand_state(game: uint256):
+def demand_state(game: uint256, step: IReferee.Step):
     """
     @notice Start down the state after the step. The trainer owes the descendants of its root.
+    @param step Where the claims of the step live.
     """
     state: turns.State = empty(turns.State)
     subject: records.Subject = empty(records.Subject)
-    step: IReferee.Step = empty(IReferee.Step)
-    state, subject, step = self._challenger_moves_on_step(game)
-    self._demand(game, state, IDisputeGame.Tree.STATE, step.state_after, step.state_count, 0)
+    state, subject = self._challenger_moves_on_step(game, step)
+    records.save(game, self._demand(game, state, subject, IDisputeGame.Tree.STATE, step.state_after, step.state_count))
 
 
 @external
 def demand_tensor(
     game: uint256,
+    step: IReferee.Step,
     node: IReferee.NodeProof,
     output: uint256,
     tensor_root: bytes32,
@@ -246,12 +253,12 @@ def demand_tensor(
 ):
     """
     @notice Start down one tensor of the trace. The trainer owes the descendants of its root, or the bytes of its only leaf.
+    @param step Where the claims of the step live.
     @param node The node that writes the tensor, as output number `output`.
     """
     state: turns.State = empty(turns.State)
     subject: records.Subject = empty(records.Subject)
-    step: IReferee.Step = empty(IReferee.Step)
-    state, subject, step = self._challenger_moves_on_step(game)
+    state, subject = self._challenger_moves_on_step(game, step)
     subject.tensor, subject.size = staticcall referee.locate(step, node, output)
     merkle.check(tensor_root, subject.tensor, step.tensor_count, trace_proof, step.trace_root)
     if subject.size > MAX_TENSOR_LEAVES * merkle.LEAF_BYTES:
@@ -259,62 +266,89 @@ def demand_tensor(
     records.save_subject(game, subject)
     # A tensor without bytes has one empty leaf.
     count: uint256 = max((subject.size + merkle.LEAF_BYTES - 1) // merkle.LEAF_BYTES, 1)
-    self._demand(game, state, IDisputeGame.Tree.TENSOR, tensor_root, count, subject.tensor)
+    records.save(game, self._demand(game, state, subject, IDisputeGame.Tree.TENSOR, tensor_root, count))
 
 
 @external
-def demand_run(game: uint256, node: IReferee.NodeProof, position: uint256, claim: IReferee.Leaf):
+def demand_run(
+    game: uint256, step: IReferee.Step, node: IReferee.NodeProof, position: uint256, claim: IReferee.Leaf
+):
     """
     @notice Start down the run of one element, which is too long for one verdict. The trainer owes the partial results that the element
             is made of.
+    @param step Where the claims of the step live.
     @param node The reduce, dot or scatter_add node that writes the element.
     @param claim The leaf that holds the element.
     """
     state: turns.State = empty(turns.State)
     subject: records.Subject = empty(records.Subject)
-    step: IReferee.Step = empty(IReferee.Step)
-    state, subject, step = self._challenger_moves_on_step(game)
-    place: IReferee.RunPlace = staticcall referee.locate_run(step, node, position, claim)
-    if place.parts <= 1:
-        checks.refuse("game: run short enough to conclude")
-    subject.tensor = place.tensor
-    subject.size = convert(place.takes_max, uint256)
+    state, subject = self._challenger_moves_on_step(game, step)
+    run: IReferee.RunPlace = staticcall referee.locate_run(step, node, position, claim)
+    if run.parts <= 1:
+        checks.refuse("game: run not too long")
+    subject.tensor = run.tensor
+    subject.size = convert(run.takes_max, uint256)
     subject.run_node = node.index
     subject.run_position = position
     records.save_subject(game, subject)
-    claimed: bytes32 = convert(place.claimed, bytes32)
-    self._demand(game, state, IDisputeGame.Tree.RUN, claimed, place.parts, place.tensor)
+    claimed: bytes32 = convert(run.claimed, bytes32)
+    records.save(game, self._demand(game, state, subject, IDisputeGame.Tree.RUN, claimed, run.parts))
     log IDisputeGame.RunDemanded(
         game=game,
         node=node.index,
         position=position,
-        tensor=place.tensor,
+        tensor=run.tensor,
         tensor_root=claim.root,
         trace_proof=claim.trace_proof,
     )
 
 
 @external
-def pick(game: uint256, node: bytes32, child: uint256):
+def pick(game: uint256, seal: bytes32, child: uint256):
     """
     @notice Choose one of the revealed descendants. The trainer owes that one's descendants or, where it is a leaf of a tensor, its
             bytes.
-    @param node The node whose descendants were revealed, so that the move cannot land on another state of the game.
+    @param seal That of what was revealed, so that the move cannot land on anything else.
     """
     state: turns.State = self._challenger_moves(game)
-    state.descent = descent.pick(state.descent, node, child)
+    state.descent = descent.pick(state.descent, seal, child)
     state.phase = descent.owed(state.descent)
     records.save(game, state)
-    height: uint256 = 0
-    position: uint256 = 0
-    height, position = descent.in_question(state.descent)
-    log IDisputeGame.Picked(game=game, child=child, height=height, position=position)
+    log IDisputeGame.Picked(game=game, child=child, height=state.descent.height, position=state.descent.position)
+
+
+@external
+@nonreentrant
+def refute(
+    game: uint256,
+    trail: bytes32,
+    picked: uint256,
+    above: Bytes[arity.PAYLOAD],
+    below: Bytes[arity.PAYLOAD],
+):
+    """
+    @notice Convict the trainer of a reveal that is not what was picked.
+    @param trail The trail before `above` was revealed.
+    @param picked What was picked before `above` was revealed.
+    @param above What the node in question was picked from.
+    @param below What was revealed last.
+    """
+    state: turns.State = self._challenger_moves(game)
+    trainer: address = self._standing(state).trainer
+    last: bytes32 = descent.extended(descent.extended(trail, picked, above), state.descent.picked, below)
+    self._expect(descent.sealed(last, trainer) == state.descent.seal)
+    takes_max: bool = records.load_subject(game).size == 1
+    if descent.holds(state.descent, above, below, takes_max):
+        checks.refuse("game: nothing to refute")
+    log IDisputeGame.Refuted(game=game)
+    self._decide(game, state, False, False)
 
 
 @external
 @nonreentrant
 def conclude_boundary(
     game: uint256,
+    step: IReferee.Step,
     node: IReferee.NodeProof,
     tensor_root: bytes32,
     trace_proof: DynArray[bytes32, 24],
@@ -323,11 +357,9 @@ def conclude_boundary(
 ):
     """
     @notice Have an input or output node judged: its tensor must have the root of its component of the state or data.
+    @param step Where the claims of the step live.
     """
-    state: turns.State = empty(turns.State)
-    subject: records.Subject = empty(records.Subject)
-    step: IReferee.Step = empty(IReferee.Step)
-    state, subject, step = self._challenger_moves_on_step(game)
+    state: turns.State = self._challenger_moves_on_step(game, step)[0]
     joined: bool = staticcall referee.judge_boundary(
         step, node, tensor_root, trace_proof, component_root, component_proof
     )
@@ -341,6 +373,7 @@ def conclude_boundary(
 @nonreentrant
 def conclude_element(
     game: uint256,
+    step: IReferee.Step,
     node: IReferee.NodeProof,
     output: uint256,
     position: uint256,
@@ -349,11 +382,9 @@ def conclude_element(
 ):
     """
     @notice Have one element of a map or gather node judged: the claimed value must be the recomputed one.
+    @param step Where the claims of the step live.
     """
-    state: turns.State = empty(turns.State)
-    subject: records.Subject = empty(records.Subject)
-    step: IReferee.Step = empty(IReferee.Step)
-    state, subject, step = self._challenger_moves_on_step(game)
+    state: turns.State = self._challenger_moves_on_step(game, step)[0]
     claimed: int256 = 0
     correct: int256 = 0
     claimed, correct = staticcall referee.judge_element(step, node, output, position, claim, inputs)
@@ -364,6 +395,7 @@ def conclude_element(
 @nonreentrant
 def conclude_run(
     game: uint256,
+    step: IReferee.Step,
     node: IReferee.NodeProof,
     output: uint256,
     position: uint256,
@@ -372,11 +404,9 @@ def conclude_run(
 ):
     """
     @notice Have one element of a reduce, dot or scatter_add node judged: the claimed value must be the recomputed one.
+    @param step Where the claims of the step live.
     """
-    state: turns.State = empty(turns.State)
-    subject: records.Subject = empty(records.Subject)
-    step: IReferee.Step = empty(IReferee.Step)
-    state, subject, step = self._challenger_moves_on_step(game)
+    state: turns.State = self._challenger_moves_on_step(game, step)[0]
     claimed: int256 = 0
     correct: int256 = 0
     claimed, correct = staticcall referee.judge_run(step, node, output, position, claim, inputs)
@@ -387,29 +417,36 @@ def conclude_run(
 @nonreentrant
 def conclude_part(
     game: uint256,
+    step: IReferee.Step,
     node: IReferee.NodeProof,
+    trail: bytes32,
+    parts: Bytes[arity.PAYLOAD],
     child: uint256,
-    parts: DynArray[int64, arity.WIDTH],
     inputs: DynArray[IReferee.Run, 2],
 ):
     """
     @notice Have one part of a long run judged: the partial result that was revealed must be the recomputed one.
+    @param step Where the claims of the step live.
     @param node The node whose element's run was demanded.
-    @param child Which of the partial results that were revealed last.
+    @param trail The trail before the partial results of the parts were revealed.
     @param parts All of these.
+    @param child Which of them.
     @param inputs For each input of the node the neighbouring leaves that hold the part's elements.
     """
     state: turns.State = empty(turns.State)
     subject: records.Subject = empty(records.Subject)
-    step: IReferee.Step = empty(IReferee.Step)
-    state, subject, step = self._challenger_moves_on_step(game)
-    part: uint256 = 0
-    claimed: int256 = 0
-    part, claimed = partials.part(state.descent, parts, child)
+    state, subject = self._challenger_moves_on_step(game, step)
+    d: descent.Descent = state.descent
+    levels: uint256 = descent.span(d.height)
+    if d.tree != IDisputeGame.Tree.RUN or levels != d.height:
+        checks.refuse("game: no parts revealed")
+    trainer: address = self._standing(state).trainer
+    self._expect(descent.sealed(descent.extended(trail, d.picked, parts), trainer) == d.seal)
+    claimed: int256 = partials.at(parts, child)
     if node.index != subject.run_node:
         checks.refuse("game: another node")
     position: uint256 = subject.run_position
-    correct: int256 = staticcall referee.judge_part(step, node, position, part, inputs)
+    correct: int256 = staticcall referee.judge_part(step, node, position, (d.position << levels) + child, inputs)
     self._judged(game, state, node.index, 0, position, claimed, correct)
 
 
@@ -417,14 +454,21 @@ def conclude_part(
 
 
 @external
-def post_trace(game: uint256, place: bytes32, root: bytes32):
+def post_trace(game: uint256, place: bytes32, root: bytes32, payload: Bytes[arity.PAYLOAD]):
     """
     @notice Answer with the trace root of the step. It is the same in all games on the step.
     @param place The hash of job, attempt, segment and step, so that the answer cannot land on another step after a reorganisation.
+    @param payload The descendants of the root, if the challenger demanded the trace while it showed the step; else nothing.
     """
-    state: turns.State = self._trainer_moves(game, IDisputeGame.Phase.TRACE)
-    step: uint256 = records.load_subject(game).step
-    self._expect(places.of(state, step), place)
+    state: turns.State = self._live(game)
+    if state.phase != IDisputeGame.Phase.TRACE:
+        checks.refuse("game: not owed")
+    trainer: address = self._standing(state).trainer
+    if msg.sender != trainer:
+        checks.refuse("game: not the trainer")
+    state = turns.trainer_moves(state, registry, trainer_clock)
+    subject: records.Subject = records.load_subject(game)
+    self._expect(places.of(state, subject.step) == place)
     known: bytes32 = places.places[place].trace_root
     if known == empty(bytes32):
         if root == empty(bytes32):
@@ -432,78 +476,39 @@ def post_trace(game: uint256, place: bytes32, root: bytes32):
         places.places[place].trace_root = root
     else:
         if root != known:
-            checks.refuse("game: another trace root is known")
+            checks.refuse("game: another trace root known")
     log IDisputeGame.TracePosted(
-        game=game, job=state.job, attempt=state.attempt, segment=state.segment, step=step, root=root
+        game=game, job=state.job, attempt=state.attempt, segment=state.segment, step=subject.step, root=root
     )
     if IDisputeGame.Tree.TRACE in state.descended:
-        # The challenger has demanded the trace while it showed the step.
-        state.descent.node = root
-        self._descend(game, state, 0)
+        trail: bytes32 = self._begin(game, state, subject, root)
+        self._answer(game, state, subject, trail, payload)
     else:
-        records.save(game, state)
+        if len(payload) != 0:
+            checks.refuse("game: nothing demanded")
+    records.save(game, state)
 
 
 @external
-def reveal(game: uint256, children: DynArray[bytes32, arity.WIDTH], siblings: DynArray[bytes32, arity.LEVELS]):
+def reveal(game: uint256, trail: bytes32, picked: uint256, payload: Bytes[arity.PAYLOAD]):
     """
-    @notice Answer with the descendants of the node in question, five levels down or at the leaves.
-    @param siblings The path from the picked node to the one that the contract knows; nothing at the root.
+    @notice Answer with what is owed: the descendants of the node in question, as digests or as partial results, or the bytes of the leaf
+            in question, each at its exact length. Whether they are these is not checked: see `refute`.
+    @param trail The trail so far, and what was picked, so that the answer cannot land on anything else.
     """
-    state: turns.State = self._trainer_moves(game, IDisputeGame.Phase.CHILDREN)
-    state.descent = descent.reveal(state.descent, children, siblings)
+    state: turns.State = self._live(game)
+    owed: bool = state.phase in (IDisputeGame.Phase.CHILDREN | IDisputeGame.Phase.LEAF | IDisputeGame.Phase.PARTS)
+    if not owed:
+        checks.refuse("game: not owed")
+    if descent.sealed(trail, msg.sender) != state.descent.seal:
+        checks.refuse("game: not what the trainer owes")
+    self._expect(state.descent.picked == picked)
+    subject: records.Subject = empty(records.Subject)
+    if state.phase == IDisputeGame.Phase.LEAF:
+        subject = records.load_subject(game)
+    state = turns.trainer_moves(state, registry, trainer_clock)
+    self._answer(game, state, subject, trail, payload)
     records.save(game, state)
-    records.save_node(game, state.descent.node)
-    d: descent.Descent = state.descent
-    log IDisputeGame.Revealed(
-        game=game,
-        tree=d.tree,
-        tensor=records.load_subject(game).tensor if d.tree == IDisputeGame.Tree.TENSOR else 0,
-        node=d.node,
-        height=d.height,
-        position=d.position,
-        children=children,
-    )
-
-
-@external
-def reveal_leaf(game: uint256, data: Bytes[256], siblings: DynArray[bytes32, arity.LEVELS]):
-    """
-    @notice Answer with the bytes of the leaf in question, at their exact length. This ends the descent.
-    @param siblings The path from the leaf to the node that the contract knows.
-    """
-    state: turns.State = self._trainer_moves(game, IDisputeGame.Phase.LEAF)
-    subject: records.Subject = records.load_subject(game)
-    leaf: uint256 = 0
-    state.descent, leaf = descent.reveal_leaf(state.descent, subject.size, data, siblings)
-    records.save(game, state)
-    log IDisputeGame.LeafRevealed(game=game, tensor=subject.tensor, position=leaf, data=data)
-
-
-@external
-def reveal_parts(
-    game: uint256, place: bytes32, parts: DynArray[int64, arity.WIDTH], before: DynArray[int64, arity.WIDTH]
-):
-    """
-    @notice Answer with the partial results below the one in question, five levels down or of the parts themselves.
-    @param place The hash of the step's place, node, element, and height and position of the partial result in question: equal values
-                 are common, and the answer must not land on another one after a reorganisation.
-    @param before The partial results that the one in question was picked from; nothing for the element itself.
-    """
-    state: turns.State = self._trainer_moves(game, IDisputeGame.Phase.PARTS)
-    subject: records.Subject = records.load_subject(game)
-    height: uint256 = 0
-    position: uint256 = 0
-    height, position = descent.in_question(state.descent)
-    self._expect(
-        keccak256(abi_encode(places.of(state, subject.step), subject.run_node, subject.run_position, height, position)), place
-    )
-    state.descent = partials.reveal(state.descent, subject.size == 1, parts, before)
-    records.save(game, state)
-    records.save_node(game, state.descent.node)
-    log IDisputeGame.PartsRevealed(
-        game=game, height=state.descent.height, position=state.descent.position, parts=parts
-    )
 
 
 # Ends that anyone may bring about
@@ -515,8 +520,9 @@ def timeout(game: uint256):
     """
     @notice End a game against the side whose turn it is, once more time has passed than its clock had left.
     """
-    state: turns.State = self._running(game)
-    self._decide(game, state, turns.silent(state), True)
+    state: turns.State = self._live(game)
+    clock: uint256 = self._standing(state).clock
+    self._decide(game, state, turns.silent(state, clock, trainer_clock, challenger_clock), True)
 
 
 @external
@@ -525,14 +531,8 @@ def reclaim(game: uint256):
     """
     @notice Credit the bond of a game back to its challenger when the attempt that it disputes is over.
     """
-    state: turns.State = records.load(game)
-    if not turns.live(state.phase):
-        checks.refuse("game: over")
-    live: bool = False
-    paused: bool = False
-    now: uint256 = 0
-    live, paused, now = staticcall registry.moment(state.job, state.attempt)
-    if live:
+    state: turns.State = self._live(game)
+    if self._standing(state).live:
         checks.refuse("game: attempt is not over")
     state.phase = IDisputeGame.Phase.CANCELLED
     records.save(game, state)
@@ -540,74 +540,67 @@ def reclaim(game: uint256):
     log IDisputeGame.GameCancelled(game=game, job=state.job)
 
 
+@external
+def contend(game: uint256):
+    """
+    @notice Note a live game as the first at its place, unless a live one of lower rank is. An opening does this itself; another game's end
+            can make it due once more.
+    """
+    state: turns.State = self._live(game)
+    subject: records.Subject = records.load_subject(game)
+    places.arrive(places.of(state, subject.step), game, subject.rank, state.shown)
+
+
 # Who may move
 
 
 @internal
 @view
-def _running(game: uint256) -> turns.State:
-    """
-    @notice A game that is live, on an attempt that is, while the clocks run.
-    """
+def _live(game: uint256) -> turns.State:
     state: turns.State = records.load(game)
     if not turns.live(state.phase):
         checks.refuse("game: over")
-    live: bool = False
-    paused: bool = False
-    live, paused, state.now = staticcall registry.moment(state.job, state.attempt)
-    self._check_running(live, paused)
     return state
-
-
-@internal
-@pure
-def _check_running(live: bool, paused: bool):
-    if not live:
-        checks.refuse("game: attempt is over")
-    if paused:
-        checks.refuse("game: paused")
 
 
 @internal
 @view
 def _challenger_moves(game: uint256) -> turns.State:
-    return turns.challenger_moves(self._running(game))
+    return turns.challenger_moves(self._live(game), registry, challenger_clock)
 
 
 @internal
 @view
-def _challenger_moves_on_step(game: uint256) -> (turns.State, records.Subject, IReferee.Step):
+def _challenger_moves_on_step(game: uint256, step: IReferee.Step) -> (turns.State, records.Subject):
     """
-    @return The game, what it is about, and where the claims of its step live.
+    @return The game, and what it is about, if the claims of its step live at `step`.
     """
     state: turns.State = self._challenger_moves(game)
     if not state.shown:
         checks.refuse("game: no step shown")
     subject: records.Subject = records.load_subject(game)
-    spec: ITaskRegistry.JobSpec = staticcall registry.spec(state.job)
-    return state, subject, IReferee.Step(
-        program_root=spec.program_root,
-        node_count=spec.node_count,
-        trace_root=places.places[places.of(state, subject.step)].trace_root,
-        tensor_count=spec.tensor_count,
-        state_before=records.records[game].before,
-        state_after=records.records[game].after,
-        state_count=spec.state_count,
-        data_root=spec.data_root,
-        data_count=spec.data_count,
+    known: bool = (
+        places.places[places.of(state, subject.step)].trace_root == step.trace_root
+        and self._digest(step) == records.load_roots(game)
     )
+    self._expect(known)
+    return state, subject
 
 
 @internal
 @view
-def _trainer_moves(game: uint256, owed: IDisputeGame.Phase) -> turns.State:
-    state: turns.State = records.load(game)
-    if not turns.live(state.phase):
-        checks.refuse("game: over")
-    standing: ITaskRegistry.Standing = staticcall registry.standing(state.job, state.attempt)
-    self._check_running(standing.live, standing.paused)
-    state.now = standing.clock
-    return turns.trainer_moves(state, standing.trainer, owed)
+def _standing(state: turns.State) -> ITaskRegistry.Standing:
+    return turns.standing(state, registry)
+
+
+@internal
+@pure
+def _expect(found: bool):
+    """
+    @notice Reverts unless a move is about what it names: after a reorganisation the same numbers can stand for something else.
+    """
+    if not found:
+        checks.refuse("game: another place")
 
 
 # Parts of moves
@@ -615,16 +608,18 @@ def _trainer_moves(game: uint256, owed: IDisputeGame.Phase) -> turns.State:
 
 @internal
 @payable
-def _open(job: uint256, segment: uint256, rank: uint256) -> (uint256, turns.State, ITaskRegistry.Segment):
+def _open(
+    job: uint256, segment: uint256, step: uint256, salt: bytes32
+) -> (uint256, uint256, turns.State, ITaskRegistry.Segment):
+    """
+    @notice Store a game whose rank is that of the caller's commitment.
+    """
+    rank: uint256 = commitments._consume(keccak256(abi_encode(msg.sender, job, segment, step, salt)))
     if msg.value != bond:
         checks.refuse("game: wrong bond")
     attempt: uint256 = 0
     disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
     attempt, disputed = extcall registry.game_opened(job, segment)
-    live: bool = False
-    paused: bool = False
-    now: uint256 = 0
-    live, paused, now = staticcall registry.moment(job, attempt)
     self.game_count += 1
     game: uint256 = self.game_count
     state: turns.State = empty(turns.State)
@@ -633,24 +628,13 @@ def _open(job: uint256, segment: uint256, rank: uint256) -> (uint256, turns.Stat
     state.attempt = attempt
     state.segment = segment
     state.phase = IDisputeGame.Phase.CHALLENGER
-    state.trainer_clock = trainer_clock
-    state.challenger_clock = challenger_clock
-    state.moved_at = now
+    state.moved_at = block.timestamp
+    state.paused = block.timestamp - self._standing(state).clock
     records.create(game, state)
     log IDisputeGame.GameOpened(
         game=game, job=job, challenger=msg.sender, segment=segment, attempt=attempt, rank=rank
     )
-    return game, state, disputed
-
-
-@internal
-@pure
-def _expect(found: bytes32, named: bytes32):
-    """
-    @notice Reverts unless a move is about what it names: after a reorganisation the same numbers can stand for something else.
-    """
-    if found != named:
-        checks.refuse("game: another place")
+    return game, rank, state, disputed
 
 
 @internal
@@ -658,6 +642,7 @@ def _show(
     game: uint256,
     showing: turns.State,
     disputed: ITaskRegistry.Segment,
+    spec: ITaskRegistry.JobSpec,
     rank: uint256,
     step: uint256,
     before: bytes32,
@@ -666,15 +651,33 @@ def _show(
     after_proof: DynArray[bytes32, 32],
 ) -> turns.State:
     """
-    @notice Store which step the game is about. The trainer owes its trace root, unless it is known.
+    @notice Note which step the game is about. The trainer owes its trace root, unless it is known.
     """
     state: turns.State = showing
     if step >= disputed.steps:
         checks.refuse("game: no such step")
     merkle.check(before, step, disputed.steps + 1, before_proof, disputed.history_root)
     merkle.check(after, step + 1, disputed.steps + 1, after_proof, disputed.history_root)
-    records.save_states(game, before, after)
-    records.save_subject(game, records.Subject(rank=rank, step=step, tensor=0, size=0, run_node=0, run_position=0))
+    subject: records.Subject = empty(records.Subject)
+    subject.rank = rank
+    subject.step = step
+    records.save_subject(game, subject)
+    records.save_roots(
+        game,
+        self._digest(
+            IReferee.Step(
+                program_root=spec.program_root,
+                node_count=spec.node_count,
+                trace_root=empty(bytes32),
+                tensor_count=spec.tensor_count,
+                state_before=before,
+                state_after=after,
+                state_count=spec.state_count,
+                data_root=spec.data_root,
+                data_count=spec.data_count,
+            )
+        ),
+    )
     state.shown = True
     place: bytes32 = places.of(state, step)
     places.arrive(place, game, rank, True)
@@ -685,36 +688,78 @@ def _show(
 
 
 @internal
+@pure
+def _digest(step: IReferee.Step) -> bytes32:
+    """
+    @notice What is stored of where the claims of a step live; the trace root is its place's.
+    """
+    rest: IReferee.Step = step
+    rest.trace_root = empty(bytes32)
+    return sha256(abi_encode(rest))
+
+
+@internal
 def _demand(
     game: uint256,
     demanding: turns.State,
+    subject: records.Subject,
     tree: IDisputeGame.Tree,
     root: bytes32,
     count: uint256,
-    tensor: uint256,
-):
+) -> turns.State:
     """
-    @notice Start down a tree, and end the move.
+    @notice Start down a tree: the trainer owes what the descent begins with.
     """
     state: turns.State = demanding
     if tree in state.descended:
         checks.refuse("game: tree already descended")
     state.descended |= tree
-    state.descent = descent.start(tree, root, count)
-    self._descend(game, state, tensor)
+    state.descent = descent.start(tree, count)
+    state.phase = descent.owed(state.descent)
+    trail: bytes32 = self._begin(game, state, subject, root)
+    trainer: address = self._standing(state).trainer
+    records.save_seal(game, descent.sealed(trail, trainer))
+    return state
 
 
 @internal
-def _descend(game: uint256, descending: turns.State, tensor: uint256):
+def _begin(game: uint256, state: turns.State, subject: records.Subject, root: bytes32) -> bytes32:
     """
-    @notice Have the trainer owe what the descent begins with, and end the move.
+    @notice The trail that a descent begins with: the hash of what it is about, and then the root as if it had been revealed.
     """
-    state: turns.State = descending
     d: descent.Descent = state.descent
-    state.phase = descent.owed(d)
-    records.save(game, state)
-    records.save_node(game, d.node)
-    log IDisputeGame.Demanded(game=game, tree=d.tree, root=d.node, count=d.count, tensor=tensor)
+    about: bytes32 = sha256(
+        abi_encode(
+            state.job,
+            state.attempt,
+            state.segment,
+            subject.step if state.shown else places.BLIND,
+            d.tree,
+            subject.tensor,
+            subject.run_node,
+            subject.run_position,
+        )
+    )
+    log IDisputeGame.Demanded(game=game, tree=d.tree, root=root, count=d.count, tensor=subject.tensor)
+    return descent.extended(about, 0, abi_encode(root))
+
+
+@internal
+def _answer(
+    game: uint256,
+    state: turns.State,
+    subject: records.Subject,
+    trail: bytes32,
+    payload: Bytes[arity.PAYLOAD],
+):
+    """
+    @notice Note what the trainer has revealed, of which only the length is checked.
+    """
+    d: descent.Descent = state.descent
+    if len(payload) != descent.owed_bytes(d, subject.size):
+        checks.refuse("game: wrong length")
+    records.save_seal(game, descent.sealed(descent.extended(trail, d.picked, payload), msg.sender))
+    log IDisputeGame.Revealed(game=game, tree=d.tree, height=d.height, position=d.position, payload=payload)
 
 
 @internal
@@ -740,10 +785,14 @@ def _decide(game: uint256, decided: turns.State, acquitted: bool, by_timeout: bo
     @notice End a game for the trainer or against it. The bond goes to the winner; the reward to whoever was first at the place.
     """
     state: turns.State = decided
+    standing: ITaskRegistry.Standing = self._standing(state)
+    if not standing.live:
+        checks.refuse("game: attempt is over")
+    if standing.paused:
+        checks.refuse("game: paused")
     if acquitted:
         state.phase = IDisputeGame.Phase.ACQUITTED
         records.save(game, state)
-        standing: ITaskRegistry.Standing = staticcall registry.standing(state.job, state.attempt)
         ledger._credit(NATIVE, standing.trainer, bond)
         extcall registry.game_closed(state.job, state.attempt, state.segment)
         log IDisputeGame.Acquitted(game=game, job=state.job, by_timeout=by_timeout)

@@ -200,19 +200,6 @@ def standing(job: uint256, attempt: uint256) -> ITaskRegistry.Standing:
 
 @external
 @view
-def moment(job: uint256, attempt: uint256) -> (bool, bool, uint256):
-    """
-    @notice What `standing` says, but for the trainer: most moves of a challenger do without.
-    @return Whether the attempt can still be disputed, whether all clocks stand still, and what time it is.
-    """
-    paused: bool = False
-    now: uint256 = 0
-    paused, now = governance._now()
-    return self._under_way(job, attempt), paused, now
-
-
-@external
-@view
 def claim_commitment(account: address, job: uint256, salt: bytes32) -> bytes32:
     """
     @notice What `account` commits to before it claims a job with `salt`.

@@ -7,6 +7,7 @@
 #                  so that a copied one cannot be revealed by its copier. It expires soon, so that holding commitments in store against all that could be revealed costs gas without end.
 
 from interfaces import ICommitments
+from modules import checks
 
 implements: ICommitments
 
@@ -25,7 +26,8 @@ def commit(commitment: bytes32):
     @notice Commit to something that is revealed in a later block.
     """
     # One that was never made reads as expired.
-    assert self._expired(self._made[msg.sender][commitment]), "commitments: already made"
+    if not self._expired(self._made[msg.sender][commitment]):
+        checks.refuse("commitments: already made")
     self._made[msg.sender][commitment] = self._ordinal() | (block.number << 64) | (block.timestamp << 128)
     log ICommitments.Committed(commitment=commitment, account=msg.sender)
 
@@ -45,9 +47,12 @@ def _consume(commitment: bytes32) -> uint256:
     @notice The ordinal of the caller's commitment, which is used up. Reverts unless it was made in an earlier block, and not long ago.
     """
     made: uint256 = self._made[msg.sender][commitment]
-    assert made != 0, "commitments: none made"
-    assert block.number > (made >> 64) & U64, "commitments: made in this block"
-    assert not self._expired(made), "commitments: expired"
+    if made == 0:
+        checks.refuse("commitments: none made")
+    if block.number <= (made >> 64) & U64:
+        checks.refuse("commitments: made in this block")
+    if self._expired(made):
+        checks.refuse("commitments: expired")
     self._made[msg.sender][commitment] = 0
     return made & U64
 

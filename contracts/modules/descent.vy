@@ -1,22 +1,24 @@
 # pragma version 0.4.3
 # @title Descents: how a trainer is made to show what a tree holds, from its root to one leaf
 # @license Apache-2.0
-# @notice A reveal gives the descendants of a node LEVELS levels down, or at the leaves where they are nearer. Only the node is kept: a
-#         pick names one descendant by its index, and the next reveal carries the siblings that tie that one to the node. The tree over
-#         the parts of a run holds numbers in the place of digests: modules/partials.vy.
+# @notice A reveal shows the descendants of a node some levels down, or the bytes of a leaf; a pick names one of them, and the next reveal
+#         is about that. Nothing of what is revealed is checked or kept but a hash: whoever finds that it does not hold refutes it.
+#
+#         The *trail* of a descent is the hash of all that was revealed and picked in it, and begins with the hash of what it is
+#         about. A reveal makes sha256(trail, index picked, sha256(payload)) of it; the root, as one word, is what was revealed first. The
+#         *seal* that is stored is sha256(trail, trainer): an answer that names the trail is the trainer's, and about just this.
 
 from interfaces import IDisputeGame
 from modules import arity
 from modules import checks
 from modules import merkle
-
-NO_PICK: constant(uint256) = arity.WIDTH  # in place of a picked descendant: the next reveal is of the node itself
+from modules import partials
 
 
 # Where a descent stands; see IDisputeGame.Descent.
 struct Descent:
     tree: IDisputeGame.Tree
-    node: bytes32
+    seal: bytes32
     height: uint256
     position: uint256
     count: uint256
@@ -25,53 +27,68 @@ struct Descent:
 
 @internal
 @view
-def start(tree: IDisputeGame.Tree, root: bytes32, count: uint256) -> Descent:
+def start(tree: IDisputeGame.Tree, count: uint256) -> Descent:
     """
     @notice A descent from the root of a tree of `count` leaves. Only a tensor can be its own leaf.
     """
     height: uint256 = merkle.depth_of(count)
-    only_leaf: bool = height == 0
-    if only_leaf and tree != IDisputeGame.Tree.TENSOR:
+    if height == 0 and tree != IDisputeGame.Tree.TENSOR:
         checks.refuse("descent: nothing to reveal")
-    return Descent(
-        tree=tree, node=root, height=height, position=0, count=count, picked=0 if only_leaf else NO_PICK
-    )
-
-
-@internal
-@view
-def pick(start: Descent, node: bytes32, child: uint256) -> Descent:
-    """
-    @notice The descent with one descendant of `node` picked.
-    """
-    d: Descent = start
-    if d.tree == empty(IDisputeGame.Tree):
-        checks.refuse("descent: none under way")
-    if d.node != node:
-        checks.refuse("descent: not the node in question")
-    if child >> min(arity.LEVELS, d.height) != 0:
-        checks.refuse("descent: no such child")
-    d.picked = child
-    height: uint256 = 0
-    position: uint256 = 0
-    height, position = self.in_question(d)
-    if position << height >= d.count:
-        checks.refuse("descent: no such child")
-    if height == 0 and d.tree != IDisputeGame.Tree.TENSOR:
-        checks.refuse("descent: at the leaves")
-    return d
+    # The element of a run is the last of the four partial results that there is room for in a word.
+    picked: uint256 = 3 if tree == IDisputeGame.Tree.RUN else 0
+    return Descent(tree=tree, seal=empty(bytes32), height=height, position=0, count=count, picked=picked)
 
 
 @internal
 @pure
-def in_question(d: Descent) -> (uint256, uint256):
+def extended(trail: bytes32, picked: uint256, payload: Bytes[arity.PAYLOAD]) -> bytes32:
     """
-    @notice Height and position of the node that the next reveal is about: the picked descendant, or the node itself.
+    @notice The trail after a reveal.
     """
-    if d.picked == NO_PICK:
-        return d.height, d.position
-    drop: uint256 = min(arity.LEVELS, d.height)
-    return d.height - drop, (d.position << drop) + d.picked
+    return sha256(concat(trail, convert(picked, bytes32), sha256(payload)))
+
+
+@internal
+@pure
+def sealed(trail: bytes32, trainer: address) -> bytes32:
+    """
+    @notice What is stored of a trail that this trainer is to follow.
+    """
+    return sha256(concat(trail, convert(convert(trainer, uint256), bytes32)))
+
+
+@internal
+@pure
+def span(height: uint256) -> uint256:
+    """
+    @notice How many levels a reveal of a node at this height goes down: as few reveals as possible, as evenly as possible.
+    """
+    if height <= arity.LEVELS:
+        return height
+    reveals: uint256 = (height + arity.LEVELS - 1) // arity.LEVELS
+    return (height + reveals - 1) // reveals
+
+
+@internal
+@view
+def pick(start: Descent, seal: bytes32, child: uint256) -> Descent:
+    """
+    @notice The descent with one of the descendants picked that were revealed last.
+    """
+    d: Descent = start
+    if d.tree == empty(IDisputeGame.Tree):
+        checks.refuse("descent: none under way")
+    if d.seal != seal:
+        checks.refuse("descent: something else revealed")
+    levels: uint256 = self.span(d.height)
+    d.height -= levels
+    d.position = (d.position << levels) + child
+    if levels == 0 or (d.height == 0 and d.tree != IDisputeGame.Tree.TENSOR):
+        checks.refuse("descent: at the leaves")
+    if child >> levels != 0 or d.position << d.height >= d.count:
+        checks.refuse("descent: no such child")
+    d.picked = child
+    return d
 
 
 @internal
@@ -82,42 +99,7 @@ def owed(d: Descent) -> IDisputeGame.Phase:
     """
     if d.tree == IDisputeGame.Tree.RUN:
         return IDisputeGame.Phase.PARTS
-    if d.picked != NO_PICK and d.height <= arity.LEVELS:
-        return IDisputeGame.Phase.LEAF
-    return IDisputeGame.Phase.CHILDREN
-
-
-@internal
-@pure
-def reveal(
-    start: Descent, children: DynArray[bytes32, arity.WIDTH], siblings: DynArray[bytes32, arity.LEVELS]
-) -> Descent:
-    """
-    @notice The descent at the node whose descendants are `children`, which must be the one in question.
-    """
-    d: Descent = start
-    index: uint256 = 0
-    drop: uint256 = 0
-    if d.picked != NO_PICK:
-        index = d.picked
-        drop = min(arity.LEVELS, d.height)
-    if len(siblings) != drop:
-        checks.refuse("descent: wrong proof length")
-    d.height, d.position = self.in_question(d)
-
-    span: uint256 = min(arity.LEVELS, d.height)
-    if len(children) != 1 << span:
-        checks.refuse("descent: wrong number of children")
-    # A digest beyond the last leaf would change the root without any wrong element below it.
-    for i: uint256 in range(self.within(d), len(children), bound=arity.WIDTH):
-        if children[i] != merkle.EMPTY:
-            checks.refuse("descent: padding not empty")
-    node: bytes32 = merkle.join(children)
-    if merkle.fold(node, index, siblings) != d.node:
-        checks.refuse("descent: wrong children")
-    d.node = node
-    d.picked = NO_PICK
-    return d
+    return IDisputeGame.Phase.LEAF if d.height == 0 else IDisputeGame.Phase.CHILDREN
 
 
 @internal
@@ -126,27 +108,43 @@ def within(d: Descent) -> uint256:
     """
     @notice How many of the descendants of the node have a leaf of the tree below them.
     """
-    span: uint256 = min(arity.LEVELS, d.height)
-    low: uint256 = d.height - span
-    return min(1 << span, ((d.count + (1 << low) - 1) >> low) - (d.position << span))
+    levels: uint256 = self.span(d.height)
+    low: uint256 = d.height - levels
+    return min(1 << levels, ((d.count + (1 << low) - 1) >> low) - (d.position << levels))
 
 
 @internal
 @view
-def reveal_leaf(
-    start: Descent, size: uint256, data: Bytes[256], siblings: DynArray[bytes32, arity.LEVELS]
-) -> (Descent, uint256):
+def owed_bytes(d: Descent, size: uint256) -> uint256:
     """
-    @notice The ended descent, and the number of the leaf, whose bytes must be `data` at their exact length.
-    @param size The bytes of the tensor.
+    @notice How long the payload is that shows what is in question.
+    @param size The bytes of the tensor, where it is one.
     """
-    d: Descent = start
-    if len(siblings) != d.height:
-        checks.refuse("descent: wrong proof length")
-    leaf: uint256 = (d.position << d.height) + d.picked
-    if len(data) != min(merkle.LEAF_BYTES, size - leaf * merkle.LEAF_BYTES):
-        checks.refuse("descent: wrong leaf length")
-    if merkle.fold(merkle.leaf_digest(data), d.picked, siblings) != d.node:
-        checks.refuse("descent: wrong leaf")
-    d.tree = empty(IDisputeGame.Tree)
-    return d, leaf
+    if d.tree == IDisputeGame.Tree.RUN:
+        return partials.BYTES * self.within(d)
+    if d.height == 0:
+        return min(merkle.LEAF_BYTES, size - d.position * merkle.LEAF_BYTES)
+    return arity.DIGEST << self.span(d.height)
+
+
+@internal
+@view
+def holds(d: Descent, above: Bytes[arity.PAYLOAD], below: Bytes[arity.PAYLOAD], takes_max: bool) -> bool:
+    """
+    @notice Whether the payload `below` is what the picked item of the payload `above` stands for.
+    @param takes_max Whether the partial results of a run are maxima.
+    """
+    if d.tree == IDisputeGame.Tree.RUN:
+        return partials.combine(below, takes_max) == partials.at(above, d.picked)
+    node: bytes32 = extract32(above, arity.DIGEST * d.picked)
+    if d.height == 0:
+        return merkle.leaf_digest(below) == node
+    digests: DynArray[bytes32, arity.WIDTH] = []
+    inside: uint256 = self.within(d)
+    for i: uint256 in range(len(below) // arity.DIGEST, bound=arity.WIDTH):
+        digest: bytes32 = extract32(below, arity.DIGEST * i)
+        # A digest beyond the last leaf would change the root without any wrong element below it.
+        if i >= inside and digest != merkle.EMPTY:
+            return False
+        digests.append(digest)
+    return merkle.join(digests) == node

@@ -7,6 +7,7 @@
 from ethereum.ercs import IERC20
 
 from interfaces import ILedger
+from modules import checks
 
 implements: ILedger
 
@@ -63,7 +64,8 @@ def burn(token: address) -> uint256:
 @internal
 def _pay(token: address, account: address) -> uint256:
     amount: uint256 = self._credits[token][account]
-    assert amount != 0, "ledger: nothing to withdraw"
+    if amount == 0:
+        checks.refuse("ledger: nothing to withdraw")
     self._credits[token][account] = 0
     if token == empty(address):
         accepted: bool = raw_call(account, b"", value=amount, revert_on_failure=False)

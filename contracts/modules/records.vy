@@ -1,7 +1,7 @@
 # pragma version 0.4.3
 # @title Games as they are stored
 # @license Apache-2.0
-# @notice Six words a game. Most moves read three of them and write one or two.
+# @notice Five words a game. Most moves read three of them and write one or two.
 
 from interfaces import IDisputeGame
 from modules import checks
@@ -16,14 +16,14 @@ U48: constant(uint256) = 2**48 - 1
 U64: constant(uint256) = 2**64 - 1
 
 
-# `parties` never changes, `play` changes with every move, `subject` now and then; `node` is that of the descent.
+# `parties` never changes, `play` changes with every move, `subject` now and then; `seal` is that of the descent, and `roots` the hash of
+# where the claims of the step live.
 struct Record:
     parties: uint256
     play: uint256
-    node: bytes32
+    seal: bytes32
     subject: uint256
-    before: bytes32
-    after: bytes32
+    roots: bytes32
 
 
 # What a game is about: its rank among the games, the step, the tensor last demanded with its size in bytes (of a run: 1 for a maximum),
@@ -58,18 +58,18 @@ def load(game: uint256) -> turns.State:
         phase=convert(play & U8, IDisputeGame.Phase),
         descended=convert((play >> 8) & U8, IDisputeGame.Tree),
         shown=(play >> 16) & 1 == 1,
-        trainer_clock=(play >> 24) & U32,
-        challenger_clock=(play >> 56) & U32,
+        trainer_spent=(play >> 24) & U32,
+        challenger_spent=(play >> 56) & U32,
         moved_at=(play >> 88) & U40,
+        paused=play >> 224,
         descent=descent.Descent(
             tree=convert((play >> 128) & U8, IDisputeGame.Tree),
-            node=self.records[game].node,
+            seal=self.records[game].seal,
             height=(play >> 136) & U8,
-            position=(play >> 152) & U40,
-            count=play >> 192,
+            position=(play >> 152) & U32,
+            count=(play >> 184) & U40,
             picked=(play >> 144) & U8,
         ),
-        now=0,
     )
 
 
@@ -86,40 +86,49 @@ def create(game: uint256, state: turns.State):
 @internal
 def save(game: uint256, state: turns.State):
     """
-    @notice Store what changes with every move: phase 8 bits, trees 8, shown 8, clocks 32 each, last move 40; of the descent, tree 8,
-            height 8, picked 8, position 40, count 64.
+    @notice Store what changes with every move: phase 8 bits, trees 8, shown 8, seconds spent 32 each, last move 40; of the descent, tree 8,
+            height 8, picked 8, position 32, count 40; pauses 32.
     """
     d: descent.Descent = state.descent
     self.records[game].play = (
         convert(state.phase, uint256)
         | (convert(state.descended, uint256) << 8)
         | (convert(state.shown, uint256) << 16)
-        | (state.trainer_clock << 24)
-        | (state.challenger_clock << 56)
+        | (state.trainer_spent << 24)
+        | (state.challenger_spent << 56)
         | (state.moved_at << 88)
         | (convert(d.tree, uint256) << 128)
         | (d.height << 136)
         | (d.picked << 144)
         | (d.position << 152)
-        | (d.count << 192)
+        | (d.count << 184)
+        | (state.paused << 224)
     )
 
 
 @internal
-def save_node(game: uint256, node: bytes32):
+def save_seal(game: uint256, seal: bytes32):
     """
-    @notice Store the node of a descent.
+    @notice Store the seal of a descent.
     """
-    self.records[game].node = node
+    self.records[game].seal = seal
 
 
 @internal
-def save_states(game: uint256, before: bytes32, after: bytes32):
+def save_roots(game: uint256, roots: bytes32):
     """
-    @notice Store the states around the step.
+    @notice Store the hash of where the claims of the step live.
     """
-    self.records[game].before = before
-    self.records[game].after = after
+    self.records[game].roots = roots
+
+
+@internal
+@view
+def load_roots(game: uint256) -> bytes32:
+    """
+    @notice The hash of where the claims of the step live.
+    """
+    return self.records[game].roots
 
 
 @internal

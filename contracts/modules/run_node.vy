@@ -9,7 +9,7 @@ from modules import scalar_program
 from modules import tensor
 
 MAX_LENGTH: constant(uint256) = 1024  # elements that one verdict reads
-PART_BYTES: constant(uint256) = 2048  # of the wider operand, that a part of a longer run has at most
+PART_LENGTH: constant(uint256) = 256  # elements that a part of a longer run has
 LOW_32: constant(uint256) = 2**32 - 1
 ALL: constant(uint256) = max_value(uint256)
 
@@ -97,9 +97,7 @@ def part_length(over: Runs) -> uint256:
     """
     @notice How many elements a part has; the last may have fewer. What one verdict reads whole is one part.
     """
-    if over.length <= MAX_LENGTH:
-        return over.length
-    return min(MAX_LENGTH, PART_BYTES // max(over.x.size, over.y.size))
+    return over.length if over.length <= MAX_LENGTH else PART_LENGTH
 
 
 @internal

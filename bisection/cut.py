@@ -16,7 +16,7 @@ from bisection.nodes import DTYPES, MAX_LENGTH, Dot, Gather, Map, Node, Read, Re
 from bisection.numbers import wrap
 
 __all__ = [
-    "PART_BYTES",
+    "PART_LENGTH",
     "Fetch",
     "address",
     "combined",
@@ -31,7 +31,7 @@ __all__ = [
     "unravel",
 ]
 
-PART_BYTES = 512  # of the wider operand, that one part has at most
+PART_LENGTH = 256  # elements that a part of a longer run has
 
 Fetch = Callable[[int, int, int], Sequence[int]]
 """fetch(i, first, count): the elements first … first+count-1 of the node's input i, as registers."""
@@ -102,9 +102,7 @@ def _(node: RunNode, output: int, position: int, fetch: Fetch) -> int:
 
 def part_length(node: RunNode) -> int:
     """How many elements a part of a run of ``node`` has (the last may have fewer). What one verdict reads whole is one part."""
-    if node.length <= MAX_LENGTH:
-        return node.length
-    return min(MAX_LENGTH, PART_BYTES // max(DTYPES[ref.dtype].size for ref in node.inputs))
+    return node.length if node.length <= MAX_LENGTH else PART_LENGTH
 
 
 def part_count(node: RunNode) -> int:

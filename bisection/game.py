@@ -6,30 +6,28 @@ the contract reverts. Times are seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import singledispatch
 from hashlib import sha256
 
-from bisection.cut import combined
+from bisection.descent import Descent, below, holds, owed_bytes, parts_of, start
 from bisection.errors import IllegalMove
-from bisection.merkle import EMPTY, LEAF_BYTES, Tree, depth_of, fold, leaf_count, leaf_digest
+from bisection.merkle import EMPTY, depth_of, fold, leaf_count
 from bisection.moves import (
     Conclude,
     ConcludePart,
     Demand,
+    Demanded,
     DemandRun,
     DemandTensor,
-    LeafRevealed,
     Move,
-    PartsRevealed,
     Pick,
     PostTrace,
+    Refute,
     Reveal,
     Revealed,
-    RevealLeaf,
-    RevealParts,
     Revelation,
     RunDemanded,
     ShowStep,
@@ -38,29 +36,25 @@ from bisection.moves import (
     TrainerMove,
     TreeKind,
 )
-from bisection.numbers import wrap
 from bisection.witness import PartWitness, StepRoots, Verdict, judge, judge_part, locate, locate_run
 
 __all__ = [
-    "ARITY_BITS",
     "Claim",
     "Conclude",
     "ConcludePart",
     "Demand",
     "DemandRun",
     "DemandTensor",
+    "Demanded",
     "Descent",
     "Game",
-    "LeafRevealed",
     "Move",
     "Outcome",
     "Owed",
-    "PartsRevealed",
     "Pick",
     "PostTrace",
+    "Refute",
     "Reveal",
-    "RevealLeaf",
-    "RevealParts",
     "Revealed",
     "Revelation",
     "RunDemanded",
@@ -71,10 +65,9 @@ __all__ = [
     "apply",
     "open_blind",
     "open_step",
-    "parts_digest",
 ]
 
-ARITY_BITS = 5  # how many levels a reveal goes down: 2^ARITY_BITS descendants
+NO_STEP = 2**256 - 1  # what stands for the step while none is shown
 
 
 class Owed(IntEnum):
@@ -103,6 +96,7 @@ class Claim:
     job: int
     attempt: int
     segment: int
+    trainer: bytes  # its address, 20 bytes
     start: int
     length: int
     history_root: bytes
@@ -115,45 +109,11 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Descent:
-    """Where the descent into a tree of ``count`` leaves stands.
-
-    ``node`` is the digest at ``height`` and ``position``. After a reveal the challenger may pick one of its descendants;
-    ``picked`` is that one's index until the trainer answers. In TENSOR, ``tensor`` is its number in the trace, ``nbytes`` its size.
-
-    In RUN the leaves are the parts of one element's run, and ``tensor`` holds the element. ``node`` is the claimed element (as a
-    signed 256-bit integer) until partial results are revealed, then the digest of all those revealed last (``parts_digest``), which
-    are the descendants of the node at ``height`` and ``position``. ``takes_max`` says that they combine to a maximum, not a sum.
-    """
-
-    tree: TreeKind
-    count: int
-    node: bytes
-    height: int
-    position: int = 0
-    picked: int | None = None
-    tensor: int = 0
-    nbytes: int = 0
-    takes_max: bool = False
-
-    @property
-    def levels(self) -> int:
-        """How many levels the next reveal below ``node`` goes down."""
-        return min(ARITY_BITS, self.height)
-
-    @property
-    def in_question(self) -> tuple[int, int]:
-        """(height, position) of the node that a pick is about: the picked descendant, or the node itself."""
-        if self.picked is None:
-            return self.height, self.position
-        return self.height - self.levels, self.position << self.levels | self.picked
-
-
-@dataclass(frozen=True, slots=True)
 class Game:
     """One claim against one challenger. ``step`` is None until shown; ``trace_root`` until posted.
 
-    ``run`` is the element whose run was demanded: the number of its node and its position.
+    ``tensor`` is the number of the tensor demanded last, or of the one with the run. ``run`` is the element whose run was demanded:
+    the number of its node and its position.
     """
 
     claim: Claim
@@ -168,6 +128,7 @@ class Game:
     trace_root: bytes | None = None
     descent: Descent | None = None
     demanded: frozenset[TreeKind] = frozenset()
+    tensor: int = 0
     run: tuple[int, int] | None = None
     verdict: Verdict | None = None
 
@@ -188,6 +149,12 @@ class Game:
             c.data_root,
             c.data_count,
         )
+
+    def about(self, tree: TreeKind) -> bytes:
+        """What the trail of a descent into ``tree`` begins with: SHA-256 of what it is about, in words of 32 bytes."""
+        c, step = self.claim, NO_STEP if self.step is None else self.step
+        words = (c.job, c.attempt, c.segment, step, 1 << tree, self.tensor, *(self.run or (0, 0)))
+        return sha256(b"".join(word.to_bytes(32, "big") for word in words)).digest()
 
 
 # Rules ------------------------------------------------------------------------------------------------------------------
@@ -235,8 +202,8 @@ def open_step(claim: Claim, opening: StepOpening, clocks: tuple[int, int], now: 
 
 def open_blind(claim: Claim, clocks: tuple[int, int], now: int) -> Game:
     """A game that starts with a descent into the history."""
-    descent = Descent(TreeKind.HISTORY, claim.length + 1, claim.history_root, depth_of(claim.length + 1))
-    return Game(claim, clocks[0], clocks[1], now, Owed.CHILDREN, descent=descent, demanded=frozenset({TreeKind.HISTORY}))
+    game = Game(claim, clocks[0], clocks[1], now, Owed.NOTHING)
+    return _demand(game, start(TreeKind.HISTORY, claim.length + 1, claim.history_root, game.about(TreeKind.HISTORY)))
 
 
 def apply(game: Game, move: Move, now: int, known_trace: Callable[[int], bytes | None] = lambda step: None) -> Game:
@@ -267,16 +234,9 @@ def _play(move: Move, game: Game) -> Game:
 
 @_play.register
 def _(move: Pick, game: Game) -> Game:
-    d = game.descent
-    _expect(d is not None and d.picked is None, "nothing to pick")
-    assert d is not None
-    _expect(move.node == d.node, "the game has moved on")
-    _expect(0 <= move.child < 1 << d.levels, "no such child")
-    at_leaves = d.levels == d.height
-    _expect(not at_leaves or d.tree == TreeKind.TENSOR, "already at the leaves")
-    picked = replace(d, picked=move.child)
-    height, position = picked.in_question
-    _expect(position << height < d.count, "no such child")
+    _expect(game.descent is not None, "no descent under way")
+    assert game.descent is not None
+    picked = below(game.descent, move.seal, move.child, game.claim.trainer)
     return replace(game, owed=_owed(picked), descent=picked)
 
 
@@ -284,30 +244,26 @@ def _owed(d: Descent) -> Owed:
     """What the trainer owes in a descent that waits for it."""
     if d.tree == TreeKind.RUN:
         return Owed.PARTS
-    return Owed.CHILDREN if d.in_question[0] else Owed.LEAF
+    return Owed.CHILDREN if d.height else Owed.LEAF
 
 
 def _demand(game: Game, descent: Descent) -> Game:
-    _expect(game.trace_root is not None, "no trace yet")
     _expect(descent.tree not in game.demanded, "already demanded")
     return replace(game, owed=_owed(descent), descent=descent, demanded=game.demanded | {descent.tree})
 
 
 def _trace_descent(game: Game) -> Descent:
     assert game.trace_root is not None
-    count = game.claim.tensor_count
-    return Descent(TreeKind.TRACE, count, game.trace_root, depth_of(count))
+    return start(TreeKind.TRACE, game.claim.tensor_count, game.trace_root, game.about(TreeKind.TRACE))
 
 
 @_play.register
 def _(move: Demand, game: Game) -> Game:
     _expect(game.trace_root is not None, "no trace yet")
     _expect(move.tree in (TreeKind.TRACE, TreeKind.STATE), "nothing to reveal")
-    count = game.claim.state_count
-    state = Descent(TreeKind.STATE, count, game.after, depth_of(count))
-    descent = _trace_descent(game) if move.tree == TreeKind.TRACE else state
-    _expect(descent.height > 0, "nothing to reveal")
-    return _demand(game, descent)
+    if move.tree == TreeKind.TRACE:
+        return _demand(game, _trace_descent(game))
+    return _demand(game, start(TreeKind.STATE, game.claim.state_count, game.after, game.about(TreeKind.STATE)))
 
 
 @_play.register
@@ -318,18 +274,30 @@ def _(move: DemandTensor, game: Game) -> Game:
         len(move.trace_proof) == depth_of(count) and fold(move.tensor_root, tensor, move.trace_proof) == game.trace_root,
         "bad trace proof",
     )
-    leaves = leaf_count(nbytes)
-    return _demand(game, Descent(TreeKind.TENSOR, leaves, move.tensor_root, depth_of(leaves), tensor=tensor, nbytes=nbytes))
+    noted = replace(game, tensor=tensor)
+    about = noted.about(TreeKind.TENSOR)
+    return _demand(noted, start(TreeKind.TENSOR, leaf_count(nbytes), move.tensor_root, about, tensor=tensor, nbytes=nbytes))
 
 
 @_play.register
 def _(move: DemandRun, game: Game) -> Game:
     place = locate_run(game.roots, move.node, move.position, move.claim)
-    _expect(place.parts > 1, "run short enough to conclude")
-    node = place.claimed.to_bytes(32, "big", signed=True)
-    height = depth_of(place.parts)
-    descent = Descent(TreeKind.RUN, place.parts, node, height, tensor=place.tensor, takes_max=place.takes_max)
-    return _demand(replace(game, run=(move.node.index, move.position)), descent)
+    _expect(place.parts > 1, "run not too long")
+    noted = replace(game, tensor=place.tensor, run=(move.node.index, move.position))
+    root = place.claimed.to_bytes(32, "big", signed=True)
+    about = noted.about(TreeKind.RUN)
+    return _demand(noted, start(TreeKind.RUN, place.parts, root, about, tensor=place.tensor, takes_max=place.takes_max))
+
+
+@_play.register
+def _(move: Refute, game: Game) -> Game:
+    d = game.descent
+    _expect(d is not None and d.below is not None, "nothing revealed")
+    assert d is not None
+    told = (move.trail, move.picked, move.above, move.below)
+    _expect(told == (d.origin, d.first, d.above, d.below), "something else revealed")
+    _expect(not holds(d), "nothing to refute")
+    return replace(game, outcome=Outcome.CONVICTED)
 
 
 def _decided(game: Game, verdict: Verdict) -> Game:
@@ -346,13 +314,14 @@ def _(move: ConcludePart, game: Game) -> Game:
     d = game.descent
     _expect(d is not None and d.tree == TreeKind.RUN and d.levels == d.height and game.run is not None, "no parts revealed")
     assert d is not None and game.run is not None
-    _expect(parts_digest(move.parts) == d.node, "not the parts in question")
+    _expect((move.trail, move.parts) == (d.trail, d.below), "something else revealed")
     index, position = game.run
     _expect(move.node.index == index, "another node")
-    _expect(0 <= move.child < len(move.parts), "no such part")
-    part = d.position << d.levels | move.child
+    parts = parts_of(move.parts)
+    _expect(0 <= move.child < len(parts), "no such part")
+    part = (d.position << d.levels) + move.child
     correct = judge_part(game.roots, PartWitness(move.node, position, part, move.inputs))
-    return _decided(game, Verdict(index, 0, position, move.parts[move.child], correct))
+    return _decided(game, Verdict(index, 0, position, parts[move.child], correct))
 
 
 @_play.register
@@ -360,71 +329,23 @@ def _(move: PostTrace, game: Game) -> Game:
     _expect(game.owed == Owed.TRACE, "no trace owed")
     _expect(move.root != EMPTY, "empty trace root")
     posted = replace(game, trace_root=move.root, owed=Owed.NOTHING)
-    if TreeKind.TRACE not in game.demanded:
-        return posted
-    return replace(posted, owed=Owed.CHILDREN, descent=_trace_descent(posted))
-
-
-def _entered(d: Descent, digest: bytes, siblings: tuple[bytes, ...]) -> Descent:
-    """The descent after stepping into the picked child, whose digest the siblings must tie to the stored node."""
-    if d.picked is None:
-        _expect(digest == d.node and not siblings, "not the digests asked for")
-        return d
-    _expect(len(siblings) == d.levels and fold(digest, d.picked, siblings) == d.node, "not the digests asked for")
-    height, position = d.in_question
-    return replace(d, node=digest, height=height, position=position, picked=None)
+    if TreeKind.TRACE in game.demanded:
+        return _answered(replace(posted, descent=_trace_descent(posted)), move.payload)
+    _expect(not move.payload, "nothing demanded")
+    return posted
 
 
 @_play.register
 def _(move: Reveal, game: Game) -> Game:
-    _expect(game.owed == Owed.CHILDREN and game.descent is not None, "no digests owed")
     d = game.descent
+    _expect(game.owed != Owed.TRACE and d is not None, "not owed")
     assert d is not None
-    height, position = d.in_question
-    _expect(len(move.children) == 1 << min(ARITY_BITS, height), "wrong number of digests")
-    low = height - min(ARITY_BITS, height)
-    beyond = [c for i, c in enumerate(move.children) if ((position << (height - low)) + i) << low >= d.count]
-    _expect(not any(c != EMPTY for c in beyond), "a digest beyond the last leaf")
-    return replace(game, owed=Owed.NOTHING, descent=_entered(d, Tree(move.children).root, move.siblings))
+    _expect((move.trail, move.picked) == (d.trail, d.picked), "not what the trainer owes")
+    return _answered(game, move.payload)
 
 
-@_play.register
-def _(move: RevealLeaf, game: Game) -> Game:
-    _expect(game.owed == Owed.LEAF and game.descent is not None, "no leaf owed")
-    d = game.descent
-    assert d is not None
-    entered = _entered(d, leaf_digest(move.data), move.siblings)
-    start = entered.position * LEAF_BYTES
-    _expect(len(move.data) == min(LEAF_BYTES, d.nbytes - start), "wrong leaf length")
-    # The leaf's digest need not stay: its path is known, and the verdict proves it again.
-    return replace(game, owed=Owed.NOTHING, descent=None)
-
-
-@_play.register
-def _(move: RevealParts, game: Game) -> Game:
-    _expect(game.owed == Owed.PARTS and game.descent is not None, "no parts owed")
-    d = game.descent
-    assert d is not None
-    height, position = d.in_question
-    drop = min(ARITY_BITS, height)
-    below = -(-d.count >> (height - drop)) - (position << drop)  # descendants from the first one on that lie within the run
-    _expect(len(move.parts) == min(1 << drop, below), "wrong number of parts")
-    node = parts_digest(move.parts)
-    _expect(combined(move.parts, d.takes_max) == _value_in_question(d, move.before), "parts of another result")
-    entered = replace(d, node=node, height=height, position=position, picked=None)
-    return replace(game, owed=Owed.NOTHING, descent=entered)
-
-
-def _value_in_question(d: Descent, before: Sequence[int]) -> int:
-    """The partial result that is to be taken apart: the element itself, or the picked one of those revealed before."""
-    if d.picked is None:
-        _expect(not before, "not the parts in question")
-        return int.from_bytes(d.node, "big", signed=True)
-    _expect(parts_digest(before) == d.node, "not the parts in question")
-    return before[d.picked]
-
-
-def parts_digest(parts: Sequence[int]) -> bytes:
-    """What is stored of partial results: SHA-256 of the ABI's encoding of their list (offset, length, elements; 32 bytes each)."""
-    _expect(all(part == wrap(part, 64) for part in parts), "a part of more than 64 bits")
-    return sha256(b"".join(word.to_bytes(32, "big", signed=True) for word in (32, len(parts), *parts))).digest()
+def _answered(game: Game, payload: bytes) -> Game:
+    """The game with a payload revealed, of which only the length is checked."""
+    assert game.descent is not None
+    _expect(len(payload) == owed_bytes(game.descent), "wrong length")
+    return replace(game, owed=Owed.NOTHING, descent=replace(game.descent, below=payload))

@@ -14,14 +14,12 @@ __all__ = [
     "Demand",
     "DemandRun",
     "DemandTensor",
-    "LeafRevealed",
+    "Demanded",
     "Move",
-    "PartsRevealed",
     "Pick",
     "PostTrace",
+    "Refute",
     "Reveal",
-    "RevealLeaf",
-    "RevealParts",
     "Revealed",
     "Revelation",
     "RunDemanded",
@@ -56,9 +54,9 @@ class StepOpening:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """Challenger: descend into descendant ``child`` of ``node``."""
+    """Challenger: descend into item ``child`` of what was revealed last, which ``seal`` names."""
 
-    node: bytes
+    seal: bytes
     child: int
 
 
@@ -105,43 +103,43 @@ class Conclude:
 
 @dataclass(frozen=True, slots=True)
 class ConcludePart:
-    """Challenger: let the referee judge number ``child`` of ``parts``, the partial results that were revealed last."""
+    """Challenger: let the referee judge item ``child`` of ``parts``, the partial results that were revealed after ``trail``."""
 
     node: NodeProof
+    trail: bytes
+    parts: bytes
     child: int
-    parts: tuple[int, ...]
     inputs: tuple[Run, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Reveal:
-    """Trainer: the descendants of the node in question, and the path that ties a picked node to the stored one."""
+class Refute:
+    """Challenger: ``below``, which was revealed last, is not what was picked of ``above``.
 
-    children: tuple[bytes, ...]
-    siblings: tuple[bytes, ...]
+    ``trail`` and ``picked`` are what they were before ``above`` was revealed.
+    """
+
+    trail: bytes
+    picked: int
+    above: bytes
+    below: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reveal:
+    """Trainer: this is what was picked (bisection/descent.py), after this trail."""
+
+    trail: bytes
+    picked: int
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class PostTrace:
-    """Trainer: the root of the step's trace."""
+    """Trainer: the root of the step's trace, and its descendants if they are owed at once."""
 
     root: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RevealLeaf:
-    """Trainer: the bytes of the picked leaf."""
-
-    data: bytes
-    siblings: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RevealParts:
-    """Trainer: the partial results below the one in question, and the ones it was picked from (none where it is the element)."""
-
-    parts: tuple[int, ...]
-    before: tuple[int, ...]
+    payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,38 +147,29 @@ class Timeout:
     """Anyone: the mover's clock is used up."""
 
 
-ChallengerMove = Pick | ShowStep | Demand | DemandTensor | DemandRun | Conclude | ConcludePart
-TrainerMove = Reveal | PostTrace | RevealLeaf | RevealParts
+ChallengerMove = Pick | ShowStep | Demand | DemandTensor | DemandRun | Refute | Conclude | ConcludePart
+TrainerMove = Reveal | PostTrace
 Move = ChallengerMove | TrainerMove | Timeout
 
 
 @dataclass(frozen=True, slots=True)
+class Demanded:
+    """What the demand of a tree taught everybody: its root. Of a run that is the claimed element."""
+
+    tree: TreeKind
+    tensor: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Revealed:
-    """What a reveal taught everybody: the descendants of the node at ``height`` and ``position`` of a tree."""
+    """What was revealed of the node at ``height`` and ``position`` of a tree. Nobody has checked it yet."""
 
     tree: TreeKind
     tensor: int
     height: int
     position: int
-    children: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LeafRevealed:
-    """What a revealed leaf taught everybody: the bytes of leaf ``leaf`` of a tensor."""
-
-    tensor: int
-    leaf: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class PartsRevealed:
-    """What revealed partial results taught everybody: those below the node at ``height`` and ``position`` of the run in dispute."""
-
-    height: int
-    position: int
-    parts: tuple[int, ...]
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,4 +185,4 @@ class RunDemanded:
     trace_proof: tuple[bytes, ...]
 
 
-Revelation = RunDemanded | Revealed | LeafRevealed | PartsRevealed
+Revelation = Demanded | RunDemanded | Revealed

@@ -8,31 +8,31 @@ is made to force them out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from bisection.boundary import LITTLE_ENDIAN, state_tensors
 from bisection.cut import combined, run_starts
+from bisection.descent import Descent, digests, holds, parts_of, parts_payload, span
+from bisection.errors import VerificationError
 from bisection.game import (
-    ARITY_BITS,
     Claim,
     Conclude,
     ConcludePart,
     Demand,
+    Demanded,
     DemandRun,
     DemandTensor,
-    Descent,
     Game,
-    LeafRevealed,
     Move,
     Owed,
-    PartsRevealed,
     Pick,
     PostTrace,
+    Refute,
     Reveal,
-    RevealLeaf,
-    RevealParts,
+    Revealed,
     Revelation,
     RunDemanded,
     ShowStep,
@@ -40,7 +40,7 @@ from bisection.game import (
     Timeout,
     TreeKind,
 )
-from bisection.merkle import LEAF_BYTES, Content, Tree, blob_tree, leaf_count
+from bisection.merkle import LEAF_BYTES, Content, Tree, blob_tree, leaf_count, leaf_digest
 from bisection.nodes import DTYPES, MAX_LENGTH, Input, Output, RunNode
 from bisection.partial import Blocked, PartialTree
 from bisection.program import Program
@@ -114,22 +114,27 @@ class Knowledge:
         return found
 
     def learn(self, revelation: Revelation) -> None:
-        """Take in what a reveal on chain has taught everybody."""
-        if isinstance(revelation, LeafRevealed):
-            self.leaves[revelation.tensor, revelation.leaf] = revelation.data
-            return
-        if isinstance(revelation, PartsRevealed):
-            self.parts[revelation.height, revelation.position] = revelation.parts
-            return
-        if isinstance(revelation, RunDemanded):
+        """Take in what a move on chain has taught everybody; of what was revealed, what holds."""
+        if isinstance(revelation, Demanded):
+            if revelation.tree == TreeKind.TENSOR and revelation.tensor not in self.tensors:
+                count = leaf_count(self.program.tensors[revelation.tensor].nbytes)
+                self.tensors[revelation.tensor] = PartialTree(revelation.root, count)
+        elif isinstance(revelation, RunDemanded):
             self.tree(TreeKind.TRACE).learn_path(revelation.tensor, revelation.root, revelation.trace_proof)
+        else:
+            with suppress(VerificationError):  # it is to be refuted, not learnt
+                self._learn_payload(revelation)
+
+    def _learn_payload(self, shown: Revealed) -> None:
+        """Take in what was revealed of a node. Raises VerificationError when it does not hold."""
+        if shown.tree == TreeKind.RUN:
+            self.parts[shown.height, shown.position] = parts_of(shown.payload)
             return
-        if revelation.tree == TreeKind.TENSOR and revelation.tensor not in self.tensors:
-            # The first digests revealed of a tensor hash to its root: the chain has seen to that.
-            count = leaf_count(self.program.tensors[revelation.tensor].nbytes)
-            self.tensors[revelation.tensor] = PartialTree(Tree(revelation.children).root, count)
-        tree = self.tree(revelation.tree, revelation.tensor)
-        tree.learn(revelation.height, revelation.position, revelation.children)
+        tree = self.tree(shown.tree, shown.tensor)
+        if shown.height:
+            tree.learn(shown.height, shown.position, digests(shown.payload))
+        elif leaf_digest(shown.payload) == tree.leaf(shown.position):
+            self.leaves[shown.tensor, shown.position] = shown.payload
 
     def learn_tensor(self, number: int, data: Content) -> None:
         """Take in all bytes of a tensor. Raises VerificationError when they do not hash to its root."""
@@ -156,9 +161,12 @@ def _descend(game: Game, kind: TreeKind, blocked: Blocked, start: Move, ask: Ask
     """Get below ``blocked``: pick it if a descent into this tree runs, else start one."""
     d = game.descent
     if d is not None and d.tree == kind and kind in game.demanded:
-        child = blocked.position - (d.position << d.levels)
-        return Decision(Pick(d.node, child), "follow the leftmost difference")
+        return Decision(_pick(game, d, blocked.position - (d.position << d.levels)), "follow the leftmost difference")
     return _obtain(knowledge, ask, start, "what is withheld is revealed on chain or lost by silence")
+
+
+def _pick(game: Game, d: Descent, child: int) -> Pick:
+    return Pick(d.seal(game.claim.trainer), child)
 
 
 def _opening(knowledge: Knowledge, own: Trace, leaf: int) -> StepOpening:
@@ -187,6 +195,9 @@ def challenge(game: Game, own: Trace, knowledge: Knowledge, now: int) -> Decisio
         if now - game.moved_at > game.trainer_clock:
             return Decision(Timeout(), "silence loses")
         return Decision(None, "it is the trainer's turn")
+    d = game.descent
+    if d is not None and d.below is not None and not holds(d):
+        return Decision(Refute(d.origin, d.first, d.above, d.below), "what was revealed is not what was asked for")
     if game.step is None:
         found = knowledge.history.first_difference(own.history())
         if isinstance(found, Blocked):
@@ -229,7 +240,7 @@ def _finish_tensor(game: Game, own: Trace, knowledge: Knowledge) -> Decision | N
     if not isinstance(found, Blocked) and knowledge.leaf(d.tensor, found) is not None:
         return None
     position = found.position if isinstance(found, Blocked) else found
-    return Decision(Pick(d.node, position - (d.position << d.levels)), "finish a descent: no tree can be demanded twice")
+    return Decision(_pick(game, d, position - (d.position << d.levels)), "finish a descent: no tree can be demanded twice")
 
 
 def _finish_run(game: Game, own: Trace, knowledge: Knowledge) -> Decision | None:
@@ -244,11 +255,13 @@ def _finish_run(game: Game, own: Trace, knowledge: Knowledge) -> Decision | None
     if child is None:
         return Decision(None, "every part of this run is right, and so is the element")
     if d.levels < d.height:
-        return Decision(Pick(d.node, child), "one of the partial results is wrong: follow the first")
+        return Decision(_pick(game, d, child), "one of the partial results is wrong: follow the first")
     prove = _prover(knowledge.trace, own.tensors(step))
-    part = d.position << d.levels | child
+    assert d.below is not None
+    part = (d.position << d.levels) + child
     w = part_witness(own.program, index, position, part, lambda number: own.tensor(step, number), prove)
-    return Decision(ConcludePart(w.node, child, theirs, w.inputs), "one part is wrong and its inputs are agreed: recompute it")
+    move = ConcludePart(w.node, d.trail, d.below, child, w.inputs)
+    return Decision(move, "one part is wrong and its inputs are agreed: recompute it")
 
 
 def _dispute_state_after(game: Game, own: Trace, knowledge: Knowledge) -> Decision:
@@ -336,10 +349,8 @@ def own_parts(game: Game, own: Trace) -> list[int]:
 
 def parts_below(parts: Sequence[int], d: Descent) -> tuple[int, ...]:
     """What a reveal of the node in question shows: partial results one reveal further down, given those of all ``parts``."""
-    height, position = d.in_question
-    drop = min(ARITY_BITS, height)
-    each = 1 << (height - drop)
-    first, last = position << height, min((position + 1) << height, len(parts))
+    each = 1 << (d.height - d.levels)
+    first, last = d.position << d.height, min((d.position + 1) << d.height, len(parts))
     return tuple(combined(parts[at : at + each], d.takes_max) for at in range(first, last, each))
 
 
@@ -354,34 +365,32 @@ def defend(game: Game, own: Trace, now: int) -> Decision:
         return Decision(None, "it is the challenger's turn")
     if game.owed == Owed.TRACE:
         assert game.step is not None
-        return Decision(PostTrace(own.tensors(game.step).root), "post the trace that one's own execution has")
+        tree = own.tensors(game.step)
+        payload = _digests_below(tree, tree.depth, 0) if TreeKind.TRACE in game.demanded else b""
+        return Decision(PostTrace(tree.root, payload), "post the trace that one's own execution has")
     d = game.descent
     assert d is not None
-    if game.owed == Owed.PARTS:
-        return _defend_run(game, d, own)
-    tree = _own_tree(game.step, d, own)
-    siblings: tuple[bytes, ...] = ()
-    height, position = d.in_question
-    if d.picked is not None:
-        siblings = tuple(tree.node(height + up, (position >> up) ^ 1) for up in range(d.levels))
-    if game.owed == Owed.LEAF:
-        assert game.step is not None
-        data = own.tensor(game.step, d.tensor)[position * LEAF_BYTES : (position + 1) * LEAF_BYTES]
-        return Decision(RevealLeaf(data, siblings), "show the leaf that was asked for")
-    levels = min(ARITY_BITS, height)
-    children = tuple(tree.node(height - levels, (position << levels) + i) for i in range(1 << levels))
-    return Decision(Reveal(children, siblings), "reveal the digests that were asked for")
-
-
-def _defend_run(game: Game, d: Descent, own: Trace) -> Decision:
-    """Take the partial result in question apart, as one's own execution does."""
-    parts = own_parts(game, own)
-    below = parts_below(parts, d)
-    if d.picked is not None:
-        return Decision(RevealParts(below, parts_below(parts, replace(d, picked=None))), "reveal the partial results asked for")
-    if combined(below, d.takes_max) != int.from_bytes(d.node, "big", signed=True):
+    payload, rule = _shown(game, d, own)
+    if d.tree == TreeKind.RUN and combined(parts_of(payload), d.takes_max) != d.value:
         return Decision(None, "a wrong element cannot be defended: its parts do not combine to it")
-    return Decision(RevealParts(below, ()), "reveal the partial results asked for")
+    return Decision(Reveal(d.trail, d.picked, payload), rule)
+
+
+def _shown(game: Game, d: Descent, own: Trace) -> tuple[bytes, str]:
+    """What one's own execution has in the place of the node in question, as a payload, and the rule that says to show it."""
+    if d.tree == TreeKind.RUN:
+        return parts_payload(parts_below(own_parts(game, own), d)), "reveal the partial results asked for"
+    if d.height == 0:
+        assert game.step is not None
+        data = own.tensor(game.step, d.tensor)[d.position * LEAF_BYTES : (d.position + 1) * LEAF_BYTES]
+        return data, "show the leaf that was asked for"
+    return _digests_below(_own_tree(game.step, d, own), d.height, d.position), "reveal the digests that were asked for"
+
+
+def _digests_below(tree: Tree, height: int, position: int) -> bytes:
+    """The payload that shows the descendants of a node."""
+    levels = span(height)
+    return b"".join(tree.node(height - levels, (position << levels) + i) for i in range(1 << levels))
 
 
 def _own_tree(step: int | None, descent: Descent, own: Trace) -> Tree:

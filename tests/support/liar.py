@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bisection.agent import Chain, Defender
-from bisection.game import Outcome, Owed, RevealParts
+from bisection.descent import parts_payload
+from bisection.game import Outcome, Owed, Reveal
 from bisection.numbers import wrap
 from bisection.solver import own_parts, parts_below
 from bisection.trace import Trace
@@ -21,7 +22,6 @@ class Liar:
 
     def __init__(self, chain: Chain, own: Trace, choose: Choice) -> None:
         self._chain, self._own, self._choose = chain, own, choose
-        self._shown: tuple[int, ...] = ()
 
     def play(self, number: int) -> bool:
         game = self._chain.game(number)
@@ -29,10 +29,8 @@ class Liar:
             return Defender(self._chain, self._own).play(number)
         d = game.descent
         assert d is not None
-        value = int.from_bytes(d.node, "big", signed=True) if d.picked is None else self._shown[d.picked]
-        parts = tuple(self._choose(parts_below(own_parts(game, self._own), d), value, d.takes_max))
-        self._chain.move(number, RevealParts(parts, self._shown))
-        self._shown = parts
+        parts = self._choose(parts_below(own_parts(game, self._own), d), d.value, d.takes_max)
+        self._chain.move(number, Reveal(d.trail, d.picked, parts_payload(parts)))
         return True
 
 

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 
 from bisection.game import (
     Claim,
+    Demanded,
     DemandRun,
     Game,
-    LeafRevealed,
     Move,
-    PartsRevealed,
+    PostTrace,
     Reveal,
     Revealed,
-    RevealLeaf,
-    RevealParts,
     Revelation,
     RunDemanded,
     StepOpening,
@@ -25,11 +23,13 @@ from bisection.game import (
 from bisection.program import Program
 from bisection.trace import Trace
 
+TRAINER = bytes(range(20))
+
 
 def claim_of(program: Program, trace: Trace, length: int) -> Claim:
     """The claim that a trainer with this trace posts, as segment 0 of the first attempt at job 0."""
     return Claim(
-        0, 0, 0, 0, length, trace.history().root, program.root, len(program.nodes), len(program.tensors),
+        0, 0, 0, TRAINER, 0, length, trace.history().root, program.root, len(program.nodes), len(program.tensors),
         len(program.state), trace.data().root, len(program.data),
     )  # fmt: skip
 
@@ -65,20 +65,14 @@ class ModelChain:
         self.moves += 1
         before = self.games[game]
         after = self.games[game] = apply(before, move, self.time)
-        d = after.descent
-        if isinstance(move, Reveal):
-            assert d is not None
-            self.shown[game].append(Revealed(d.tree, d.tensor, d.height, d.position, move.children))
+        d, shown = after.descent, self.shown[game]
+        if after.demanded != before.demanded and d is not None:
+            shown.append(Demanded(d.tree, d.tensor, d.above))
         if isinstance(move, DemandRun):
             assert d is not None
-            self.shown[game].append(RunDemanded(d.tensor, move.claim.root, move.claim.trace_proof))
-        if isinstance(move, RevealParts):
-            assert d is not None
-            self.shown[game].append(PartsRevealed(d.height, d.position, move.parts))
-        if isinstance(move, RevealLeaf):
-            assert before.descent is not None
-            _, leaf = before.descent.in_question
-            self.shown[game].append(LeafRevealed(before.descent.tensor, leaf, move.data))
+            shown.append(RunDemanded(d.tensor, move.claim.root, move.claim.trace_proof))
+        if isinstance(move, Reveal | PostTrace) and d is not None and d.below is not None:
+            shown.append(Revealed(d.tree, d.tensor, d.height, d.position, d.below))
 
 
 class HonestService:

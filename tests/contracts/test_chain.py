@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bisection import game as model
+from bisection import game as rules
 from bisection.descent import Descent, parts_payload
 from bisection.errors import TransactionFailed, UnavailableError
 from bisection.game import Game, Outcome, Owed
@@ -19,6 +19,7 @@ from bisection.merkle import Tree as MerkleTree
 from bisection.moves import (
     ConcludePart,
     Demand,
+    Demanded,
     DemandRun,
     DemandTensor,
     Move,
@@ -40,6 +41,7 @@ from contracts.journal import Journal
 from contracts.sender import TransactionSender
 from tests.contracts.stage import LEAF, NODE, RUN_OPENING, Actor, Stage, TrainerRun, element_witness
 from tests.contracts.watched import watched_stage
+from tests.support.model_chain import ModelChain
 
 RUN = TrainerRun(steps=150, segment_length=150, tensors=100, components=3)
 STEP, TENSOR, ELEMENT = 77, 40, 11
@@ -176,35 +178,47 @@ REFUTED = [reveals(RUN.histories[0]), picks(STEP), garbled, refutes]
 
 @dataclass
 class Players:
-    """Both sides of a game, which look at it once in a while, and the model of it."""
+    """Both sides of a game, and the same game in the model."""
 
     stage: Stage
     number: int
-    game: Game
-    chains: dict[bool, GameChain]  # by whether it is the trainer
+    model: ModelChain
+    chains: dict[bool, GameChain]  # by whether it is the trainer's
 
     @classmethod
     def begin(cls, stage: Stage) -> Players:
-        job = stage.posted(RUN)
-        chains = {True: chain_of(stage, stage.trainer), False: chain_of(stage, stage.challenger)}
-        number = chains[False].open(chains[False].claim(job, 0), None)
+        job, chains = stage.posted(RUN), {True: chain_of(stage, stage.trainer), False: chain_of(stage, stage.challenger)}
+        claim, model = chains[True].claim(job, 0), ModelChain()
+        number = chains[False].open(claim, None)
         assert number is not None
-        return cls(stage, number, model.open_blind(chains[True].claim(job, 0), stage.game.clocks, stage.now()), chains)
+        model.CLOCKS, model.time = stage.game.clocks, stage.now()
+        assert model.open(claim, None) == 0
+        model.shown[0].append(Demanded(TreeKind.HISTORY, 0, claim.history_root))
+        return cls(stage, number, model, chains)
+
+    @property
+    def game(self) -> Game:
+        """The model's."""
+        return self.model.game(0)
 
     def move(self, make: Callable[[Game], Move]) -> Move:
         """Make a move on chain and in the model; which one."""
         chain = self.chains[self.game.owed != Owed.NOTHING]
         move = make(chain.game(self.number))
         chain.move(self.number, move)
-        self.game = model.apply(self.game, move, self.stage.now())
+        self.model.time = self.stage.now()
+        self.model.move(0, move)
+        if isinstance(move, PostTrace) and move.payload:
+            self.model.shown[0].insert(-1, Demanded(TreeKind.TRACE, 0, move.root))
         return move
 
     def seen(self, chain: GameChain) -> None:
-        """What ``chain`` shows is the model, as far as it can know it."""
+        """What ``chain`` shows is the model."""
         if self.game.outcome == Outcome.LIVE:
             assert chain.game(self.number) == self.game
         else:
             assert chain.game(self.number).outcome == self.game.outcome
+        assert chain.revelations(self.number) == self.model.revelations(0)
 
 
 @pytest.fixture
@@ -213,9 +227,9 @@ def players(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Players:
     stage.referee.send("place", TENSOR, len(DATA))
     stage.referee.send("cut", PLACE)
     stage.referee.send("rule", True, PARTS[67], PARTS[67])
-    monkeypatch.setattr(model, "locate", lambda *told: (TENSOR, len(DATA)))
-    monkeypatch.setattr(model, "locate_run", lambda *told: PLACE)
-    monkeypatch.setattr(model, "judge_part", lambda *told: PARTS[67])
+    monkeypatch.setattr(rules, "locate", lambda *told: (TENSOR, len(DATA)))
+    monkeypatch.setattr(rules, "locate_run", lambda *told: PLACE)
+    monkeypatch.setattr(rules, "judge_part", lambda *told: PARTS[67])
     return Players.begin(stage)
 
 
@@ -241,7 +255,7 @@ def test_state_and_events_of_different_blocks_make_no_game(players: Players, mov
     for make in moves[:-1]:
         before = frozen(players.stage)
         if players.move(make) == PostTrace(TRACE.root):  # of which the state says all
-            players.seen(before)
+            assert before.game(players.number) == players.game
             continue
         with pytest.raises(UnavailableError, match="are of different blocks; try again"):
             before.game(players.number)

@@ -1,4 +1,4 @@
-"""Refutations: what was revealed is not what was picked, and the trainer is convicted (docs/protocol.md, "A refutation")."""
+"""Refutations: what was revealed is not what was picked, and the trainer is convicted (docs/protocol.md, "A descent")."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def blind(stage: Stage, run: TrainerRun = RUN) -> Descending:
     return Descending(stage, stage.challenger.opens_blind(stage.posted(run), 0), run.histories[0].root)
 
 
-def of_tensor(stage: Stage, data: bytes) -> Descending:
-    """A game in which a tensor with these bytes was demanded."""
+def of_tensor(stage: Stage, data: bytes, size: int | None = None) -> Descending:
+    """A game in which a tensor with these bytes was demanded, of which the program says that there are ``size``."""
     tree = blob_tree(data)
     trace = Tree([*RUN.trace(1).levels[0][:7], tree.root, *RUN.trace(1).levels[0][8:]])
     game = stage.challenger.opens(stage.posted(RUN), 0, RUN.opening(0, 1))
     stage.trainer.game.post_trace(game, trace.root)
-    stage.referee.send("place", 7, len(data))
+    stage.referee.send("place", 7, len(data) if size is None else size)
     roots = replace(ROOTS, trace_root=trace.root)
     stage.challenger.game.demand_tensor(game, roots, NODE, 0, tree.root, trace.prove(7))
     return Descending(stage, game, tree.root)
@@ -240,15 +240,7 @@ def test_a_tensor_that_is_its_own_leaf_is_refuted_by_its_root(stage: Stage, size
 
 def test_a_root_over_bytes_of_another_length_leaves_the_trainer_without_an_answer(stage: Stage) -> None:
     """The trainer committed to 40 bytes where the program says 44: no bytes of the right length have that digest."""
-    line = of_tensor(stage, DATA[:40])
-    stage.referee.send("place", 7, 44)
-    job = stage.posted(RUN)
-    tree = blob_tree(DATA[:40])
-    trace = Tree([*RUN.trace(1).levels[0][:7], tree.root, *RUN.trace(1).levels[0][8:]])
-    game = stage.challenger.opens(job, 0, RUN.opening(0, 1))
-    stage.trainer.game.post_trace(game, trace.root)
-    stage.challenger.game.demand_tensor(game, replace(ROOTS, trace_root=trace.root), NODE, 0, tree.root, trace.prove(7))
-    line = Descending(stage, game, tree.root)
+    line = of_tensor(stage, DATA[:40], size=44)
     with refused("game: wrong length"):
         line.reveal(DATA[:40])
     line.reveal(DATA[:40] + bytes(4))
@@ -411,13 +403,13 @@ def test_a_refuted_game_is_over(stage: Stage) -> None:
 
 
 def test_a_refutation_in_a_game_of_an_ended_attempt_moves_no_money(stage: Stage) -> None:
-    """Nor where the same trainer works on the next attempt."""
+    """Nor while the same trainer works on the next attempt."""
     job = stage.posted(RUN, terms=replace(TERMS, attempts=2))
     line = Descending(stage, stage.challenger.opens_blind(job, 0), RUN.histories[0].root)
     line.reveal(bytes(256))
     stage.convicted(job, RUN, challenger=stage.watcher)
     paid = stage.credits()
-    with refused("game: another place"):  # nobody is at work
+    with refused("game: attempt is over"):
         line.refute()
     stage.claim(job)
     with refused("game: attempt is over"):
@@ -425,12 +417,22 @@ def test_a_refutation_in_a_game_of_an_ended_attempt_moves_no_money(stage: Stage)
     assert stage.credits() == paid
 
 
+def test_the_next_trainer_does_not_pay_for_what_the_last_one_revealed(stage: Stage) -> None:
+    job = stage.posted(RUN, terms=replace(TERMS, attempts=2))
+    line = Descending(stage, stage.challenger.opens_blind(job, 0), RUN.histories[0].root)
+    line.reveal(bytes(256))
+    stage.convicted(job, RUN, challenger=stage.watcher)
+    stage.claim(job, stage.stranger)
+    with refused("game: another place"):
+        line.refute()
+
+
 # Where there is nothing to refute
 
 
 def test_no_game_is_refuted_in_which_nothing_was_revealed(stage: Stage) -> None:
     game = stage.traced(stage.posted(RUN), RUN)
-    with refused("game: another place"):
+    with refused("descent: none under way"):
         stage.challenger.game.refute(game, Refute(bytes(32), 0, bytes(32), bytes(64)))
 
 

@@ -16,7 +16,7 @@ from eth_utils.crypto import keccak
 from web3 import Web3
 from web3.types import TxReceipt
 
-from bisection.game import ARITY_BITS, ConcludePart, DemandRun, RevealParts, ShowStep, StepOpening
+from bisection.moves import ConcludePart, DemandRun, Refute, ShowStep, StepOpening
 from bisection.witness import (
     Boundary,
     BoundaryWitness,
@@ -32,9 +32,9 @@ from contracts.contract import Contract, Ledger
 from contracts.registry import TaskRegistry
 from contracts.values import build, plain
 
-__all__ = ["NO_PICK", "DescentView", "DisputeGame", "GameView", "Phase", "Referee", "Tree", "step_commitment"]
+__all__ = ["BLIND", "DescentView", "DisputeGame", "GameView", "Phase", "Referee", "Tree", "step_commitment"]
 
-NO_PICK = 1 << ARITY_BITS  # DescentView.picked where no descendant has been picked
+BLIND = 2**256 - 1  # stands for the step while none is shown
 
 
 class Phase(IntEnum):
@@ -69,12 +69,13 @@ class Tree(IntFlag):
 class DescentView:
     """Where a descent stands; ``tree`` is empty where none is under way.
 
-    ``size`` is in bytes; in a run it says whether an element is a maximum (1) or a sum (0). ``node`` is zero while the root of a
-    trace that is to be descended is owed.
+    ``height`` and ``position`` are those of the node in question, and ``picked`` is its index in what was revealed before it.
+    ``seal`` ties all of the descent to the trainer; it says nothing while the trace root is owed. ``tensor`` is the one that was
+    demanded last, and ``size`` its bytes; in a run it says whether an element is a maximum (1) or a sum (0).
     """
 
     tree: Tree
-    node: bytes
+    seal: bytes
     height: int
     position: int
     count: int
@@ -88,9 +89,12 @@ class GameView:
     """A game.
 
     rank                     the least is rewarded among the games on one step
+    first                    the game that counts as the first at the place: the step, or the segment while none is shown
     step                     counted within the segment
+    roots                    the hash of where the claims of the step live, without the trace root
     trace_root               zero at first
-    trainer_clock            the seconds left at ``moved_at``, in protocol time; so ``challenger_clock``
+    trainer_spent            the seconds of its clock used up at ``moved_at``, a time of the chain; so ``challenger_spent``
+    paused                   for how many seconds the protocol's clocks had stood still in all when the game was opened
     run_node, run_position   the node and the position of the element whose run was demanded
     """
 
@@ -99,16 +103,17 @@ class GameView:
     segment: int
     challenger: ChecksumAddress
     rank: int
+    first: int
     phase: Phase
     descended: Tree
     shown: bool
     step: int
-    before: bytes
-    after: bytes
+    roots: bytes
     trace_root: bytes
-    trainer_clock: int
-    challenger_clock: int
+    trainer_spent: int
+    challenger_spent: int
     moved_at: int
+    paused: int
     run_node: int
     run_position: int
     descent: DescentView
@@ -118,20 +123,20 @@ class GameView:
         """What the trainer names with a trace root: 32 bytes that stand for the step."""
         return keccak(encode(["uint256"] * 4, [self.job, self.attempt, self.segment, self.step]))
 
-    @property
-    def parts_place(self) -> bytes:
-        """What the trainer names with partial results: 32 bytes that stand for the one in question."""
-        d = self.descent
-        height, position = d.height, d.position
-        if d.picked != NO_PICK:
-            drop = min(ARITY_BITS, d.height)
-            height, position = height - drop, (position << drop) + d.picked
-        numbers = [self.run_node, self.run_position, height, position]
-        return keccak(encode(["bytes32", *["uint256"] * 4], [self.step_place, *numbers]))
+    def clocks(self, budgets: tuple[int, int], standstill: int) -> tuple[int, int]:
+        """What the clocks of trainer and challenger held at ``moved_at``, in seconds.
+
+        ``standstill`` is for how long the protocol's clocks have stood still in all: what came after the opening adds to both.
+        """
+        added = max(standstill - self.paused, 0)
+        return budgets[0] + added - self.trainer_spent, budgets[1] + added - self.challenger_spent
 
 
 def step_commitment(challenger: str, job: int, segment: int, step: int, salt: bytes) -> bytes:
-    """What ``challenger`` commits to before it opens a game on a step, with a random ``salt`` of 32 bytes: 32 bytes."""
+    """What ``challenger`` commits to before it opens a game on a step (BLIND: on none), with a random ``salt`` of 32 bytes.
+
+    It has 32 bytes itself.
+    """
     return keccak(encode(["address", "uint256", "uint256", "uint256", "bytes32"], [challenger, job, segment, step, salt]))
 
 
@@ -182,67 +187,68 @@ class DisputeGame(Ledger):
         """Challenge one step that was committed to with ``salt``; the number of the game."""
         return self.number(self.send("open_step", job, segment, *plain(opening), salt, value=self.bond), "GameOpened")
 
-    def open_blind(self, job: int, segment: int, history_root: bytes | None = None) -> int:
-        """Challenge a segment whose states are not known; the number of the game. By default the history is the one posted now."""
+    def open_blind(self, job: int, segment: int, salt: bytes, history_root: bytes | None = None) -> int:
+        """Challenge a segment whose states are not known, committed to with ``salt`` and the step BLIND; the number of the game.
+
+        By default the history is the one posted now.
+        """
         if history_root is None:
             history_root = TaskRegistry(self.web3, self.registry()).segment(job, segment).history_root
-        return self.number(self.send("open_blind", job, segment, history_root, value=self.bond), "GameOpened")
+        return self.number(self.send("open_blind", job, segment, history_root, salt, value=self.bond), "GameOpened")
 
     def show_step(self, game: int, move: ShowStep) -> TxReceipt:
         """Point at one step of the segment."""
         return self.send("show_step", game, *plain(move.opening), move.descend)
 
-    def demand_trace(self, game: int) -> TxReceipt:
+    def demand_trace(self, game: int, step: StepRoots) -> TxReceipt:
         """Start down the trace of the step."""
-        return self.send("demand_trace", game)
+        return self.send("demand_trace", game, step)
 
-    def demand_state(self, game: int) -> TxReceipt:
+    def demand_state(self, game: int, step: StepRoots) -> TxReceipt:
         """Start down the state after the step."""
-        return self.send("demand_state", game)
+        return self.send("demand_state", game, step)
 
-    def demand_tensor(self, game: int, node: NodeProof, output: int, tensor_root: bytes, trace_proof: Sequence[bytes]) -> TxReceipt:
+    def demand_tensor(
+        self, game: int, step: StepRoots, node: NodeProof, output: int, tensor_root: bytes, trace_proof: Sequence[bytes]
+    ) -> TxReceipt:
         """Start down one tensor of the trace."""
-        return self.send("demand_tensor", game, node, output, tensor_root, trace_proof)
+        return self.send("demand_tensor", game, step, node, output, tensor_root, trace_proof)
 
-    def demand_run(self, game: int, move: DemandRun) -> TxReceipt:
+    def demand_run(self, game: int, step: StepRoots, move: DemandRun) -> TxReceipt:
         """Start down the run of one element."""
-        return self.send("demand_run", game, *plain(move))
+        return self.send("demand_run", game, step, *plain(move))
 
-    def pick(self, game: int, node: bytes, child: int) -> TxReceipt:
-        """Choose one of the revealed descendants of ``node``."""
-        return self.send("pick", game, node, child)
+    def pick(self, game: int, seal: bytes, child: int) -> TxReceipt:
+        """Choose one of the descendants that were revealed last, with which the descent has this seal."""
+        return self.send("pick", game, seal, child)
 
-    def post_trace(self, game: int, root: bytes) -> TxReceipt:
-        """Answer with the trace root of the step that the game is about now."""
-        return self.send("post_trace", game, self.game(game).step_place, root)
+    def refute(self, game: int, move: Refute) -> TxReceipt:
+        """Convict the trainer of a reveal that is not what was picked."""
+        return self.send("refute", game, *plain(move))
 
-    def reveal(self, game: int, children: Sequence[bytes], siblings: Sequence[bytes]) -> TxReceipt:
-        """Answer with the descendants of the node in question."""
-        return self.send("reveal", game, children, siblings)
+    def post_trace(self, game: int, root: bytes, payload: bytes = b"") -> TxReceipt:
+        """Answer with the trace root of the step that the game is about now, and with its descendants if they are demanded too."""
+        return self.send("post_trace", game, self.game(game).step_place, root, payload)
 
-    def reveal_leaf(self, game: int, data: bytes, siblings: Sequence[bytes]) -> TxReceipt:
-        """Answer with the bytes of the leaf in question."""
-        return self.send("reveal_leaf", game, data, siblings)
+    def reveal(self, game: int, trail: bytes, picked: int, payload: bytes) -> TxReceipt:
+        """Answer with what is owed at the end of ``trail``, where ``picked`` is in question."""
+        return self.send("reveal", game, trail, picked, payload)
 
-    def reveal_parts(self, game: int, move: RevealParts) -> TxReceipt:
-        """Answer with the partial results below the one that is in question now."""
-        return self.send("reveal_parts", game, self.game(game).parts_place, *plain(move))
-
-    def conclude_boundary(self, game: int, witness: BoundaryWitness) -> TxReceipt:
+    def conclude_boundary(self, game: int, step: StepRoots, witness: BoundaryWitness) -> TxReceipt:
         """Have an input or output node judged."""
-        return self.send("conclude_boundary", game, *plain(witness))
+        return self.send("conclude_boundary", game, step, *plain(witness))
 
-    def conclude_element(self, game: int, witness: ElementWitness) -> TxReceipt:
+    def conclude_element(self, game: int, step: StepRoots, witness: ElementWitness) -> TxReceipt:
         """Have one element of a map or gather node judged."""
-        return self.send("conclude_element", game, *plain(witness))
+        return self.send("conclude_element", game, step, *plain(witness))
 
-    def conclude_run(self, game: int, witness: RunWitness) -> TxReceipt:
+    def conclude_run(self, game: int, step: StepRoots, witness: RunWitness) -> TxReceipt:
         """Have one element of a reduce, dot or scatter_add node judged."""
-        return self.send("conclude_run", game, *plain(witness))
+        return self.send("conclude_run", game, step, *plain(witness))
 
-    def conclude_part(self, game: int, move: ConcludePart) -> TxReceipt:
+    def conclude_part(self, game: int, step: StepRoots, move: ConcludePart) -> TxReceipt:
         """Have one part of a long run judged."""
-        return self.send("conclude_part", game, *plain(move))
+        return self.send("conclude_part", game, step, *plain(move))
 
     def timeout(self, game: int) -> TxReceipt:
         """End a game whose mover has used up its clock."""
@@ -251,6 +257,10 @@ class DisputeGame(Ledger):
     def reclaim(self, game: int) -> TxReceipt:
         """Take the bond back from a game whose attempt is over."""
         return self.send("reclaim", game)
+
+    def contend(self, game: int) -> TxReceipt:
+        """Note a live game as the first at its place, unless a live one of lower rank is."""
+        return self.send("contend", game)
 
 
 class Referee(Contract):

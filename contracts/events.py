@@ -35,12 +35,11 @@ __all__ = [
     "JobSlashed",
     "Judged",
     "LeafDemanded",
-    "LeafRevealed",
     "OwnershipTransferStarted",
     "OwnershipTransferred",
-    "PartsRevealed",
     "Paused",
     "Picked",
+    "Refuted",
     "RetainedReleased",
     "RetainedWithheld",
     "Revealed",
@@ -339,7 +338,10 @@ class TracePosted(Event):
 
 @dataclass(frozen=True)
 class Demanded(Event):
-    """The challenger starts down a tree of ``count`` leaves; ``tensor`` is a number in the trace. A run's root is its element."""
+    """The challenger starts down a tree of ``count`` leaves. A run's root is its element.
+
+    ``tensor`` is the number in the trace of the tensor that was demanded last, or of the one with the run.
+    """
 
     game: int
     tree: Tree
@@ -372,35 +374,23 @@ class Picked(Event):
 
 @dataclass(frozen=True)
 class Revealed(Event):
-    """The trainer showed the descendants of ``node``, which is at this height and position."""
+    """The trainer showed what the node at this height and position stands for.
+
+    ``payload`` has its descendants as digests of 32 bytes or partial results of 8, or the bytes of a leaf.
+    """
 
     game: int
     tree: Tree
-    tensor: int
-    node: bytes
     height: int
     position: int
-    children: tuple[bytes, ...]
+    payload: bytes
 
 
 @dataclass(frozen=True)
-class PartsRevealed(Event):
-    """The trainer showed the partial results below the one at this height and position."""
+class Refuted(Event):
+    """The challenger showed that what was revealed last was not what had been picked."""
 
     game: int
-    height: int
-    position: int
-    parts: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class LeafRevealed(Event):
-    """The trainer showed the bytes of leaf ``position`` of a tensor."""
-
-    game: int
-    tensor: int
-    position: int
-    data: bytes
 
 
 @dataclass(frozen=True)

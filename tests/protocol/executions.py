@@ -13,7 +13,7 @@ from bisection import reference
 from bisection.boundary import Array, next_state, state_roots, tensor_bytes
 from bisection.errors import ProgramError
 from bisection.merkle import LEAF_BYTES, Tree, blob_tree
-from bisection.nodes import DTYPES, Output, Reduce
+from bisection.nodes import Output, Reduce
 from bisection.program import Program
 from bisection.witness import NodeProof, node_proof
 from contracts.jobs import JobSpec
@@ -23,7 +23,7 @@ __all__ = ["WORKS", "Execution", "Shown", "Span", "Work", "digest"]
 
 State = Mapping[str, Array]
 NUMERICS = 1
-LONG = 256 * 40  # elements of the long run: 40 parts, so that its descent takes two reveals
+LONG = 256 * 80  # elements of the long run: 80 parts, so that its descent takes two reveals
 
 
 def digest(*name: object) -> bytes:
@@ -258,9 +258,8 @@ class Work:
 def _works() -> list[Work]:
     counting = counting_program(80)
     long_run = run_program(np.random.default_rng(7), Reduce, LONG, ("i64", "i64"), rows=1)
-    assert DTYPES["i64"].size * 256 == 2048
     short = Work(*counting, 1, 1)
-    return [Work(*counting, 5, 2), Work(*counting, 40, 36), Work(*long_run, 2, 1), short, Work(*short.follow_up, 3, 2)]
+    return [Work(*counting, 5, 2), Work(*counting, 70, 66), Work(*long_run, 2, 1), short, Work(*short.follow_up, 3, 2)]
 
 
 WORKS = _works()

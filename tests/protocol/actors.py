@@ -27,10 +27,20 @@ from bisection.game import (
 )
 from bisection.merkle import LEAF_BYTES, depth_of
 from bisection.nodes import DTYPES, MAX_LENGTH, Input, Output, RunNode
-from bisection.witness import Leaf, StepRoots, boundary_witness, node_proof, part_witness, witness
+from bisection.witness import BoundaryWitness, Leaf, StepRoots, boundary_witness, node_proof, part_witness, witness
 from tests.protocol.executions import Span, digest
 
-__all__ = ["SERVICES", "Service", "garbled", "hostile_move", "misplaced", "mutated", "opening_of", "random_trainer_move"]
+__all__ = [
+    "SERVICES",
+    "Service",
+    "downward_move",
+    "garbled",
+    "hostile_move",
+    "misplaced",
+    "mutated",
+    "opening_of",
+    "random_trainer_move",
+]
 
 SERVICES = ("truthful", "silent", "lying", "roots only")
 
@@ -73,6 +83,13 @@ def opening_of(span: Span, step: int) -> StepOpening:
 def hostile_move(game: Game, span: Span, random: Random) -> Move:
     """A move that may well be legal, but serves no purpose: about anything at all that the trainer with ``span`` has committed."""
     return random.choice(list(_candidates(game, span, random)))
+
+
+def downward_move(game: Game, span: Span, random: Random) -> Move | None:
+    """The same, but one that leads further down a tree if there is any."""
+    ends = Conclude | ConcludePart | Refute
+    found = [move for move in _candidates(game, span, random) if not isinstance(move, ends)]
+    return random.choice(found) if found else None
 
 
 def _candidates(game: Game, span: Span, random: Random) -> Iterator[Move]:
@@ -170,18 +187,22 @@ def mutated(move: Move, random: Random) -> Move:
         case Pick():
             changes = [{"seal": wrong}, {"child": move.child + 64}, {"child": 2**64}]
         case ShowStep(opening):
-            steps = [{"step": opening.step + 1}, {"before_proof": ()}, {"after": wrong}, {"before": opening.after}]
+            steps: list[dict[str, Any]] = [
+                {"step": opening.step + 1},
+                {"before_proof": ()},
+                {"after": wrong},
+                {"before": opening.after},
+            ]
             changes = [{"opening": replace(opening, **change)} for change in steps]
         case DemandTensor():
             changes = [{"output": move.output + 1}, {"tensor_root": wrong}, {"trace_proof": ()}]
         case DemandRun(_, position, claim):
             changes = [{"position": position + 1}, {"claim": replace(claim, data=bytes(len(claim.data)))}]
         case Conclude(w):
-            changes = [{"witness": replace(w, node=replace(w.node, index=w.node.index + 1))}]
-            changes += [{"witness": replace(w, node=replace(w.node, code=b"\x01" + w.node.code))}]
-            changes += (
-                [{"witness": replace(w, trace_proof=())}] if hasattr(w, "trace_proof") else [{"witness": replace(w, inputs=())}]
-            )
+            nodes = [replace(w.node, index=w.node.index + 1), replace(w.node, code=b"\x01" + w.node.code)]
+            changes = [{"witness": replace(w, node=node)} for node in nodes]
+            unproved: dict[str, Any] = {"trace_proof": ()} if isinstance(w, BoundaryWitness) else {"inputs": ()}
+            changes.append({"witness": replace(w, **unproved)})
         case ConcludePart(_, _, parts):
             changes = [
                 {"child": move.child + 1},
@@ -189,6 +210,7 @@ def mutated(move: Move, random: Random) -> Move:
                 {"parts": bytes(len(parts))},
                 {"inputs": ()},
                 {"trail": wrong},
+                {"node": replace(move.node, index=move.node.index + 1)},
             ]
         case Refute(_, picked, above, below):
             changes = [{"trail": wrong}, {"picked": picked ^ 1}, {"above": above[32:]}, {"above": above + wrong}, {"above": below}]

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
-from bisection.game import Move, Owed, PostTrace, Refute, Reveal, StepOpening, Timeout
+from bisection.game import Move, Owed, Pick, PostTrace, Refute, Reveal, StepOpening, Timeout
 from bisection.solver import defend
 from contracts.bindings import BLIND, step_commitment
 from contracts.jobs import NATIVE, NOBODY, JobStatus, Terms
-from tests.protocol.actors import garbled, hostile_move, misplaced, mutated, opening_of, random_trainer_move
+from tests.protocol.actors import downward_move, garbled, hostile_move, misplaced, mutated, opening_of, random_trainer_move
 from tests.protocol.deployed import BOND, PARAMETERS, Deployed
 from tests.protocol.executions import WORKS, digest
 from tests.protocol.model_games import GameRecord
@@ -275,6 +276,30 @@ class Acts:
         opening = None if random.random() < 0.4 else opening_of(span, random.randrange(span.length))
         self.open(who, number, segment, opening, bond)
 
+    @act(12, lambda self: self.disputed())
+    def play_on(self, random: Random) -> None:
+        """Some moves in a row in one game, so that games are not only begun."""
+        number = random.choice(self.disputed())
+        for _ in range(random.randrange(2, 10)):
+            if number not in self.disputed() or not self.take_turn(number, random):
+                return
+            self.parties.pass_time(1)
+
+    def take_turn(self, number: int, random: Random) -> bool:
+        """A move of whoever's turn it is in a game; whether there was one."""
+        game = self.game(number)
+        state, span = game.state, self.parties.span(game.job, game.attempt, game.segment)
+        if state.owed != Owed.NOTHING:
+            if self.trainer(number) == "liar" and random.random() < 0.1:
+                return self.world.move("liar", number, garbled(self.answer_of(number, random), random))
+            self.parties.defend(number)
+            return game.state != state
+        watch = next((watch for watch in self.parties.watches if watch.game == number), None)
+        if watch is not None:
+            return self.parties.pursue(watch)
+        move = downward_move(state, span, random)
+        return move is not None and self.world.move(self.world.name(game.challenger), number, move)
+
     @act(3, lambda self: self.disputed())
     def copy_an_opening(self, random: Random) -> None:
         """Every opening is public: the copy is at the same place."""
@@ -368,6 +393,21 @@ class Acts:
         refutation: Move = Refute(d.origin, d.first, d.above, d.below)
         who = self.world.name(game.challenger) if random.random() < 0.9 else "anyone"
         self.world.move(who, number, mutated(refutation, random) if random.random() < 0.5 else refutation)
+
+    @act(4, lambda self: any(self.game(n).answered for n in self.disputed()))
+    def go_back(self, random: Random) -> None:
+        """What would have answered something that was revealed before, or the answer itself once more."""
+        number = random.choice([n for n in self.disputed() if self.game(n).answered])
+        game = self.game(number)
+        d = random.choice(game.answered)
+        assert d.below is not None
+        challenger, trainer = self.world.name(game.challenger), self.trainer(number)
+        if game.state.owed != Owed.NOTHING:
+            if trainer == "liar":
+                self.world.move(trainer, number, Reveal(d.trail, d.picked, d.below))
+        elif challenger != "watcher":
+            pick = Pick(d.seal(game.state.claim.trainer), random.randrange(1 << d.levels))
+            self.world.move(challenger, number, random.choice((pick, Refute(d.origin, d.first, d.above, d.below))))
 
     def refutable(self) -> list[int]:
         """Games of somebody hostile in which something has been revealed."""
@@ -520,7 +560,7 @@ class Acts:
                 found.append((job.deadline, lambda number=number: self.post_late(number)))  # type: ignore[misc]
             for at, segment in enumerate(job.segments):
                 found.append((segment.window_end, anyone("TaskRegistry", "finalise", number)))
-                found.append((segment.window_end, lambda at=(number, at): self.open("hostile", *at, None)))  # type: ignore[misc]
+                found.append((segment.window_end, partial(self.open, "hostile", number, at, None)))
         for number in self.disputed():
             last = self.world.last_second(number)
             found.append((last, lambda number=number: self.world.move("anyone", number, Timeout())))  # type: ignore[misc]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from typing import Any
+from functools import cache, cached_property, partial
 
 import numpy as np
 
@@ -235,16 +234,14 @@ class Work:
     def _told(self, number: int) -> Execution:
         program, step = self.program, (number * 7 + 3) % self.steps
         tensors, components = len(program.tensors), len(program.state)
-        arguments: tuple[Any, ...] = (program, self.start, self.data, self.steps)
+        told = partial(Execution, program, self.start, self.data, self.steps)
         if number == tensors + components:
-            return Execution(*arguments, nonsense={self.steps // 2 + 1: digest("no state")})
+            return told(nonsense={self.steps // 2 + 1: digest("no state")})
         if number >= tensors:
             name = program.state[number - tensors].name
-            return Execution(
-                *arguments, step, restate=lambda state: {**state, name: flipped(state[name], np.random.default_rng(number))}
-            )
+            return told(lie=step, restate=lambda state: {**state, name: flipped(state[name], np.random.default_rng(number))})
         for seed in range(1_000):
-            made = Execution(*arguments, step, wrong_tensor(program, number, seed))
+            made = told(lie=step, tamper=wrong_tensor(program, number, seed))
             if made.root(step + 1) != self.honest.root(step + 1):
                 return made
         raise ProgramError(f"no bit of tensor {number} reaches the state")

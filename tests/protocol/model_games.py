@@ -12,6 +12,7 @@ from bisection.game import (
     Demanded,
     DemandRun,
     DemandTensor,
+    Descent,
     Game,
     Move,
     Outcome,
@@ -61,6 +62,7 @@ class GameRecord:
     paused: int
     state: Game
     revelations: list[Revelation] = field(default_factory=list)
+    answered: list[Descent] = field(default_factory=list)  # as they stood after each answer
 
     @property
     def live(self) -> bool:
@@ -81,7 +83,7 @@ class GamesModel(Ledger):
         self.commit = self.commitments.commit
         self.games: dict[int, GameRecord] = {}
         self.traces: dict[Place, bytes] = {}
-        self.rewarded = NOBODY  # by the last conviction
+        self.rewarded: str = NOBODY  # by the last conviction
         self.passed_over = False  # whether it was at the cost of a lower rank at the place
         self.first: dict[Place, GameRecord] = {}  # whoever was noted as first at a place
 
@@ -167,6 +169,8 @@ class GamesModel(Ledger):
             require(self.traces.get(record.place, move.root) == move.root, "another trace root is known")
             self.traces[record.place] = move.root
         record.revelations += _taught(move, after)
+        if isinstance(move, Reveal | PostTrace) and after.descent is not None:
+            record.answered.append(after.descent)
         added = self.added(record)
         after = replace(after, trainer_clock=after.trainer_clock - added, challenger_clock=after.challenger_clock - added)
         arrived = after.step != record.state.step

@@ -20,12 +20,10 @@ from contracts.jobs import NATIVE, NOBODY, JobStatus, Terms
 from tests.protocol.actors import downward_move, garbled, hostile_move, misplaced, mutated, opening_of, random_trainer_move
 from tests.protocol.deployed import BOND, PARAMETERS, Deployed
 from tests.protocol.executions import WORKS, digest
-from tests.protocol.model_games import GameRecord
-from tests.protocol.parties import Parties, Watch
+from tests.protocol.sights import CHALLENGERS, UNDER_WAY, Sights
 
 __all__ = ["ACTS", "Acts"]
 
-CHALLENGERS = ("friend", "hostile", "copycat")
 MOST_JOBS, MOST_GAMES = 4, 12
 SHORT, LONG = (1, 1, 1, 2, 12, 12, 60, 150), (399, 601, 700, 1_000, 2_500, 5_001)
 ANYBODY = {
@@ -33,7 +31,6 @@ ANYBODY = {
     "DisputeGame": ("reclaim", "timeout"),
     "Delivery": ("give_up", "reclaim"),
 }
-UNDER_WAY = (JobStatus.TRAINING, JobStatus.VERIFICATION)
 
 
 @dataclass(frozen=True)
@@ -60,12 +57,11 @@ def act(weight: int, sensible: Callable[[Acts], object] = lambda self: True) -> 
     return register
 
 
-class Acts:
-    """One history, as far as it has come."""
+class Acts(Sights):
+    """What is done in one history."""
 
     def __init__(self, chain: Deployed, tally: Counter[str]) -> None:
-        self.parties = Parties(chain, tally)
-        self.world, self.tally = self.parties.world, tally
+        super().__init__(chain, tally)
         self.world.before_move = self.copy_a_move
         self.done = 0
         self.never: set[str] = set()
@@ -83,59 +79,6 @@ class Acts:
             effective = (self.world.sent, self.world.chain.time) != before
             self.tally["acts" if effective else "acts that send nothing"] += 1
             self.tally[f"act: {act.name}"] += 1
-
-    # Looking around
-
-    def jobs(self, *statuses: JobStatus) -> list[int]:
-        return [number for number, job in self.world.registry.jobs.items() if job.status in statuses]
-
-    def game(self, number: int) -> GameRecord:
-        return self.world.games.games[number]
-
-    def disputed(self) -> list[int]:
-        """Games that go on."""
-        return [n for n, g in self.world.games.games.items() if g.live and self.parties.job(g.job).disputable(g.attempt)]
-
-    def owing(self, who: str) -> list[int]:
-        """Games in which it is a trainer's turn."""
-        return [n for n in self.disputed() if self.trainer(n) == who and self.game(n).state.owed != Owed.NOTHING]
-
-    def trainer(self, number: int) -> str:
-        return self.parties.attempts[self.game(number).job, self.game(number).attempt].who
-
-    def in_window(self) -> list[tuple[int, int]]:
-        """Segments that can be disputed."""
-        return [
-            (number, k)
-            for number in self.jobs(*UNDER_WAY)
-            for k, segment in enumerate(self.parties.job(number).segments)
-            if self.world.clock <= segment.window_end
-        ]
-
-    def training(self, who: str) -> list[int]:
-        """Jobs whose trainer has a segment to post."""
-        found = [(number, self.parties.attempt(number)) for number in self.jobs(JobStatus.TRAINING)]
-        return [number for number, attempt in found if attempt is not None and attempt.who == who]
-
-    def watches(self, *who: str) -> list[Watch]:
-        """Disputes that somebody pursues, and has something to do in."""
-
-        def turn(number: int) -> bool:
-            return self.game(number).live and (self.game(number).state.owed == Owed.NOTHING or self.silent(number))
-
-        return [
-            w for w in self.parties.watches
-            if w.who in who and self.parties.job(w.job).disputable(w.attempt)
-            and (self.world.clock <= w.window_end if w.game is None else turn(w.game))
-        ]  # fmt: skip
-
-    def silent(self, number: int) -> bool:
-        """Whether the mover of a game has used up its clock."""
-        return self.world.games.left(number) < 0
-
-    def acting(self, who: str) -> bool:
-        """Whether an honest party can act now."""
-        return self.parties.free(who)
 
     # The requester
 
@@ -219,18 +162,17 @@ class Acts:
         number = random.choice(self.owing("liar"))
         self.world.move("liar", number, garbled(self.answer_of(number, random), random))
 
-    @act(2, lambda self: self.owing("liar") + self.owing("honest"))
+    @act(5, lambda self: self.owing("liar") + self.owing("honest"))
     def answer_badly(self, random: Random) -> None:
         """An answer with something about it wrong, or somebody else's, or to something else."""
         number = random.choice(self.owing("liar") + self.owing("honest"))
         move = self.answer_of(number, random)
-        kind = random.randrange(3)
-        if kind == 0:
+        if random.random() < 0.2:
             self.world.move(random.choice(("anyone", "hostile", "watcher")), number, move)
-        elif kind == 1 and self.trainer(number) == "liar":
-            self.world.move("liar", number, mutated(move, random))
-        elif isinstance(move, PostTrace):
+        elif isinstance(move, PostTrace) and random.random() < 0.5:
             self.world.misplaced(self.trainer(number), number, move, misplaced(self.world.told(number, move), random))
+        elif self.trainer(number) == "liar":
+            self.world.move("liar", number, mutated(move, random))
 
     def answer_of(self, number: int, random: Random) -> Move:
         """What the execution of a game's trainer has for it to say; anything where that is nothing."""
@@ -257,11 +199,6 @@ class Acts:
         watch = self.parties.watch(who, *random.choice(self.lies()))
         if watch is not None:
             self.parties.pursue(watch)
-
-    def lies(self) -> list[tuple[int, int]]:
-        """Segments of the liar's that can be disputed."""
-        jobs = self.world.registry.jobs
-        return [(n, k) for n, k in self.in_window() if self.parties.attempts[n, jobs[n].attempt].who == "liar"]
 
     @act(10, lambda self: self.watches(*CHALLENGERS))
     def challenge_as_a_friend(self, random: Random) -> None:
@@ -312,11 +249,6 @@ class Acts:
         """The miner holds back an opening that it has seen, and the copycat commits to it and opens first."""
         watch = random.choice(self.pending())
         self.open("copycat", watch.job, watch.segment, watch.opening)
-
-    def pending(self) -> list[Watch]:
-        """Openings that the honest challenger has committed to and not made."""
-        alive = self.world.games.commitments.alive
-        return [watch for watch in self.watches("watcher") if watch.game is None and alive(self.parties.commitment(watch))]
 
     def open(self, who: str, number: int, segment: int, opening: StepOpening | None, bond: int = BOND) -> None:
         """Commit to an opening, blind where it is None, if that is not done, and open in the next block."""
@@ -394,7 +326,7 @@ class Acts:
         who = self.world.name(game.challenger) if random.random() < 0.9 else "anyone"
         self.world.move(who, number, mutated(refutation, random) if random.random() < 0.5 else refutation)
 
-    @act(4, lambda self: any(self.game(n).answered for n in self.disputed()))
+    @act(5, lambda self: any(self.game(n).answered for n in self.disputed()))
     def go_back(self, random: Random) -> None:
         """What would have answered something that was revealed before, or the answer itself once more."""
         number = random.choice([n for n in self.disputed() if self.game(n).answered])
@@ -407,12 +339,8 @@ class Acts:
                 self.world.move(trainer, number, Reveal(d.trail, d.picked, d.below))
         elif challenger != "watcher":
             pick = Pick(d.seal(game.state.claim.trainer), random.randrange(1 << d.levels))
-            self.world.move(challenger, number, random.choice((pick, Refute(d.origin, d.first, d.above, d.below))))
-
-    def refutable(self) -> list[int]:
-        """Games of somebody hostile in which something has been revealed."""
-        states = [(n, self.game(n).state) for n in self.hostile_games()]
-        return [n for n, state in states if state.descent is not None and state.descent.below is not None]
+            refutation = Refute(d.origin, d.first, d.above, d.below)
+            self.world.move(challenger, number, random.choice((pick, refutation, refutation)))
 
     @act(3, lambda self: any(game.live for game in self.world.games.games.values()))
     def contend(self, random: Random) -> None:
@@ -429,16 +357,6 @@ class Acts:
             self.world.move(self.world.name(game.challenger), number, move)
         else:
             self.world.move(random.choice(("honest", "liar")), number, self.answer_of(number, random))
-
-    def past(self) -> list[int]:
-        """Games whose attempt is over, and whose bonds nobody has claimed."""
-        games = self.world.games.games.items()
-        return [n for n, game in games if game.live and not self.parties.job(game.job).disputable(game.attempt)]
-
-    def hostile_games(self) -> list[int]:
-        """Games of somebody hostile in which it is the challenger's turn."""
-        honest = self.world.address("watcher")
-        return [n for n in self.disputed() if self.game(n).challenger != honest and self.game(n).state.owed == Owed.NOTHING]
 
     def hostile(self, random: Random, change: Callable[[Move], Move]) -> None:
         number = random.choice(self.hostile_games())
@@ -458,13 +376,6 @@ class Acts:
         component = random.randrange(self.parties.job(number).spec.state_count + 1)
         bond = PARAMETERS.delivery_bond + (random.random() < 0.1)
         self.demand_of(number, component, random.choice(("hostile", "requester")), bond)
-
-    def delivering(self) -> list[int]:
-        """Jobs whose result can be demanded."""
-        found = [(number, self.parties.job(number)) for number in self.jobs(JobStatus.COMPLETED)]
-        return [
-            number for number, job in found if not job.settled and self.world.clock <= job.delivery_end and job.open_demands < 3
-        ]
 
     @act(3, lambda self: any(demand.open for demand in self.world.delivery.demands.values()))
     def answer(self, random: Random) -> None:
@@ -492,15 +403,6 @@ class Acts:
     def finalise(self, random: Random) -> None:
         self.world.act("anyone", "TaskRegistry", "finalise", random.choice(self.ready()))
 
-    def ready(self) -> list[int]:
-        """Jobs with a segment that nobody can dispute any more."""
-        found = [(number, self.parties.job(number)) for number in self.jobs(*UNDER_WAY)]
-        return [
-            number for number, job in found
-            if job.finalised < len(job.segments) and not job.live_games[job.finalised]
-            and self.world.clock > job.segments[job.finalised].window_end
-        ]  # fmt: skip
-
     @act(3, lambda self: self.creditors())
     def withdraw(self, random: Random) -> None:
         contract = random.choice(self.creditors())
@@ -511,10 +413,6 @@ class Acts:
             self.world.act("anyone", contract, "burn", token)
         else:
             self.world.act(self.world.name(account), contract, "withdraw", token)
-
-    def creditors(self) -> list[str]:
-        """Contracts that owe something."""
-        return [contract for contract, ledger in self.world.models.items() if any(ledger.credits.values())]
 
     @act(1, lambda self: self.world.registry.jobs)
     def impersonate(self, random: Random) -> None:

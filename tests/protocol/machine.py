@@ -15,8 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bisection.game import Timeout
 from contracts.jobs import JobStatus
-from tests.protocol.acts import ACTS, UNDER_WAY, Acts
+from tests.protocol.acts import ACTS, Acts
 from tests.protocol.deployed import Deployed
+from tests.protocol.sights import UNDER_WAY
 
 __all__ = ["Protocol"]
 

@@ -38,11 +38,6 @@ WAYS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def chain() -> Deployed:
-    return Deployed()
-
-
 def live(chain: Deployed, tally: Counter[str], histories: int, acts: int) -> None:
     """So many histories of so many acts each. What happens is counted."""
     machine: Callable[[], RuleBasedStateMachine] = lambda: Protocol(chain, tally)  # noqa: E731

@@ -50,6 +50,7 @@ MOST_IDLE_ROUNDS = 10
 DISPUTE_PREFIXES = (
     "open_step",
     "open_blind",
+    "contend",
     "show_step",
     "demand_",
     "pick",

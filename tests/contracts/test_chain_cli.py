@@ -22,7 +22,8 @@ from contracts.token import Token
 from contracts.words import LINE
 from refstep import main
 from tests.contracts.coins import Coin
-from tests.contracts.stage import BOUNTY, PARAMETERS, TERMS, Stage, TrainerRun, reveal_of
+from tests.contracts.descending import Descending
+from tests.contracts.stage import BOUNTY, PARAMETERS, TERMS, Stage, TrainerRun
 from tests.contracts.watched import WatchedProvider, watched_stage
 from tests.support.rpc import Answer, chain_answers, http_server
 
@@ -118,14 +119,15 @@ def refused(window: Window, capsys: pytest.CaptureFixture[str]) -> Callable[...,
 
 def story(stage: Stage) -> dict[str, int]:
     """Jobs and games in many states, by what they are."""
-    run = TrainerRun()
+    run = TrainerRun(tensors=200)
     jobs = {"training": stage.posted(run, segments=2, terms=replace(TERMS, attempts=2, retained_share=1_000, delivery_period=60))}
     game = stage.traced(jobs["training"], run, segment=0, step=2)
-    stage.challenger.game.demand_trace(game)
-    stage.trainer.game.reveal(game, *reveal_of(run.trace(2), stage.game.game(game).descent))
-    stage.challenger.game.pick(game, stage.game.game(game).descent.node, 1)
+    stage.challenger.game.demand_trace(game, run.roots(0, 2))
+    descending = Descending(stage, game, run.trace(2).root)
+    descending.answer(run.trace(2))
+    descending.pick(1)
     jobs["blind"] = stage.posted(LONG, segments=1)
-    stage.watcher.game.open_blind(jobs["blind"], 0)
+    stage.watcher.opens_blind(jobs["blind"], 0)
     jobs["open"] = stage.requester.registry.open_job(run.spec, stage.terms(), "https://evil.example/\x1b[2J\x07\u202e", 5 * 10**17)
     coin = Coin(stage)
     coin.fund(stage.requester, stage.book.registry)
@@ -139,7 +141,7 @@ def story(stage: Stage) -> dict[str, int]:
         child, stage.terms(trainer=stage.trainer.address), "https://requester.example", 10**18, jobs["completed"]
     )
     jobs["slashed"] = stage.posted(LONG)
-    stage.watcher.game.open_blind(jobs["slashed"], 1)
+    stage.watcher.opens_blind(jobs["slashed"], 1)
     stage.convicted(jobs["slashed"], LONG)
     return jobs
 
@@ -193,19 +195,33 @@ def test_a_job_is_shown_in_full(window: Window, run: Run) -> None:
     assert "10% retained for a delivery period of 1 min" in joined
     assert "segment 0 steps 0 to 4, window ended" in joined and "in game 1; 1.08 ETH due" in joined
     assert "the trainer owes the descendants of a node" in joined
-    assert "(trace, 6 levels above the leaves, 1 picked)" in joined
+    assert "(trace, 4 levels above the leaves at position 1)" in joined
     assert "material https://requester.example data service https://trainer.example" in joined
 
 
 def test_a_game_says_whose_turn_it_is_and_for_how_long(window: Window, run: Run) -> None:
     job = window.stage.posted(LONG, segments=1)
-    window.stage.watcher.game.open_blind(job, 0)
+    window.stage.watcher.opens_blind(job, 0)
     window.stage.chain.advance(100)
     joined = " ".join(run("chain", "show", str(job), *window.looking).split())
     assert "left: trainer 15 min (running), challenger 10 min" in joined
     window.stage.chain.advance(1_000)
     joined = " ".join(run("chain", "show", str(job), *window.looking).split())
     assert "its time is up: anybody may end it" in joined and "left: trainer none, challenger 10 min" in joined
+
+
+def test_the_clocks_of_a_game_do_not_run_in_a_pause(window: Window, run: Run) -> None:
+    stage = window.stage
+    job = stage.posted(LONG, segments=1)
+    stage.watcher.opens_blind(job, 0)
+    (before,) = json.loads(run("chain", "show", str(job), "--json", *window.looking))["jobs"][0]["games"]
+    stage.deployer.registry.pause()
+    stage.chain.advance(5_000)
+    for end in (lambda: None, stage.deployer.registry.unpause):
+        end()
+        (game,) = json.loads(run("chain", "show", str(job), "--json", *window.looking))["jobs"][0]["games"]
+        assert before["trainers_left"] - game["trainers_left"] == 1  # of the block before the pause
+        assert game["challengers_left"] - before["challengers_left"] == stage.now() - stage.registry.clock()
 
 
 def test_a_completed_job_names_its_model_its_lineage_and_what_is_still_owed(window: Window, run: Run) -> None:
@@ -314,7 +330,7 @@ def test_all_that_has_happened_is_told_in_order(window: Window, run: Run) -> Non
     short = {role: f"{actor.address[:6]}…{actor.address[-4:]}" for role, actor in zip(ROLES, window.stage.actors, strict=True)}
     assert f"job 1: claimed by {short['trainer']}, https://trainer.example" in told
     assert f"job 1, game 1: opened by {short['challenger']} on segment 0" in told
-    assert "job 1, game 1: trainer reveals 32 digests of the trace (height 6, position 0)" in told
+    assert "job 1, game 1: trainer reveals 16 digests of the trace (height 8, position 0)" in told
     assert f"job {jobs['completed']}, demand 1: {short['watcher']} demands a leaf of component 1" in told
     slashed = (
         f"job {jobs['slashed']}: SLASHED, {short['trainer']} loses its stake: 0.4001… ETH to {short['challenger']}, 0.25… burnt"

@@ -1,4 +1,4 @@
-"""Games of attempts that are over, and games during a pause (docs/protocol.md, "A job" and "The owner")."""
+"""Games of attempts that are over (docs/protocol.md, "A job")."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ from dataclasses import replace
 
 import pytest
 
-from bisection.game import ShowStep
-from contracts.bindings import Phase, Tree
+from bisection.moves import ShowStep
+from contracts.bindings import Phase
 from contracts.jobs import JobStatus
-from tests.contracts.moves import all_refused, challenger_moves, trainer_moves
+from contracts.values import plain
+from tests.contracts.descending import Descending
 from tests.contracts.stage import (
     PARAMETERS,
     SALT,
     TERMS,
     Stage,
     TrainerRun,
+    boundary_witness,
     digest,
     element_witness,
+    part_conclusion,
     refused,
-    reveal_of,
+    run_demand,
+    run_witness,
 )
 
 RUN = TrainerRun()
 TWO_ATTEMPTS = replace(TERMS, attempts=2)
-DAY = 24 * 60 * 60
-MAX_PAUSE = 14 * DAY
 REWARD = TERMS.stake * PARAMETERS.reward_share // 10_000
 
 
@@ -44,17 +46,70 @@ def second_attempt(stage: Stage) -> tuple[int, int]:
     return job, left
 
 
-def test_a_game_of_an_earlier_attempt_can_only_be_reclaimed(stage: Stage) -> None:
+def test_a_game_of_an_earlier_attempt_is_decided_no_more(stage: Stage) -> None:
     _, left = second_attempt(stage)
-    all_refused(stage, stage.watcher, challenger_moves(left), "game: attempt is over")
-    for trainer in (stage.trainer, stage.stranger):
-        all_refused(stage, trainer, trainer_moves(left), "game: attempt is over")
+    roots = plain(RUN.roots(0, 2))
+    verdicts = {
+        "conclude_boundary": plain(boundary_witness()),
+        "conclude_element": plain(element_witness()),
+        "conclude_run": plain(run_witness()),
+    }
+    for joined, correct in ((True, 7), (False, 8)):
+        stage.referee.send("rule", joined, 7, correct)
+        for name, opened in verdicts.items():
+            with refused("game: attempt is over"):
+                stage.game.simulate(name, left, roots, *opened, account=stage.watcher.address)
     stage.chain.advance(10_000)
     with refused("game: attempt is over"):
         stage.requester.game.timeout(left)
     stage.requester.game.reclaim(left)
     assert stage.game.game(left).phase == Phase.CANCELLED
     assert stage.game.credit(stage.watcher.address) == PARAMETERS.bond
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_moves_after_the_end_of_an_attempt_move_no_money(stage: Stage, again: bool) -> None:
+    """They are allowed, by whoever works on the job then, and settle nothing; the bond goes back as ever."""
+    job = stage.posted(RUN, terms=TWO_ATTEMPTS)
+    left, blind = stage.traced(job, RUN, step=2, challenger=stage.watcher), stage.watcher.opens_blind(job, 0)
+    waiting = stage.watcher.opens(job, 0, RUN.opening(0, 3))
+    line = Descending(stage, blind, RUN.histories[0].root, challenger=stage.watcher)
+    stage.convicted(job, RUN)
+    if again:
+        stage.claim(job)
+    before = stage.credits(), stage.held(), stage.registry.job(job), stage.registry.credit(stage.watcher.address)
+    line.answer(RUN.histories[0])
+    stage.watcher.game.demand_trace(left, RUN.roots(0, 2))
+    trace = Descending(stage, left, RUN.trace(2).root, challenger=stage.watcher)
+    trace.reveal(bytes(64 * 32))
+    with refused("game: attempt is over"):
+        trace.refute()
+    stage.referee.send("cut", (7, 9, 2, False))
+    stage.watcher.game.demand_run(left, RUN.roots(0, 2), run_demand())
+    run = Descending(stage, left, (7).to_bytes(32, "big"), challenger=stage.watcher)
+    run.show_parts(3, 4)
+    stage.referee.send("rule", False, 3, 9)
+    assert run.d.below is not None
+    with refused("game: attempt is over"):
+        stage.watcher.game.conclude_part(left, RUN.roots(0, 2), part_conclusion(run.d.trail, run.d.below, 0))
+    stage.trainer.game.post_trace(waiting, RUN.trace(3).root)
+    stage.watcher.game.contend(waiting)
+    assert (stage.credits(), stage.held(), stage.registry.job(job), stage.registry.credit(stage.watcher.address)) == before
+    for game in (left, blind, waiting):
+        stage.stranger.game.reclaim(game)
+    assert stage.game.credit(stage.watcher.address) == 3 * PARAMETERS.bond
+
+
+def test_the_next_trainer_answers_in_no_game_of_the_last(stage: Stage) -> None:
+    job = stage.posted(RUN, terms=TWO_ATTEMPTS)
+    line = Descending(stage, stage.watcher.opens_blind(job, 0), RUN.histories[0].root, stage.stranger, stage.watcher)
+    stage.convicted(job, RUN)
+    stage.claim(job, stage.stranger)
+    with refused("game: not what the trainer owes"):
+        line.answer(RUN.histories[0])
+    Descending(stage, line.game, RUN.histories[0].root, challenger=stage.watcher).answer(RUN.histories[0])
+    with refused("registry: segment not posted"):
+        stage.watcher.game.show_step(line.game, ShowStep(RUN.opening(0, 1)))
 
 
 def test_a_new_attempt_owes_its_own_traces(stage: Stage) -> None:
@@ -78,7 +133,7 @@ def test_a_game_of_an_earlier_attempt_has_no_claim_to_the_reward(stage: Stage) -
     game = stage.challenger.opens(job, 0, RUN.opening(0, 2))
     assert stage.game.game(left).rank < stage.game.game(game).rank
     stage.stranger.game.post_trace(game, RUN.trace(2).root)
-    stage.challenger.game.conclude_element(game, element_witness())
+    stage.challenger.game.conclude_element(game, RUN.roots(0, 2), element_witness())
     assert stage.registry.credit(stage.challenger.address) == before + REWARD
     assert stage.registry.credit(stage.watcher.address) == 0
 
@@ -87,92 +142,3 @@ def test_a_commitment_can_be_opened_against_the_next_attempt(stage: Stage) -> No
     job, _ = second_attempt(stage)
     stage.watcher.commits(job, 0, 1)
     assert stage.game.game(stage.watcher.game.open_step(job, 0, RUN.opening(0, 1), SALT)).attempt == 2
-
-
-# Pauses
-
-
-@pytest.mark.parametrize("length", [1, 10 * DAY, MAX_PAUSE])
-def test_a_pause_in_mid_game_leaves_both_clocks_exactly_where_they_were(stage: Stage, length: int) -> None:
-    game = stage.challenger.game.open_blind(stage.posted(RUN), 0)
-    start = stage.now()
-    stage.chain.next_block_at(start + 100)
-    stage.deployer.registry.pause()
-    if length < MAX_PAUSE:
-        stage.chain.next_block_at(start + 100 + length)
-        stage.deployer.registry.unpause()
-    stage.chain.next_block_at(start + length + 350)
-    stage.trainer.game.reveal(game, *reveal_of(RUN.histories[0], stage.game.game(game).descent))
-    view = stage.game.game(game)
-    assert (view.trainer_clock, view.challenger_clock) == (PARAMETERS.trainer_clock - 350, PARAMETERS.challenger_clock)
-    stage.chain.next_block_at(start + length + 400)
-    stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 1)))
-    assert stage.game.game(game).challenger_clock == PARAMETERS.challenger_clock - 50
-    assert stage.game.game(game).moved_at == stage.registry.clock() == stage.now() - length
-
-
-@pytest.mark.parametrize("trainers_turn", [True, False])
-def test_a_clock_runs_out_as_much_later_as_the_pause_was_long(stage: Stage, trainers_turn: bool) -> None:
-    job = stage.posted(RUN)
-    game = stage.challenger.game.open_blind(job, 0) if trainers_turn else stage.traced(job, RUN)
-    moved = stage.now()
-    stage.deployer.registry.pause()
-    paused = stage.now()
-    stage.chain.next_block_at(paused + 3 * DAY)
-    stage.deployer.registry.unpause()
-    last = moved + 3 * DAY + (PARAMETERS.trainer_clock if trainers_turn else PARAMETERS.challenger_clock)
-    stage.at(last)
-    with refused("game: clock not used up"):
-        stage.game.simulate("timeout", game)
-    stage.at(last + 1)
-    stage.game.simulate("timeout", game)
-
-
-def test_nobody_moves_and_nobody_loses_during_a_pause(stage: Stage) -> None:
-    job = stage.posted(RUN)
-    waiting, traced = stage.challenger.game.open_blind(job, 0), stage.traced(job, RUN)
-    stage.deployer.registry.pause()
-    stage.chain.advance(5 * DAY)
-    all_refused(stage, stage.challenger, challenger_moves(traced), "game: paused")
-    all_refused(stage, stage.trainer, trainer_moves(waiting), "game: paused")
-    for game in (waiting, traced):
-        with refused("game: paused"):
-            stage.stranger.game.timeout(game)
-        with refused("game: attempt is not over"):
-            stage.stranger.game.reclaim(game)
-    with refused("governance: paused"):
-        stage.watcher.game.open_blind(job, 0)
-
-
-def test_a_clock_that_had_run_out_before_the_pause_is_called_after_it(stage: Stage) -> None:
-    game = stage.challenger.game.open_blind(stage.posted(RUN), 0)
-    stage.chain.advance(PARAMETERS.trainer_clock + 5)
-    stage.deployer.registry.pause()
-    with refused("game: paused"):
-        stage.stranger.game.timeout(game)
-    stage.deployer.registry.unpause()
-    stage.stranger.game.timeout(game)
-    assert stage.game.game(game).phase == Phase.CONVICTED
-
-
-def test_a_bond_is_reclaimed_during_a_pause(stage: Stage) -> None:
-    job = stage.posted(RUN)
-    left = stage.watcher.game.open_blind(job, 0)
-    stage.convicted(job, RUN)
-    stage.deployer.registry.pause()
-    stage.stranger.game.reclaim(left)
-    stage.watcher.game.withdraw()
-    assert stage.game.credit(stage.watcher.address) == 0
-
-
-def test_a_game_opened_after_a_pause_starts_in_protocol_time(stage: Stage) -> None:
-    job = stage.posted(RUN)
-    stage.deployer.registry.pause()
-    stage.chain.advance(2 * DAY)
-    stage.deployer.registry.unpause()
-    game = stage.challenger.game.open_blind(job, 0)
-    view = stage.game.game(game)
-    assert (view.moved_at, view.descended) == (stage.registry.clock(), Tree.HISTORY)
-    assert view.moved_at < stage.now() - 2 * DAY + 5
-    stage.trainer.game.reveal(game, *reveal_of(RUN.histories[0], view.descent))
-    assert stage.game.game(game).trainer_clock == PARAMETERS.trainer_clock - 1

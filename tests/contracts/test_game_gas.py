@@ -14,20 +14,22 @@ import pytest
 from web3 import Web3
 from web3.types import TxReceipt
 
-from bisection.cut import combined, load
-from bisection.game import ARITY_BITS, StepOpening
+from bisection.cut import PART_LENGTH, combined, load
+from bisection.descent import Descent, below, parts_payload
 from bisection.merkle import LEAF_BYTES, leaf_digest, parent
+from bisection.moves import StepOpening
 from bisection.nodes import Dot, Ref
-from bisection.witness import Leaf, NodeProof, Run
-from contracts.bindings import NO_PICK, DescentView, Phase, step_commitment
+from bisection.witness import Leaf, NodeProof, Run, StepRoots
+from contracts.bindings import BLIND, Phase, step_commitment
 from contracts.client import local_chain
 from contracts.deploy import deploy
 from contracts.jobs import JobSpec, JobStatus
 from contracts.sender import TransactionSender
 from contracts.values import plain
+from tests.contracts.descending import begun, partials, raw, shown, word
 from tests.contracts.stage import BOUNTY, PARAMETERS, SALT, TERMS, Actor, Stage, digest
 
-FAST_PATH, SLOW_PATH, VERDICT = 1_300_000, 3_200_000, 480_000
+FAST_PATH, SLOW_PATH, VERDICT = 1_200_000, 2_500_000, 400_000
 TRANSACTIONS = 32
 DEPLOYABLE = 24_576  # bytes, EIP-170
 
@@ -72,20 +74,12 @@ class SparseTree:
     def prove(self, leaf: int) -> tuple[bytes, ...]:
         return tuple(self.path(0, leaf, self.depth))
 
-    def reveal(self, d: DescentView) -> tuple[list[bytes], list[bytes]]:
-        """(children, siblings): what the trainer owes."""
-        drop = 0 if d.picked == NO_PICK else min(ARITY_BITS, d.height)
-        height, position = d.height - drop, d.position << drop | (d.picked if drop else 0)
-        span = min(ARITY_BITS, height)
-        children = [self.node(height - span, (position << span) + i) for i in range(1 << span)]
-        return children, self.path(height, position, drop)
-
 
 ROWS, LENGTH = 1 << 15, 1 << 20
 X, Y, PRODUCT = Ref(4321, "i8", ROWS * LENGTH), Ref(8765, "i8", ROWS * LENGTH), Ref(12345, "i64", ROWS * ROWS)
 DOT = Dot((X, Y), (PRODUCT,), ROWS, ROWS, LENGTH)
 POSITION, WRONG_PART, STEP, NUMBER = 987_654_321, 777, 654_321, 11_111
-PARTS = LENGTH // 1024
+PARTS = LENGTH // PART_LENGTH
 
 
 @dataclass
@@ -97,15 +91,10 @@ class Lie:
     def __post_init__(self) -> None:
         self.program = SparseTree(14, digest("node"), {NUMBER: leaf_digest(DOT.encode())})
         self.node = NodeProof(NUMBER, DOT.encode(), self.program.prove(NUMBER))
-        self.starts = [POSITION // ROWS * LENGTH + WRONG_PART * 1024, POSITION % ROWS * LENGTH + WRONG_PART * 1024]
-        self.operands = [self.rng.bytes(1024) for _ in self.starts]
+        self.leaves = [line * LENGTH // LEAF_BYTES + WRONG_PART for line in divmod(POSITION, ROWS)]  # a part is one leaf of i8
+        self.operands = [self.rng.bytes(PART_LENGTH) for _ in self.leaves]
         self.tensors = [
-            SparseTree(
-                27,
-                digest("leaf"),
-                {start // LEAF_BYTES + i: leaf_digest(data[i * LEAF_BYTES : (i + 1) * LEAF_BYTES]) for i in range(4)},
-            )
-            for start, data in zip(self.starts, self.operands, strict=True)
+            SparseTree(27, digest("leaf"), {leaf: leaf_digest(data)}) for leaf, data in zip(self.leaves, self.operands, strict=True)
         ]
         true = sum(a * b for a, b in zip(*(load(data, "i8") for data in self.operands), strict=True))
         self.parts = [int(part) for part in self.rng.integers(-(1 << 30), 1 << 30, PARTS)]
@@ -131,16 +120,17 @@ class Lie:
 
     def runs(self) -> tuple[Run, ...]:
         return tuple(
-            Run(tree.root, self.trace.prove(ref.tensor), data, tuple(tree.path(2, start // 1024, 25)))
-            for ref, tree, start, data in zip((X, Y), self.tensors, self.starts, self.operands, strict=True)
+            Run(tree.root, self.trace.prove(ref.tensor), data, tree.prove(leaf))
+            for ref, tree, leaf, data in zip((X, Y), self.tensors, self.leaves, self.operands, strict=True)
         )
 
-    def partials(self, height: int, position: int) -> tuple[int, ...]:
-        """The partial results that a reveal of the node there shows."""
-        span = min(ARITY_BITS, height)
-        below = 1 << (height - span)
-        first = position << height
-        return tuple(combined(self.parts[first + i * below : first + (i + 1) * below], False) for i in range(1 << span))
+    def roots(self) -> StepRoots:
+        """What is committed about the disputed step."""
+        spec, before, after = self.spec, self.history.node(0, STEP), self.history.node(0, STEP + 1)
+        return StepRoots(
+            spec.program_root, spec.node_count, self.trace.root, spec.tensor_count, before, after, spec.state_count,
+            spec.data_root, spec.data_count,
+        )  # fmt: skip
 
 
 class Bill:
@@ -191,47 +181,56 @@ class Dispute:
     def moves(self, actor: Actor, name: str, *args: Any, value: int = 0) -> None:
         self.bill.add(name, actor.game.send(name, *plain(args), value=value))
 
-    @property
-    def descent(self) -> DescentView:
-        return self.stage.game.game(self.game).descent
+    def challenges(self, name: str, *args: Any) -> None:
+        """A move of the challenger on the step."""
+        self.moves(self.stage.challenger, name, self.game, self.lie.roots(), *args)
 
-    def open_step(self) -> None:
-        args = (self.job, 0, STEP, SALT)
-        self.moves(self.stage.challenger, "commit", step_commitment(self.stage.challenger.address, *args))
-        opening = plain(self.lie.opening())
-        self.moves(self.stage.challenger, "open_step", self.job, 0, *opening, SALT, value=PARAMETERS.bond)
-        self.post_trace()
+    def open(self, name: str, step: int, *shown: Any) -> None:
+        """Commit to an opening, and open in the next block."""
+        challenger = self.stage.challenger
+        self.moves(challenger, "commit", step_commitment(challenger.address, self.job, 0, step, SALT))
+        self.moves(challenger, name, self.job, 0, *shown, SALT, value=PARAMETERS.bond)
 
-    def post_trace(self) -> None:
-        self.moves(self.stage.trainer, "post_trace", self.game, self.stage.game.game(self.game).step_place, self.lie.trace.root)
+    def post_trace(self, payload: bytes = b"") -> None:
+        place = self.stage.game.game(self.game).step_place
+        self.moves(self.stage.trainer, "post_trace", self.game, place, self.lie.trace.root, payload)
 
-    def descend(self, tree: SparseTree, leaf: int) -> None:
-        """Down to the digest of a leaf."""
-        while True:
-            self.moves(self.stage.trainer, "reveal", self.game, *tree.reveal(self.descent))
-            if self.descent.height <= ARITY_BITS:
-                return
-            self.pick(leaf)
+    def begin(self, root: bytes) -> Descent:
+        """The descent that was demanded."""
+        return begun(self.stage.game.game(self.game), root)
 
-    def pick(self, leaf: int) -> None:
+    def reveal(self, d: Descent, payload: bytes) -> Descent:
+        self.moves(self.stage.trainer, "reveal", self.game, d.trail, d.picked, payload)
+        return replace(d, below=payload)
+
+    def pick(self, d: Descent, leaf: int) -> Descent:
         """Pick the revealed descendant above a leaf."""
-        d = self.descent
-        drop = min(ARITY_BITS, d.height)
-        self.moves(self.stage.challenger, "pick", self.game, d.node, leaf >> (d.height - drop) & ((1 << drop) - 1))
+        trainer = raw(self.stage.trainer.address)
+        child = leaf >> (d.height - d.levels) & ((1 << d.levels) - 1)
+        self.moves(self.stage.challenger, "pick", self.game, d.seal(trainer), child)
+        return below(d, d.seal(trainer), child, trainer)
+
+    def descend(self, tree: SparseTree, leaf: int, d: Descent | None = None) -> Descent:
+        """Down to the digest of a leaf, from what was revealed already, or from the root."""
+        if d is None:
+            root = self.begin(tree.root)
+            d = self.reveal(root, shown(tree, root))
+        while d.levels < d.height:
+            d = self.pick(d, leaf)
+            d = self.reveal(d, shown(tree, d))
+        return d
 
     def demand_run(self) -> None:
         """Down to the part that is wrong, and its verdict."""
-        lie, before = self.lie, ()
-        self.moves(self.stage.challenger, "demand_run", self.game, lie.node, POSITION, lie.claim())
-        height = 10
-        for position in (0, WRONG_PART >> 5):
-            parts = lie.partials(height, position)
-            self.moves(self.stage.trainer, "reveal_parts", self.game, self.stage.game.game(self.game).parts_place, parts, before)
-            if height > ARITY_BITS:
-                self.pick(WRONG_PART)
-            before, height = parts, height - ARITY_BITS
-        child = WRONG_PART & 31
-        self.moves(self.stage.challenger, "conclude_part", self.game, lie.node, child, before, lie.runs())
+        lie = self.lie
+        self.challenges("demand_run", lie.node, POSITION, lie.claim())
+        d = self.begin(word(combined(lie.parts, False)))
+        d = self.reveal(d, parts_payload(partials(lie.parts, d)))
+        while d.levels < d.height:
+            d = self.pick(d, WRONG_PART)
+            d = self.reveal(d, parts_payload(partials(lie.parts, d)))
+        child = WRONG_PART - (d.position << d.height)
+        self.challenges("conclude_part", lie.node, d.trail, d.below, child, lie.runs())
         assert self.stage.game.game(self.game).phase == Phase.CONVICTED
         assert self.stage.registry.job(self.job).status == JobStatus.SLASHED
 
@@ -241,7 +240,8 @@ def fast(stage: Stage, lie: Lie) -> Bill:
     """Everything known from the data service but the parts of the run. Between accounts that have been paid before."""
     for _ in range(2):
         dispute = Dispute(stage, lie)
-        dispute.open_step()
+        dispute.open("open_step", STEP, *plain(lie.opening()))
+        dispute.post_trace()
         dispute.demand_run()
     return dispute.bill
 
@@ -250,17 +250,15 @@ def fast(stage: Stage, lie: Lie) -> Bill:
 def slow(stage: Stage, lie: Lie, fast: Bill) -> Bill:
     """Everything withheld. Between accounts that have been paid before."""
     dispute = Dispute(stage, lie)
-    dispute.moves(stage.challenger, "open_blind", dispute.job, 0, lie.history.root, value=PARAMETERS.bond)
+    dispute.open("open_blind", BLIND, lie.history.root)
     dispute.descend(lie.history, STEP + 1)
     dispute.moves(stage.challenger, "show_step", dispute.game, *plain(lie.opening()), True)
-    dispute.post_trace()
-    dispute.descend(lie.trace, PRODUCT.tensor)
-    proof = lie.trace.prove(PRODUCT.tensor)
-    dispute.moves(stage.challenger, "demand_tensor", dispute.game, lie.node, 0, lie.product.root, proof)
-    dispute.descend(lie.product, lie.leaf_number)
-    dispute.pick(lie.leaf_number)
-    path = lie.product.path(0, lie.leaf_number, ARITY_BITS)
-    dispute.moves(stage.trainer, "reveal_leaf", dispute.game, lie.leaf, path)
+    first = b"".join(lie.trace.node(9, i) for i in range(32))  # the first reveal of a tree of depth 14 goes down five levels
+    dispute.post_trace(first)
+    dispute.descend(lie.trace, PRODUCT.tensor, replace(dispute.begin(lie.trace.root), below=first))
+    dispute.challenges("demand_tensor", lie.node, 0, lie.product.root, lie.trace.prove(PRODUCT.tensor))
+    d = dispute.pick(dispute.descend(lie.product, lie.leaf_number), lie.leaf_number)
+    dispute.reveal(d, lie.leaf)
     dispute.demand_run()
     return dispute.bill
 

@@ -7,14 +7,16 @@ from dataclasses import replace
 import pytest
 
 from bisection.cut import combined
-from bisection.game import ARITY_BITS, RevealParts, ShowStep, parts_digest
+from bisection.descent import parts_payload
 from bisection.numbers import wrap
 from bisection.witness import RunPlace
-from contracts.bindings import NO_PICK, Phase, Tree
-from contracts.events import Demanded, Judged, PartsRevealed, RunDemanded
-from tests.contracts.stage import LEAF, NODE, Stage, TrainerRun, digest, part_conclusion, refused, reveal_of, run_demand
+from contracts.bindings import Phase, Tree
+from contracts.events import Demanded, Judged, Revealed, RunDemanded
+from tests.contracts.descending import Descending, partials, word
+from tests.contracts.stage import LEAF, NODE, Stage, TrainerRun, digest, part_conclusion, refused, run_demand
 
 RUN = TrainerRun()
+ROOTS = RUN.roots(0, 1)
 TENSOR = 9
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
 
@@ -24,35 +26,32 @@ def parts_of(count: int) -> tuple[int, ...]:
     return tuple(wrap((i * i + 1) * 0x9E3779B97F4A7C15, 64) for i in range(count))
 
 
-class RunGame:
+class RunGame(Descending):
     """A game in which the run of an element of so many parts was demanded."""
 
     def __init__(self, stage: Stage, parts: tuple[int, ...], takes_max: bool = False, claimed: int | None = None) -> None:
-        self.stage, self.parts, self.takes_max = stage, parts, takes_max
+        self.parts = parts
         self.claimed = combined(parts, takes_max) if claimed is None else claimed
-        self.game = stage.traced(stage.posted(RUN), RUN)
+        game = stage.traced(stage.posted(RUN), RUN)
         stage.referee.send("cut", RunPlace(self.claimed, TENSOR, len(parts), takes_max))
-        self.events = stage.events(stage.challenger.game.demand_run(self.game, run_demand()))
+        self.events = stage.events(stage.challenger.game.demand_run(game, ROOTS, run_demand()))
+        super().__init__(stage, game, word(self.claimed))
 
-    def below(self, height: int, position: int) -> tuple[int, ...]:
-        """The partial results that a reveal of the node there shows."""
-        span = min(ARITY_BITS, height)
-        low = height - span
-        starts = [((position << span) + i) << low for i in range(1 << span)]
-        return tuple(combined(self.parts[at : at + (1 << low)], self.takes_max) for at in starts if at < len(self.parts))
+    def honest(self) -> Revealed:
+        """Answer with what the parts combine to."""
+        return self.show_parts(*partials(self.parts, self.d))
 
-    def reveal(self, *parts: int, before: tuple[int, ...] = ()) -> PartsRevealed:
-        (event,) = self.stage.events(self.stage.trainer.game.reveal_parts(self.game, RevealParts(parts, before)))
-        assert isinstance(event, PartsRevealed)
-        return event
+    def refused_length(self, *parts: int) -> None:
+        """The contract does not take these partial results, which are too many or too few."""
+        with refused("game: wrong length"):
+            self.stage.trainer.game.reveal(self.game, self.d.trail, self.d.picked, parts_payload(parts))
 
-    def pick(self, child: int) -> None:
-        self.stage.challenger.game.pick(self.game, self.stage.game.game(self.game).descent.node, child)
-
-    def conclude(self, child: int, parts: tuple[int, ...]) -> Judged:
-        """Have a part judged."""
-        receipt = self.stage.challenger.game.conclude_part(self.game, part_conclusion(child, parts))
-        judged = self.stage.events(receipt)[0]
+    def conclude(self, child: int, parts: tuple[int, ...] | None = None, trail: bytes | None = None) -> Judged:
+        """Have a part judged; by default one of those that were revealed last."""
+        assert self.d.below is not None
+        payload = self.d.below if parts is None else parts_payload(parts)
+        move = part_conclusion(self.d.trail if trail is None else trail, payload, child)
+        judged = self.stage.events(self.stage.challenger.game.conclude_part(self.game, ROOTS, move))[0]
         assert isinstance(judged, Judged)
         return judged
 
@@ -67,63 +66,68 @@ def test_a_run_is_demanded_with_its_element(stage: Stage) -> None:
     assert isinstance(demanded, Demanded) and isinstance(told, RunDemanded)
     assert (demanded.tree, demanded.count, demanded.tensor) == (Tree.RUN, 70, TENSOR)
     assert int.from_bytes(demanded.root, "big", signed=True) == run.claimed
-    assert (told.node, told.position, told.tensor) == (NODE.index, 11, TENSOR)
+    assert (told.game, told.node, told.position, told.tensor) == (run.game, NODE.index, 11, TENSOR)
     assert (told.tensor_root, tuple(told.trace_proof)) == (LEAF.root, LEAF.trace_proof)
     view = stage.game.game(run.game)
     assert (view.phase, view.descended, view.run_node, view.run_position) == (Phase.PARTS, Tree.RUN, NODE.index, 11)
     d = view.descent
-    assert (d.tree, d.height, d.position, d.count, d.picked, d.tensor, d.size) == (Tree.RUN, 7, 0, 70, NO_PICK, TENSOR, 0)
+    assert (d.tree, d.height, d.position, d.count, d.picked, d.tensor, d.size) == (Tree.RUN, 7, 0, 70, 3, TENSOR, 0)
+    assert d.seal == run.seal
+
+
+SHAPES = [(2, 0), (5, 4), (33, 32), (64, 63), (65, 64), (70, 69), (1024, 777), (1100, 1099), (4096, 4095), (8193, 8192)]
 
 
 @pytest.mark.parametrize("takes_max", [False, True])
-@pytest.mark.parametrize(("count", "part"), [(2, 0), (5, 4), (32, 31), (33, 32), (70, 69), (1024, 777), (1100, 1099)])
+@pytest.mark.parametrize(("count", "part"), SHAPES)
 def test_a_descent_reaches_every_part_of_runs_of_any_length(stage: Stage, count: int, part: int, takes_max: bool) -> None:
     run = RunGame(stage, parts_of(count), takes_max)
-    height, position, before = stage.game.game(run.game).descent.height, 0, ()
     while True:
-        shown = run.below(height, position)
-        event = run.reveal(*shown, before=before)
-        assert (event.height, event.position, tuple(event.parts)) == (height, position, shown)
-        assert stage.game.game(run.game).descent.node == parts_digest(shown)
-        drop = min(ARITY_BITS, height)
-        if height == drop:
+        height, position, expected = run.d.height, run.d.position, partials(run.parts, run.d)
+        event = run.honest()
+        assert (event.game, event.tree, event.height, event.position) == (run.game, Tree.RUN, height, position)
+        assert event.payload == parts_payload(expected)
+        with refused("game: nothing to refute"):
+            run.refute()
+        if run.d.levels == run.d.height:
             break
-        height, before = height - drop, shown
-        position = part >> height
-        run.pick(position & ((1 << drop) - 1))
+        run.towards(part)
         assert run.phase == Phase.PARTS
-    child = part & ((1 << height) - 1)
+    child = part - (run.d.position << run.d.height)
     stage.referee.send("expect_part", 11, part)
-    stage.referee.send("rule", False, 0, wrap(shown[child] + 1, 64))
-    judged = run.conclude(child, shown)
+    stage.referee.send("rule", False, 0, wrap(expected[child] + 1, 64))
+    judged = run.conclude(child)
     assert (judged.node, judged.output, judged.position) == (NODE.index, 0, 11)
-    assert (judged.claimed, judged.correct) == (shown[child], wrap(shown[child] + 1, 64))
+    assert (judged.claimed, judged.correct) == (run.parts[part], wrap(run.parts[part] + 1, 64))
     assert run.phase == Phase.CONVICTED
 
 
-def test_a_right_part_acquits(stage: Stage) -> None:
-    run = RunGame(stage, (3, 4))
-    run.reveal(3, 4)
-    stage.referee.send("rule", False, 0, 4)
-    run.conclude(1, (3, 4))
+@pytest.mark.parametrize("part", [LEAST, MOST, -1, 0, 1])
+def test_a_right_part_acquits(stage: Stage, part: int) -> None:
+    run = RunGame(stage, (3, part))
+    run.honest()
+    stage.referee.send("rule", False, 0, part)
+    judged = run.conclude(1)
+    assert (judged.claimed, judged.correct) == (part, part)
     assert run.phase == Phase.ACQUITTED
 
 
 # Demands
 
 
-def test_a_run_that_one_verdict_reads_is_not_demanded(stage: Stage) -> None:
+@pytest.mark.parametrize("parts", [0, 1])
+def test_a_run_that_one_verdict_reads_is_not_demanded(stage: Stage, parts: int) -> None:
     game = stage.traced(stage.posted(RUN), RUN)
-    stage.referee.send("cut", RunPlace(5, TENSOR, 1, False))
-    with refused("game: run short enough to conclude"):
-        stage.challenger.game.demand_run(game, run_demand())
+    stage.referee.send("cut", RunPlace(5, TENSOR, parts, False))
+    with refused("game: run not too long"):
+        stage.challenger.game.demand_run(game, ROOTS, run_demand())
 
 
 def test_a_run_is_demanded_once_a_game(stage: Stage) -> None:
     run = RunGame(stage, (3, 4))
-    run.reveal(3, 4)
+    run.honest()
     with refused("game: tree already descended"):
-        stage.challenger.game.demand_run(run.game, run_demand())
+        stage.challenger.game.demand_run(run.game, ROOTS, run_demand())
 
 
 def test_a_run_is_demanded_of_the_step_in_question(stage: Stage) -> None:
@@ -131,13 +135,13 @@ def test_a_run_is_demanded_of_the_step_in_question(stage: Stage) -> None:
     stage.referee.send("cut", RunPlace(5, TENSOR, 2, False))
     stage.referee.send("expect", RUN.roots(0, 2))
     with refused("referee: another step"):
-        stage.challenger.game.demand_run(game, run_demand())
+        stage.challenger.game.demand_run(game, ROOTS, run_demand())
 
 
 def test_positions_of_forty_bits_are_kept(stage: Stage) -> None:
     game = stage.traced(stage.posted(RUN), RUN)
     stage.referee.send("cut", RunPlace(-1, TENSOR, 1 << 24, True))
-    stage.challenger.game.demand_run(game, run_demand((1 << 40) - 1))
+    stage.challenger.game.demand_run(game, ROOTS, run_demand((1 << 40) - 1))
     view = stage.game.game(game)
     assert (view.run_position, view.descent.count, view.descent.height, view.descent.size) == ((1 << 40) - 1, 1 << 24, 24, 1)
 
@@ -145,74 +149,36 @@ def test_positions_of_forty_bits_are_kept(stage: Stage) -> None:
 # Reveals
 
 
-def test_parts_combine_to_the_element(stage: Stage) -> None:
-    run = RunGame(stage, (3, 4, 5))
-    for wrong in ((3, 4, 6), (12, 0, 1), (MOST, MOST, MOST)):
-        with refused("partials: another result"):
-            run.reveal(*wrong)
-    run.reveal(12, 0, 0)  # a lie that combines: one of these is wrong
-
-
-def test_sums_wrap_at_64_bits(stage: Stage) -> None:
-    run = RunGame(stage, (MOST, 1, MOST, 1), claimed=0)
-    run.reveal(MOST, 1, MOST, 1)
-    assert run.phase == Phase.CHALLENGER
-
-
-def test_a_maximum_does_not_add_up(stage: Stage) -> None:
-    run = RunGame(stage, (-3, LEAST, -4), takes_max=True)
-    assert run.claimed == -3
-    for wrong in ((-3, 0, -4), (-4, -5, -6), (1, -4, 0)):
-        with refused("partials: another result"):
-            run.reveal(*wrong)
-    run.reveal(LEAST, LEAST, -3)
-
-
 @pytest.mark.parametrize("wrong", [(), (12,), (3, 9), (3, 4, 5, 0), (*(0,) * 31, 12)])
 def test_there_are_as_many_parts_as_the_run_has(stage: Stage, wrong: tuple[int, ...]) -> None:
-    run = RunGame(stage, (3, 4, 5))
-    with refused("partials: wrong number of parts"):
-        run.reveal(*wrong)
+    RunGame(stage, (3, 4, 5)).refused_length(*wrong)
+
+
+def test_a_part_has_eight_bytes(stage: Stage) -> None:
+    run = RunGame(stage, (3, 4))
+    for size in (0, 8, 15, 17, 24, 64):
+        with refused("game: wrong length"):
+            stage.trainer.game.reveal(run.game, run.d.trail, 3, bytes(size))
+    run.honest()
 
 
 def test_below_the_end_of_the_run_there_are_only_the_parts_that_it_has(stage: Stage) -> None:
-    run = RunGame(stage, parts_of(70))  # height 7: groups of four, of which the last has two
-    first = run.below(7, 0)
-    assert len(first) == 18
-    with refused("partials: wrong number of parts"):
-        run.reveal(*first, 0)
-    run.reveal(*first)
-    run.pick(17)
-    with refused("partials: wrong number of parts"):
-        run.reveal(*run.parts[68:70], 0, before=first)
-    run.reveal(*run.parts[68:70], before=first)
-
-
-def test_a_reveal_repeats_what_its_part_was_picked_from(stage: Stage) -> None:
-    run = RunGame(stage, parts_of(70))
-    first = run.below(7, 0)
-    with refused("partials: not those in question"):
-        run.reveal(*first, before=(run.claimed,))
-    run.reveal(*first)
-    run.pick(3)
-    second = run.parts[12:16]
-    for wrong in ((), first[:-1], (*first, 0), first[::-1], second):
-        with refused("partials: not those in question"):
-            run.reveal(*second, before=wrong)
-    with refused("partials: another result"):
-        run.reveal(*run.parts[16:20], before=first)
-    run.reveal(*second, before=first)
+    run = RunGame(stage, parts_of(70))  # height 7: groups of eight, of which the last has six
+    first = partials(run.parts, run.d)
+    assert len(first) == 9
+    run.refused_length(*first, 0)
+    run.refused_length(*first[:-1])
+    run.honest()
+    run.pick(8)
+    run.refused_length(*run.parts[64:70], 0)
+    run.refused_length(*run.parts[64:70], 0, 0)
+    assert run.honest().payload == parts_payload(run.parts[64:70])
 
 
 def test_a_trainer_that_shows_no_parts_loses(stage: Stage) -> None:
     run = RunGame(stage, (3, 4))
-    for name, args in {
-        "reveal": ([digest("child")] * 2, []),
-        "reveal_leaf": (b"", []),
-        "post_trace": (digest("place"), digest("root")),
-    }.items():
-        with refused("game: not owed"):
-            stage.trainer.game.send(name, run.game, *args)
+    with refused("game: not owed"):
+        stage.trainer.game.post_trace(run.game, digest("root"))
     stage.chain.advance(10_000)
     stage.stranger.game.timeout(run.game)
     assert run.phase == Phase.CONVICTED
@@ -223,113 +189,80 @@ def test_a_trainer_that_shows_no_parts_loses(stage: Stage) -> None:
 
 def test_parts_are_concluded_and_not_picked(stage: Stage) -> None:
     run = RunGame(stage, (3, 4))
-    run.reveal(3, 4)
+    run.honest()
     with refused("descent: at the leaves"):
         run.pick(0)
 
 
 def test_only_what_was_revealed_is_picked(stage: Stage) -> None:
     run = RunGame(stage, parts_of(70))
-    run.reveal(*run.below(7, 0))
-    for child in (18, 31, 32, 2**256 - 1):
+    run.honest()
+    for child in (9, 15, 16, 64, 2**256 - 1):
         with refused("descent: no such child"):
-            run.pick(child)
-    with refused("descent: not the node in question"):
-        stage.challenger.game.pick(run.game, parts_digest(run.parts[:18]), 0)
+            stage.challenger.game.pick(run.game, run.seal, child)
+    with refused("descent: something else revealed"):
+        stage.challenger.game.pick(run.game, digest("seal"), 0)
+    run.pick(8)
 
 
 def test_only_parts_are_concluded(stage: Stage) -> None:
     run = RunGame(stage, parts_of(70))
-    first = run.below(7, 0)
-    run.reveal(*first)
-    with refused("partials: not at the parts"):
-        run.conclude(0, first)
+    run.honest()
+    with refused("game: no parts revealed"):
+        run.conclude(0)
+    run.pick(0)
+    run.honest()
+    run.conclude(0)
 
 
 def test_a_conclusion_is_about_a_part_that_was_revealed(stage: Stage) -> None:
     run = RunGame(stage, (3, 4))
-    run.reveal(3, 4)
-    for wrong in ((), (3,), (4, 3), (3, 5)):
-        with refused("partials: not those in question"):
+    run.honest()
+    for wrong in ((), (3,), (4, 3), (3, 5), (3, 4, 0)):
+        with refused("game: another place"):
             run.conclude(0, wrong)
-    for child in (2, 31, 2**256 - 1):
+    for trail in (digest("trail"), bytes(32), run.d.origin, run.seal):
+        with refused("game: another place"):
+            run.conclude(0, trail=trail)
+    for child in (2, 63, 64, 2**200):
         with refused("partials: no such part"):
-            run.conclude(child, (3, 4))
-    move = part_conclusion(0, (3, 4))
-    with refused("game: another node"):
-        stage.challenger.game.conclude_part(run.game, replace(move, node=replace(NODE, index=NODE.index + 1)))
+            run.conclude(child)
+    with refused("no reason"):  # beyond what a number can be
+        run.conclude(2**256 - 1)
+    assert run.d.below is not None
+    move = part_conclusion(run.d.trail, run.d.below, 0)
+    for index in (NODE.index + 1, NODE.index - 1, NODE.index + 2**32):
+        with refused("game: another node"):
+            stage.challenger.game.conclude_part(run.game, ROOTS, replace(move, node=replace(NODE, index=index)))
     stage.referee.send("expect_part", 11, 5)
     with refused("referee: another part"):
-        run.conclude(0, (3, 4))
+        run.conclude(0)
     stage.referee.send("expect_part", 11, 1)
-    run.conclude(1, (3, 4))
+    run.conclude(1)
+
+
+def test_a_conclusion_is_about_the_parts_below_what_was_picked(stage: Stage) -> None:
+    """The same parts elsewhere in the run have another trail."""
+    run = RunGame(stage, (5,) * 70)
+    run.honest()
+    run.pick(2)
+    run.honest()
+    with refused("game: another place"):
+        run.conclude(0, trail=run.d.origin)
+    stage.referee.send("expect_part", 11, 19)
+    run.conclude(3)
 
 
 def test_another_demand_ends_the_descent_into_a_run(stage: Stage) -> None:
     run = RunGame(stage, (3, 4))
-    run.reveal(3, 4)
-    stage.challenger.game.demand_state(run.game)
-    stage.trainer.game.reveal(run.game, *reveal_of(RUN.states[2], stage.game.game(run.game).descent))
-    with refused("partials: no run under way"):
-        run.conclude(0, (3, 4))
+    run.honest()
+    stage.challenger.game.demand_state(run.game, ROOTS)
+    Descending(stage, run.game, RUN.states[2].root).answer(RUN.states[2])
+    with refused("game: no parts revealed"):
+        run.conclude(0)
 
 
 def test_before_a_run_is_demanded_no_part_is_concluded(stage: Stage) -> None:
     game = stage.traced(stage.posted(RUN), RUN)
-    with refused("partials: no run under way"):
-        stage.challenger.game.conclude_part(game, part_conclusion(0, (3, 4)))
-
-
-# A step shown together with a demand for its trace
-
-
-def blind(stage: Stage, job: int) -> int:
-    """A blind game whose history was revealed."""
-    game = stage.challenger.game.open_blind(job, 0)
-    stage.trainer.game.reveal(game, *reveal_of(RUN.histories[0], stage.game.game(game).descent))
-    return game
-
-
-def test_with_the_step_the_trace_can_be_demanded(stage: Stage) -> None:
-    game = blind(stage, stage.posted(RUN))
-    stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 1), descend=True))
-    view = stage.game.game(game)
-    assert (view.phase, view.descended) == (Phase.TRACE, Tree.HISTORY | Tree.TRACE)
-    shown = stage.now()
-    stage.chain.next_block_at(shown + 300)
-    root = RUN.trace(1).root
-    demanded = stage.events(stage.trainer.game.post_trace(game, root))[1]
-    assert isinstance(demanded, Demanded)
-    assert (demanded.tree, demanded.root, demanded.count) == (Tree.TRACE, root, RUN.tensors)
-    view = stage.game.game(game)
-    assert (view.phase, view.trainer_clock) == (Phase.CHILDREN, view.trainer_clock)
-    # The trainer's clock goes on: two moves in a row.
-    stage.chain.next_block_at(shown + 500)
-    stage.trainer.game.reveal(game, *reveal_of(RUN.trace(1), view.descent))
-    after = stage.game.game(game)
-    assert (after.phase, after.trainer_clock) == (Phase.CHALLENGER, view.trainer_clock - 200)
-    with refused("game: tree already descended"):
-        stage.challenger.game.demand_trace(game)
-
-
-def test_where_the_trace_root_is_known_its_descendants_are_owed_at_once(stage: Stage) -> None:
-    job = stage.posted(RUN)
-    stage.traced(job, RUN)
-    game = blind(stage, job)
-    stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 1), descend=True))
-    view = stage.game.game(game)
-    assert (view.phase, view.descent.node, view.descent.tree) == (Phase.CHILDREN, RUN.trace(1).root, Tree.TRACE)
-
-
-@pytest.mark.parametrize("known", [False, True])
-def test_a_trace_of_one_tensor_is_not_demanded_with_the_step(stage: Stage, known: bool) -> None:
-    """The trainer could not answer."""
-    run = TrainerRun(tensors=1)
-    job = stage.posted(run)
-    if known:
-        stage.traced(job, run)
-    game = stage.challenger.game.open_blind(job, 0)
-    stage.trainer.game.reveal(game, *reveal_of(run.histories[0], stage.game.game(game).descent))
-    with refused("descent: nothing to reveal"):
-        stage.challenger.game.show_step(game, ShowStep(run.opening(0, 1), descend=True))
-    stage.challenger.game.show_step(game, ShowStep(run.opening(0, 1)))
+    with refused("game: no parts revealed"):
+        stage.challenger.game.conclude_part(game, ROOTS, part_conclusion(bytes(32), parts_payload((3, 4)), 0))

@@ -34,6 +34,13 @@ def claim_of(program: Program, trace: Trace, length: int) -> Claim:
     )  # fmt: skip
 
 
+def opening_of(trace: Trace, step: int) -> StepOpening:
+    """A step as the trainer with this trace has posted it."""
+    history = trace.history()
+    before, after = (tuple(history.prove(leaf)) for leaf in (step, step + 1))
+    return StepOpening(step, history.node(0, step), before, history.node(0, step + 1), after)
+
+
 class ModelChain:
     """Implements bisection.agent.Chain over bisection.game. ``moves`` counts transactions."""
 
@@ -94,4 +101,4 @@ class HonestService:
         return self._trace.tensor(step, number)
 
 
-__all__ = ["HonestService", "ModelChain", "claim_of"]
+__all__ = ["TRAINER", "HonestService", "ModelChain", "claim_of", "opening_of"]

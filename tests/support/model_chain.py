@@ -37,8 +37,7 @@ def claim_of(program: Program, trace: Trace, length: int) -> Claim:
 def opening_of(trace: Trace, step: int) -> StepOpening:
     """A step as the trainer with this trace has posted it."""
     history = trace.history()
-    before, after = (tuple(history.prove(leaf)) for leaf in (step, step + 1))
-    return StepOpening(step, history.node(0, step), before, history.node(0, step + 1), after)
+    return StepOpening(step, history.node(0, step), history.node(0, step + 1), tuple(history.prove_range(step, 2)))
 
 
 class ModelChain:

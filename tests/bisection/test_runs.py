@@ -48,7 +48,7 @@ from bisection.witness import (
     witness,
 )
 from tests.support.liar import Choice, Liar, balanced
-from tests.support.model_chain import TRAINER, HonestService, ModelChain, claim_of
+from tests.support.model_chain import TRAINER, HonestService, ModelChain, claim_of, opening_of
 from tests.support.programs import run_program
 
 STEPS = 2
@@ -82,9 +82,7 @@ class Job:
         return MemoryTrace(program, self.trace._states[0], self.trace._data, STEPS, {0: tamper})
 
     def opening(self) -> StepOpening:
-        history = self.trace.history()
-        proofs = [tuple(history.prove(leaf)) for leaf in (0, 1)]
-        return StepOpening(0, history.node(0, 0), proofs[0], history.node(0, 1), proofs[1])
+        return opening_of(self.trace, 0)
 
     def claim(self, position: int, trace: MemoryTrace | None = None) -> Leaf:
         """The opening of one element of the node, as the trainer with this trace committed it."""

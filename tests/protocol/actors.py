@@ -74,7 +74,7 @@ def opening_of(span: Span, step: int) -> StepOpening:
     """A step of a segment as its trainer has posted it."""
     tree = span.history()
     before, after = (tree.node(0, leaf) for leaf in (step, step + 1))
-    return StepOpening(step, before, tuple(tree.prove(step)), after, tuple(tree.prove(step + 1)))
+    return StepOpening(step, before, after, tuple(tree.prove_range(step, 2)))
 
 
 # Challengers --------------------------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def mutated(move: Move, random: Random) -> Move:
         case ShowStep(opening):
             steps: list[dict[str, Any]] = [
                 {"step": opening.step + 1},
-                {"before_proof": ()},
+                {"proof": ()},
                 {"after": wrong},
                 {"before": opening.after},
             ]

@@ -48,10 +48,9 @@ SCENARIOS = ("honest", "fraud", "withheld")
 FINAL = (JobStatus.COMPLETED, JobStatus.SLASHED, JobStatus.EXPIRED, JobStatus.CANCELLED)
 MOST_IDLE_ROUNDS = 10
 DISPUTE_PREFIXES = (
-    "open_step", "open_blind", "contend", "show_step", "demand_", "pick", "post_trace", "reveal", "refute", "conclude_", "timeout",
-)  # fmt: skip
     "open_step",
     "open_blind",
+    "contend",
     "show_step",
     "demand_",
     "pick",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bisection.boundary import Array
 from bisection.errors import ChainMismatch
-from contracts.bindings import Phase
+from contracts.bindings import BLIND, Phase, step_commitment
 from contracts.jobs import NOBODY, Job, JobSpec, JobStatus, Segment, Standing, Terms
 from contracts.sender import Call
 from tests.support.market import BOUNTY, ETHER, PARAMETERS, TERMS, Diary, Market, honest_trace, lying
@@ -300,6 +300,13 @@ def test_a_move_that_the_chain_refuses_costs_no_gas_and_is_tried_ever_less_often
     assert market.sent("trainer") == ["commit", "claim"]
 
 
+def blind(market: Market, job: int, segment: int) -> int:
+    """A blind game of the challenger's about a segment."""
+    game, salt = market.acting["challenger"].game, bytes(32)
+    game.commit(step_commitment(market.address("challenger"), job, segment, BLIND, salt))
+    return game.open_blind(job, segment, salt)
+
+
 class Failing:
     """An executor whose device is lost for a while, each time it comes to a certain step."""
 
@@ -331,7 +338,7 @@ def test_a_job_that_keeps_failing_does_not_stop_the_defence_of_another(market: M
     with market.trainer(tmp_path / "trainer") as trainer:
         market.settle(trainer)
     broken, diary = market.open_job(tmp_path / "material", steps=8), Diary()
-    opened = market.acting["challenger"].game.open_blind(sound, 0)
+    opened = blind(market, sound, 0)
     folder = tmp_path / "trainer"
     options = {"policy": TrainerPolicy(max_jobs=2), "executor_of": lambda material: Failing(material, 7, 10**9)}
     with market.trainer(folder, log=diary, **options) as trainer:
@@ -374,7 +381,7 @@ def test_a_challenger_that_falls_silent_loses_its_bond(market: Market, tmp_path:
     job, before = market.open_job(tmp_path / "material"), market.balance("trainer")
     with market.trainer(tmp_path / "trainer") as trainer:
         market.settle(trainer)
-        game = market.acting["challenger"].game.open_blind(job, 0)
+        game = blind(market, job, 0)
         market.settle(trainer)
         market.chain.advance(PARAMETERS.challenger_clock + 1)
         market.finish(trainer)
@@ -388,7 +395,7 @@ def test_a_recording_that_was_lost_is_made_again_and_defended(market: Market, tm
     with market.trainer(tmp_path / "trainer") as trainer:
         market.settle(trainer)
     shutil.rmtree(tmp_path / "trainer")
-    game = market.acting["challenger"].game.open_blind(job, 2)
+    game = blind(market, job, 2)
     with market.trainer(tmp_path / "trainer") as trainer:
         market.settle(trainer)
         assert market.looking.game.game(game).phase == Phase.CHALLENGER

@@ -32,7 +32,7 @@ CHALLENGERS_MOVES = {
     *("commit", "open_step", "open_blind", "show_step", "demand_trace", "demand_state", "demand_tensor", "demand_run", "pick"),
     *("conclude_boundary", "conclude_element", "conclude_part", "timeout", "reclaim"),
 }
-TRAINERS_MOVES = {"post_trace", "reveal", "reveal_leaf", "reveal_parts", "timeout"}
+TRAINERS_MOVES = {"post_trace", "reveal", "timeout"}
 SIZES = [pytest.param(4, id="few"), pytest.param(50, id="50", marks=pytest.mark.deep)]
 
 

@@ -21,7 +21,7 @@ __all__ = ["COUNTING", "LONG", "SEGMENT", "Fabricator", "Misstated", "run_of"]
 SEGMENT = 4
 Job = tuple[Program, Mapping[str, np.ndarray[Any, Any]], Mapping[str, np.ndarray[Any, Any]]]
 COUNTING: Job = counting_program()
-LONG: Job = run_program(np.random.default_rng(0), Dot, 40_000, rows=1)  # one element of 40 parts: two levels of partial results
+LONG: Job = run_program(np.random.default_rng(0), Dot, 40_000, rows=1)  # one element of 157 parts: two reveals of partial results
 
 
 def run_of(segments: int, lie: int | None = None, seed: int = 0, job: Job = COUNTING) -> list[MemoryTrace]:

@@ -234,7 +234,10 @@ class ChallengerNode:
         dispute = self._disputes[number]
         if dispute.game is None:
             dispute.game = self._enter(number, job, dispute)
-        if dispute.game is None or self._chain.answered(dispute.game) or dispute.agent.play(dispute.game):
+        if dispute.game is None:
+            return False
+        self._isolation.attempt(("contend", number), partial(self._chain.contend, dispute.game), job=number, game=dispute.game)
+        if self._chain.answered(dispute.game) or dispute.agent.play(dispute.game):
             return False
         phase = self._chain.view(dispute.game).phase
         self._log("game over", job=number, game=dispute.game, outcome=phase.name.lower())
@@ -251,7 +254,7 @@ class ChallengerNode:
             return live[0]
         if phases:
             reason = "a game about it has been lost already"
-        elif self._chain.now() > self._deployment.registry.segment(number, dispute.segment).window_end:
+        elif self._deployment.registry.clock() > self._deployment.registry.segment(number, dispute.segment).window_end:
             reason = "its challenge window is over"
         elif dispute.agent.disputes():
             return dispute.agent.open()

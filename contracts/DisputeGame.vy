@@ -334,6 +334,9 @@ def refute(
     @param below What was revealed last.
     """
     state: turns.State = self._challenger_moves(game)
+    # The seal outlives its descent.
+    if state.descent.tree == empty(IDisputeGame.Tree):
+        checks.refuse("descent: none under way")
     trainer: address = self._standing(state).trainer
     last: bytes32 = descent.extended(descent.extended(trail, picked, above), state.descent.picked, below)
     self._expect(descent.sealed(last, trainer) == state.descent.seal)

@@ -93,7 +93,7 @@ class GameView:
     step                     counted within the segment
     roots                    the hash of where the claims of the step live, without the trace root
     trace_root               zero at first
-    trainer_spent            the seconds of its clock that were used up at ``moved_at``, a time of the chain; so ``challenger_spent``
+    trainer_spent            the seconds of its clock used up at ``moved_at``, a time of the chain; so ``challenger_spent``
     paused                   for how many seconds the protocol's clocks had stood still in all when the game was opened
     run_node, run_position   the node and the position of the element whose run was demanded
     """
@@ -126,7 +126,7 @@ class GameView:
     def clocks(self, budgets: tuple[int, int], standstill: int) -> tuple[int, int]:
         """What the clocks of trainer and challenger held at ``moved_at``, in seconds.
 
-        ``standstill`` is for how long the protocol's clocks have stood still in all: what of it came after the opening adds to both.
+        ``standstill`` is for how long the protocol's clocks have stood still in all: what came after the opening adds to both.
         """
         added = max(standstill - self.paused, 0)
         return budgets[0] + added - self.trainer_spent, budgets[1] + added - self.challenger_spent

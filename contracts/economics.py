@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from bisection.errors import UsageError
-from bisection.game import ARITY_BITS
+from bisection.descent import LEVELS
 
 __all__ = [
     "ANSWER_GAS",
@@ -50,8 +50,8 @@ LIMITS = Depths(history=32, trace=24, state=24, tensor=32, run=24)
 
 def trainer_gas(depths: Depths = LIMITS) -> int:
     """What a game costs the trainer that is asked for everything that can be asked, in gas."""
-    reveals = sum(ceil(depth / ARITY_BITS) for depth in (depths.history, depths.trace, depths.state, depths.tensor))
-    parts = ceil(depths.run / ARITY_BITS)
+    reveals = sum(ceil(depth / LEVELS) for depth in (depths.history, depths.trace, depths.state, depths.tensor))
+    parts = ceil(depths.run / LEVELS)
     return MOVE_GAS["post_trace"] + reveals * MOVE_GAS["reveal"] + MOVE_GAS["reveal_leaf"] + parts * MOVE_GAS["reveal_parts"]
 
 

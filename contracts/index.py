@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from functools import singledispatchmethod
 
 from eth_typing import ChecksumAddress
 from web3 import Web3
 
-from bisection import game as rules
-from bisection.game import Revelation, TreeKind
+from bisection import moves as rules
+from bisection.descent import LAST_PART_OF_WORD
+from bisection.moves import Revelation, TreeKind
 from contracts.bindings import Tree
 from contracts.deploy import AddressBook
 from contracts.events import (
     Answered,
     BoundaryJudged,
+    Demanded,
     DemandReclaimed,
     Event,
     GameOpened,
@@ -24,16 +27,16 @@ from contracts.events import (
     JobSlashed,
     Judged,
     LeafDemanded,
-    LeafRevealed,
-    PartsRevealed,
+    Picked,
     Revealed,
     Rewound,
     RunDemanded,
+    StepShown,
     Unanswered,
 )
 from contracts.reader import EventReader
 
-__all__ = ["TREE_KINDS", "Index"]
+__all__ = ["TREE_KINDS", "Course", "Index"]
 
 TREE_KINDS = {
     Tree.HISTORY: TreeKind.HISTORY,
@@ -42,6 +45,22 @@ TREE_KINDS = {
     Tree.TENSOR: TreeKind.TENSOR,
     Tree.RUN: TreeKind.RUN,
 }
+
+
+@dataclass
+class Course:
+    """How the last descent of a game has gone.
+
+    tensor    what is noted as the tensor demanded last
+    revealed  what was picked and what was then revealed of it, in order; it begins with 0 and the root as one word
+    picked    what was picked last
+    answered  whether that has been revealed
+    """
+
+    tensor: int
+    revealed: list[tuple[int, bytes]]
+    picked: int
+    answered: bool = False
 
 
 class Index:
@@ -55,7 +74,9 @@ class Index:
     demands       by job, the open demands for leaves of its final state, by number
     games         by job, its games in order
     segments      by game, the segment that it is about
-    revelations   by game, everything revealed in it, in order
+    shown         by game, the states before and after its step
+    courses       by game, how its last descent has gone
+    revelations   by game, everything demanded and revealed in it, in order
     verdicts      by game, what the referee found
     events        by game, how many there were about it: as long as that stays, so does the game
     branch        how many reorganisations were met
@@ -73,6 +94,8 @@ class Index:
         self.demands: defaultdict[int, dict[int, LeafDemanded]] = defaultdict(dict)
         self.games: defaultdict[int, list[int]] = defaultdict(list)
         self.segments: dict[int, int] = {}
+        self.shown: dict[int, tuple[bytes, bytes]] = {}
+        self.courses: dict[int, Course] = {}
         self.revelations: defaultdict[int, list[Revelation]] = defaultdict(list)
         self.verdicts: dict[int, Judged | BoundaryJudged] = {}
         self.events: Counter[int] = Counter()
@@ -132,21 +155,33 @@ class Index:
         self.segments[event.game] = event.segment
 
     @_take.register
-    def _(self, event: Revealed) -> None:
-        kind = TREE_KINDS[event.tree]
-        self.revelations[event.game].append(rules.Revealed(kind, event.tensor, event.height, event.position, tuple(event.children)))
+    def _(self, event: StepShown) -> None:
+        self.shown[event.game] = event.before, event.after
+        self.courses.pop(event.game, None)
 
     @_take.register
-    def _(self, event: LeafRevealed) -> None:
-        self.revelations[event.game].append(rules.LeafRevealed(event.tensor, event.position, event.data))
+    def _(self, event: Demanded) -> None:
+        kind = TREE_KINDS[event.tree]
+        picked = LAST_PART_OF_WORD if kind == TreeKind.RUN else 0
+        self.courses[event.game] = Course(event.tensor, [(0, event.root)], picked)
+        self.revelations[event.game].append(rules.Demanded(kind, event.tensor, event.root))
 
     @_take.register
     def _(self, event: RunDemanded) -> None:
         self.revelations[event.game].append(rules.RunDemanded(event.tensor, event.tensor_root, tuple(event.trace_proof)))
 
     @_take.register
-    def _(self, event: PartsRevealed) -> None:
-        self.revelations[event.game].append(rules.PartsRevealed(event.height, event.position, tuple(event.parts)))
+    def _(self, event: Picked) -> None:
+        course = self.courses[event.game]
+        course.picked, course.answered = event.child, False
+
+    @_take.register
+    def _(self, event: Revealed) -> None:
+        course = self.courses[event.game]
+        course.revealed.append((course.picked, event.payload))
+        course.answered = True
+        revealed = rules.Revealed(TREE_KINDS[event.tree], course.tensor, event.height, event.position, event.payload)
+        self.revelations[event.game].append(revealed)
 
     @_take.register(Judged)
     @_take.register(BoundaryJudged)

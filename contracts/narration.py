@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Protocol
 
+from bisection.descent import DIGEST_BYTES, PART_BYTES
 from contracts.bindings import Tree
 from contracts.events import (
     Acquitted,
@@ -30,12 +31,11 @@ from contracts.events import (
     JobSlashed,
     Judged,
     LeafDemanded,
-    LeafRevealed,
     OwnershipTransferred,
     OwnershipTransferStarted,
-    PartsRevealed,
     Paused,
     Picked,
+    Refuted,
     RetainedReleased,
     RetainedWithheld,
     Revealed,
@@ -85,8 +85,8 @@ def _of_game(game: int, names: Names) -> str:
     return f"game {game}: " if job is None else f"job {job}, game {game}: "
 
 
-def _tensor(tree: Tree, tensor: int) -> str:
-    return f"tensor {tensor}" if tree == Tree.TENSOR else (tree.name or "?").lower()
+def _tree(tree: Tree) -> str:
+    return (tree.name or "?").lower()
 
 
 @singledispatch
@@ -263,7 +263,8 @@ def _(event: TracePosted, names: Names) -> str:
 
 @tell.register
 def _(event: Demanded, names: Names) -> str:
-    what = f"{_tensor(event.tree, event.tensor)}, {counted(event.count, 'leaf', 'leaves')}"
+    name = f"tensor {event.tensor}" if event.tree == Tree.TENSOR else _tree(event.tree)
+    what = f"{name}, {counted(event.count, 'leaf', 'leaves')}"
     return f"{_of_game(event.game, names)}challenger demands the {what}"
 
 
@@ -275,26 +276,25 @@ def _(event: Picked, names: Names) -> str:
 
 @tell.register
 def _(event: Revealed, names: Names) -> str:
-    what = f"{counted(len(event.children), 'digest')} of the {_tensor(event.tree, event.tensor)}"
-    return f"{_of_game(event.game, names)}trainer reveals {what} (height {event.height}, position {event.position:,})"
+    place = f"(height {event.height}, position {event.position:,})"
+    if event.tree == Tree.RUN:
+        what = f"{counted(len(event.payload) // PART_BYTES, 'partial result')} {place}"
+    elif event.height == 0:
+        what = f"{counted(len(event.payload), 'byte')} of leaf {event.position:,} of the tensor"
+    else:
+        what = f"{counted(len(event.payload) // DIGEST_BYTES, 'digest')} of the {_tree(event.tree)} {place}"
+    return f"{_of_game(event.game, names)}trainer reveals {what}"
+
+
+@tell.register
+def _(event: Refuted, names: Names) -> str:
+    return f"{_of_game(event.game, names)}REFUTED: what the trainer revealed last is not what was picked"
 
 
 @tell.register
 def _(event: RunDemanded, names: Names) -> str:
     what = f"the run of element {event.position:,} of node {event.node}"
     return f"{_of_game(event.game, names)}challenger has found {what}"
-
-
-@tell.register
-def _(event: PartsRevealed, names: Names) -> str:
-    what = f"{counted(len(event.parts), 'partial result')} (height {event.height}, position {event.position:,})"
-    return f"{_of_game(event.game, names)}trainer reveals {what}"
-
-
-@tell.register
-def _(event: LeafRevealed, names: Names) -> str:
-    what = f"{counted(len(event.data), 'byte')} of leaf {event.position:,} of tensor {event.tensor}"
-    return f"{_of_game(event.game, names)}trainer reveals {what}"
 
 
 @tell.register

@@ -12,7 +12,7 @@ from web3 import HTTPProvider, Web3
 from web3.types import BlockData
 
 from bisection.errors import TransactionFailed, UnavailableError, UsageError
-from contracts.bindings import NO_PICK, GameView, Tree
+from contracts.bindings import GameView, Tree
 from contracts.chronicle import Chronicle, read
 from contracts.contract import Ledger
 from contracts.deploy import Deployment
@@ -89,7 +89,7 @@ def _picture(deployment: Deployment, head: BlockData, only: int | None) -> Overv
     chronicle = read(web3, book, web3.eth.block_number)
     tokens = sorted({job.terms.token for job in found.values()} | {NATIVE})
     coins: dict[str, Coin] = dict(zip(tokens, together(web3, [partial(read_coin, web3, token) for token in tokens]), strict=True))
-    games = _games(deployment, chronicle, found, clock, finished=only is not None)
+    games = _games(deployment, chronicle, found, head["timestamp"], clock, finished=only is not None)
     models = {only: registry.model(only) for only in found if only is not None and found[only].status == JobStatus.COMPLETED}
     jobs = tuple(_job(number, job, chronicle, games, coins, models) for number, job in found.items())
     accounts = _accounts(deployment, chronicle, jobs)
@@ -110,15 +110,20 @@ def _picture(deployment: Deployment, head: BlockData, only: int | None) -> Overv
 # Jobs and games ---------------------------------------------------------------------------------------------------------
 
 
-def _games(deployment: Deployment, chronicle: Chronicle, jobs: dict[int, Job], clock: int, finished: bool) -> list[GameState]:
-    """The games about some jobs, with or without those that are over."""
+def _games(
+    deployment: Deployment, chronicle: Chronicle, jobs: dict[int, Job], time: int, clock: int, finished: bool
+) -> list[GameState]:
+    """The games about some jobs, with or without those that are over, at a time of the chain and of the protocol."""
     numbers = [game for job in jobs for game in chronicle.games[job] if finished or game not in chronicle.ended]
     contract = deployment.game
     views = together(contract.web3, [partial(contract.game, number) for number in numbers])
-    return [_game(number, view, jobs[view.job], clock) for number, view in zip(numbers, views, strict=True)]
+    return [
+        _game(number, view, jobs[view.job], view.clocks(contract.clocks, time - clock), time)
+        for number, view in zip(numbers, views, strict=True)
+    ]
 
 
-def _game(number: int, view: GameView, job: Job, clock: int) -> GameState:
+def _game(number: int, view: GameView, job: Job, clocks: tuple[int, int], time: int) -> GameState:
     on = job.status.disputable and job.attempt == view.attempt
     state = GameState(
         number=number,
@@ -127,17 +132,18 @@ def _game(number: int, view: GameView, job: Job, clock: int) -> GameState:
         segment=view.segment,
         challenger=view.challenger,
         rank=view.rank,
+        first=view.first,
         phase=view.phase,
         step=view.step if view.shown else None,
         trace_root=view.trace_root if view.trace_root != NO_ROOT else None,
-        trainers_left=view.trainer_clock,
-        challengers_left=view.challenger_clock,
+        trainers_left=clocks[0],
+        challengers_left=clocks[1],
         on=on,
         descent=_descent(view),
     )
     if not state.live:
         return state
-    spent = clock - view.moved_at
+    spent = time - view.moved_at
     if state.trainers_turn:
         return replace(state, trainers_left=state.trainers_left - spent)
     return replace(state, challengers_left=state.challengers_left - spent)
@@ -147,9 +153,8 @@ def _descent(view: GameView) -> Descending | None:
     d = view.descent
     if d.tree == Tree(0):
         return None
-    picked = None if d.picked == NO_PICK else d.picked
     run = (view.run_node, view.run_position) if d.tree == Tree.RUN else None
-    return Descending(d.tree, d.height, d.position, d.count, picked, d.tensor, d.size, run)
+    return Descending(d.tree, d.height, d.position, d.count, d.tensor, d.size, run)
 
 
 def _job(

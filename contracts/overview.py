@@ -36,15 +36,14 @@ BASIS = 10_000
 class Descending:
     """Where a descent stands.
 
-    ``height`` is that of the node in question above the leaves, ``picked`` one of its descendants. In a tensor, ``size`` is that of
-    tensor ``tensor`` in bytes; in a run, ``run`` is the number of its node and the position of the element.
+    ``height`` is that of the node in question above the leaves. In a tensor, ``size`` is that of tensor ``tensor`` in bytes; in a
+    run, ``run`` is the number of its node and the position of the element.
     """
 
     tree: Tree
     height: int
     position: int
     count: int
-    picked: int | None
     tensor: int
     size: int
     run: tuple[int, int] | None
@@ -54,6 +53,7 @@ class Descending:
 class GameState:
     """A game.
 
+    rank, first      the least rank is rewarded at one place; the number of the game that counts as the first there
     step             within the segment; None while none is shown
     trainers_left    what the trainer's clock holds at the moment of the picture; negative: it is used up
     challengers_left the same of the challenger
@@ -66,6 +66,7 @@ class GameState:
     segment: int
     challenger: str
     rank: int
+    first: int
     phase: Phase
     step: int | None
     trace_root: bytes | None

@@ -41,7 +41,7 @@ def phase_words(game: GameState) -> str:
 
 
 def descent_words(game: GameState) -> str:
-    """Where the descent stands: ``trace, 10 levels above the leaves, 5 picked``; nothing where none is under way."""
+    """Where the descent stands: ``trace, 4 levels above the leaves at position 5``; nothing where none is under way."""
     d = game.descent
     if d is None or game.phase == Phase.TRACE or not game.live:
         return ""
@@ -50,9 +50,9 @@ def descent_words(game: GameState) -> str:
         name = f"tensor {d.tensor} of {d.size:,} bytes"
     elif d.run is not None:
         name = f"run of element {d.run[1]:,} of node {d.run[0]}"
-    above = "at the only leaf" if d.height == 0 else f"{counted(d.height, 'level')} above the leaves"
-    places = "" if d.position == 0 else f" at position {d.position:,}"
-    return f"{name}, {above}{places}" + ("" if d.picked is None or d.height == 0 else f", {d.picked} picked")
+    if d.height == 0:
+        return f"{name}, at " + ("the only leaf" if d.count == 1 else f"leaf {d.position:,}")
+    return f"{name}, {counted(d.height, 'level')} above the leaves" + ("" if d.position == 0 else f" at position {d.position:,}")
 
 
 def _place(game: GameState) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +12,16 @@ from hypothesis import strategies as st
 
 from bisection import game as rules
 from bisection.boundary import state_tensors
+from bisection.descent import Descent, below
 from bisection.errors import IllegalMove, TransactionFailed
 from bisection.game import ShowStep, StepOpening
+from bisection.merkle import Tree, blob_tree
 from contracts.bindings import BLIND, Phase, step_commitment
 from contracts.jobs import NATIVE, JobStatus, claim_commitment
 from contracts.sender import Call
 from contracts.values import plain
 from tests.contracts import revm
-from tests.contracts.descending import Descending, raw, shown
+from tests.contracts.descending import Descending, leaf_of, raw, refutation, shown
 from tests.contracts.moves import challenger_moves, trainer_moves
 from tests.contracts.stage import (
     BOUNTY,
@@ -26,6 +29,7 @@ from tests.contracts.stage import (
     PARAMETERS,
     SALT,
     TERMS,
+    Actor,
     Stage,
     TrainerRun,
     digest,
@@ -37,7 +41,7 @@ from tests.support.market import PARAMETERS as MARKET
 from tests.support.market import Market, honest_trace, lying
 from tests.support.programs import counting_program
 
-RUN, OTHER = TrainerRun(), TrainerRun(name="other")
+RUN, TALL = TrainerRun(), TrainerRun(100, 100, name="tall")  # the history of the second takes two reveals
 REWARD = TERMS.stake * PARAMETERS.reward_share // 10_000
 STEPS = 6
 PROGRAM, STATE, DATA = counting_program()
@@ -214,7 +218,7 @@ def test_scenario_07_no_number_is_taken_for_another_by_cutting_it_short(stage: S
         with pytest.raises(TransactionFailed):
             stage.challenger.game.open_step(*place[:2], replace(opening, step=place[2]), SALT)
     game = stage.traced(job, RUN)
-    other = {name: (game + beyond,) for name in ("reclaim", "timeout", "contend")}
+    other = dict.fromkeys(("reclaim", "timeout", "contend"), (game + beyond,))
     for name, args in (challenger_moves(game + beyond) | other).items():
         with refused("game: unknown game"):
             stage.game.simulate(name, *args, account=stage.challenger.address)
@@ -225,21 +229,22 @@ def test_scenario_07_no_number_is_taken_for_another_by_cutting_it_short(stage: S
 
 def test_scenario_08_a_maximal_number_blocks_nobody(stage: Stage) -> None:
     """Openings, picks and commitments with the greatest numbers there are fail or mean nothing: what comes next is as before."""
-    job, most = stage.posted(RUN), 2**256 - 1
+    job, most = stage.posted(TALL), 2**256 - 1
     for place in ((most, 0, 1), (job, most, 1), (job, 0, most)):
         stage.watcher.commits(*place)
         with pytest.raises(TransactionFailed):
-            stage.watcher.game.open_step(*place[:2], replace(RUN.opening(0, 1), step=place[2]), SALT)
+            stage.watcher.game.open_step(*place[:2], replace(TALL.opening(0, 1), step=place[2]), SALT)
     stage.watcher.game.commit(most.to_bytes(32, "big"))
     blind = stage.watcher.game.open_blind(job, 0, SALT)  # to which the greatest number of a step is the commitment
-    history = Descending(stage, blind, RUN.histories[0].root)
-    history.answer(RUN.histories[0])
-    with pytest.raises(TransactionFailed):
-        stage.watcher.game.pick(blind, history.seal, most)
-    with refused("descent: no such child"):
-        stage.watcher.game.pick(blind, history.seal, 2**128)
+    history = Descending(stage, blind, TALL.histories[0].root, challenger=stage.watcher)
+    history.answer(TALL.histories[0])
+    for child in (most, 2**128, 13):
+        with refused("descent: no such child"):
+            stage.watcher.game.pick(blind, history.seal, child)
+    history.pick(12)
+    history.answer(TALL.histories[0])
     fortunes = Fortunes(stage)
-    stage.convicted(job, RUN)
+    stage.convicted(job, TALL)
     assert fortunes.gain(stage.challenger) == REWARD
 
 
@@ -420,8 +425,8 @@ class Look:
     def __init__(self, stage: Stage) -> None:
         registry, game = stage.registry, stage.game
         credits = [ledger.call("credit", NATIVE, a) for ledger in (registry, game) for a in (*stage.accounts, BURNT)]
-        jobs = [call for job in (1, 2) for call in (registry.call("job", job), registry.call("segment", job, 0))]
-        self._calls = [*credits, *jobs, *(game.call("game", number) for number in (1, 2, 3)), game.call("game_count")]
+        jobs = [call for job in (1, 2, 3) for call in (registry.call("job", job), registry.call("segment", job, 0))]
+        self._calls = [*credits, *jobs, *(game.call("game", number) for number in (1, 2, 3, 4)), game.call("game_count")]
         self._stage = stage
 
     def __call__(self) -> list[str]:
@@ -443,33 +448,68 @@ def test_scenario_12_a_move_without_gas_has_its_whole_effect_or_none(stage: Stag
 
 
 def life(stage: Stage) -> Any:
-    """(actor, transaction) one after the other: a slow dispute that convicts, a bond that is reclaimed, a milestone, an expiry."""
+    """(actor, transaction) one after the other: a slow dispute that convicts, a refutation, a bond that is reclaimed, a milestone,
+    an expiry."""
     me, trainer, game = stage.challenger, stage.trainer, stage.game
-    for number in (1, 2):
+    for number in (1, 2, 3):
         salt = digest("salt", number)
         yield stage.requester, stage.registry.call("open_job", RUN.spec, stage.terms(), BOUNTY, 0, "", value=BOUNTY)
         yield trainer, stage.registry.call("commit", claim_commitment(trainer.address, number, salt))
         yield trainer, stage.registry.call("claim", number, stage.registry.job(number).offer, salt, "", value=TERMS.stake)
         yield trainer, stage.registry.call("post_segment", number, *RUN.claim(0))
-    yield from blind_openings(stage, 1, stage.watcher, me)
-    history = Descending(stage, 2, RUN.histories[0].root)
-    yield trainer, game.call("reveal", 2, history.d.trail, history.d.picked, shown(RUN.histories[0], history.d))
-    yield me, game.call("show_step", 2, *plain(RUN.opening(0, 1)), True)
-    first = shown(RUN.trace(1), descent.start(TreeKind.TRACE, RUN.tensors, RUN.trace(1).root, bytes(32)))
-    yield trainer, game.call("post_trace", 2, game.game(2).step_place, RUN.trace(1).root, first)
-    stage.referee.send("locate", 5, 1000)  # the number of the node's tensor, and its bytes: four leaves
-    w, tensor = element_witness(), Tree([digest("leaf", number) for number in range(4)])
-    yield me, game.call("demand_tensor", 2, RUN.roots(0, 1), w.node, 0, tensor.root, RUN.trace(1).prove(5))
+    yield from opening(stage, stage.watcher, 1)
+    yield from opening(stage, me, 1)
+    yield from slow_path(stage, me, 2)
+    yield stage.stranger, game.call("reclaim", 1)
     yield me, stage.registry.call("withdraw", NATIVE)
     yield me, game.call("withdraw", NATIVE)
     yield stage.stranger, stage.registry.call("burn", NATIVE)
-    yield me, game.call("open_blind", 2, 0, RUN.histories[0].root, value=PARAMETERS.bond)
-    yield trainer, game.call("reveal", 3, *reveal_of(RUN.histories[0], game.game(3).descent))
+    yield from opening(stage, me, 2)
+    yield from answer(stage, Descending(stage, 3, RUN.histories[0].root), shown)
+    yield from opening(stage, me, 3)
+    garbage = Descending(stage, 4, RUN.histories[0].root)
+    yield from answer(stage, garbage, lambda tree, d: bytes(len(shown(tree, d))))
+    yield me, game.call("refute", 4, *plain(refutation(garbage.d)))
     stage.chain.advance(TERMS.challenge_window + 1)
     yield stage.stranger, game.call("timeout", 3)
     yield stage.stranger, stage.registry.call("finalise", 2)
     stage.chain.advance(TERMS.segment_period)
     yield stage.stranger, stage.registry.call("expire", 2)
+
+
+def opening(stage: Stage, actor: Actor, job: int) -> Any:
+    """A blind opening and its commitment."""
+    yield actor, stage.game.call("commit", step_commitment(actor.address, job, 0, BLIND, SALT))
+    yield actor, stage.game.call("open_blind", job, 0, RUN.histories[0].root, SALT, value=PARAMETERS.bond)
+
+
+def answer(stage: Stage, line: Descending, payload_of: Callable[[Tree, Descent], bytes], tree: Tree = RUN.histories[0]) -> Any:
+    """The trainer's reveal in a descent."""
+    payload = payload_of(tree, line.d)
+    yield stage.trainer, stage.game.call("reveal", line.game, line.d.trail, line.d.picked, payload)
+    line.revealed(payload)
+
+
+def slow_path(stage: Stage, me: Actor, number: int) -> Any:
+    """A blind game's way down to a leaf of a tensor, and its verdict."""
+    game, data = stage.game, bytes(range(256)) * 70
+    tensor = blob_tree(data)
+    trace = Tree([tensor.root if number == 5 else root for number, root in enumerate(RUN.trace(1).levels[0][: RUN.tensors])])
+    roots, node = replace(RUN.roots(0, 1), trace_root=trace.root), element_witness().node
+    yield from answer(stage, Descending(stage, number, RUN.histories[0].root), shown)
+    yield me, game.call("show_step", number, *plain(RUN.opening(0, 1)), True)
+    first = b"".join(trace.node(0, at) for at in range(1 << trace.depth))
+    yield stage.trainer, game.call("post_trace", number, game.game(number).step_place, trace.root, first)
+    stage.referee.send("place", 5, len(data))  # the number of the node's tensor, and its size
+    yield me, game.call("demand_tensor", number, roots, node, 0, tensor.root, trace.prove(5))
+    line = Descending(stage, number, tensor.root)
+    yield from answer(stage, line, shown, tensor)
+    while line.d.height:
+        yield me, game.call("pick", number, line.seal, 1)
+        line.d = below(line.d, line.seal, 1, raw(stage.trainer.address))
+        yield from answer(stage, line, shown if line.d.height else lambda tree, d: leaf_of(data, d.position), tensor)
+    stage.referee.send("rule", False, 1, 2)
+    yield me, game.call("conclude_element", number, roots, *plain(element_witness()))
 
 
 def starve(stage: Stage, look: Look, sender: revm.RevmSender, call: Call, monkeypatch: pytest.MonkeyPatch, parts: int = 12) -> int:

@@ -53,8 +53,10 @@ class Parameters:
             )
         if self.bond < 1 or self.delivery_bond < 1:
             raise UsageError("a bond is at least 1 wei")
-        if not all(1 <= seconds < 2**32 for seconds in (self.trainer_clock, self.challenger_clock, self.answer_period)):
-            raise UsageError("a clock holds at least 1 second and less than 2^32")
+        if not all(1 <= seconds < 2**31 for seconds in (self.trainer_clock, self.challenger_clock)):
+            raise UsageError("a clock holds at least 1 second and less than 2^31")
+        if not 1 <= self.answer_period < 2**32:
+            raise UsageError("the clock of an answer holds at least 1 second and less than 2^32")
 
 
 @dataclass(frozen=True)

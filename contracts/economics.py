@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from bisection.errors import UsageError
 from bisection.descent import LEVELS
+from bisection.errors import UsageError
 
 __all__ = [
     "ANSWER_GAS",
@@ -27,8 +27,8 @@ __all__ = [
 GWEI = 10**9
 SAFETY = 1.5
 
-# What each of the trainer's moves costs it at most.
-MOVE_GAS = {"post_trace": 85_000, "reveal": 115_000, "reveal_leaf": 80_000, "reveal_parts": 120_000}
+# What each of the trainer's moves costs it at most, with the longest payload.
+MOVE_GAS = {"post_trace": 145_000, "reveal": 112_000}
 # What an answer to a demand for a leaf costs at most.
 ANSWER_GAS = 250_000
 
@@ -50,9 +50,9 @@ LIMITS = Depths(history=32, trace=24, state=24, tensor=32, run=24)
 
 def trainer_gas(depths: Depths = LIMITS) -> int:
     """What a game costs the trainer that is asked for everything that can be asked, in gas."""
-    reveals = sum(ceil(depth / LEVELS) for depth in (depths.history, depths.trace, depths.state, depths.tensor))
-    parts = ceil(depths.run / LEVELS)
-    return MOVE_GAS["post_trace"] + reveals * MOVE_GAS["reveal"] + MOVE_GAS["reveal_leaf"] + parts * MOVE_GAS["reveal_parts"]
+    levels = (depths.history, depths.trace, depths.state, depths.tensor, depths.run)
+    reveals = sum(ceil(depth / LEVELS) for depth in levels) + 1  # the last is that of a leaf
+    return MOVE_GAS["post_trace"] + reveals * MOVE_GAS["reveal"]
 
 
 def game_bond(peak_fee: int, depths: Depths = LIMITS, safety: float = SAFETY) -> int:

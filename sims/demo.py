@@ -47,7 +47,18 @@ ROLES = ("requester", "trainer", "challenger")
 SCENARIOS = ("honest", "fraud", "withheld")
 FINAL = (JobStatus.COMPLETED, JobStatus.SLASHED, JobStatus.EXPIRED, JobStatus.CANCELLED)
 MOST_IDLE_ROUNDS = 10
-DISPUTE_PREFIXES = ("open_step", "open_blind", "show_step", "demand_", "pick", "reveal", "post_trace", "conclude_", "timeout")
+DISPUTE_PREFIXES = (
+    "open_step",
+    "open_blind",
+    "show_step",
+    "demand_",
+    "pick",
+    "reveal",
+    "refute",
+    "post_trace",
+    "conclude_",
+    "timeout",
+)
 
 
 @dataclass

@@ -16,32 +16,34 @@ from tests.contracts.stage import (
     run_witness,
 )
 
-OPENING = TrainerRun().opening(0, 1)
+RUN = TrainerRun()
+OPENING, ROOTS = RUN.opening(0, 1), plain(RUN.roots(0, 1))
+VERDICTS = ("refute", "conclude_boundary", "conclude_element", "conclude_run", "conclude_part")
+"""Moves of the challenger that end a game."""
 
 
 def challenger_moves(game: int) -> dict[str, tuple[object, ...]]:
     """Every move of the challenger, with arguments of the right form."""
     return {
         "show_step": (game, *plain(OPENING), False),
-        "demand_trace": (game,),
-        "demand_state": (game,),
-        "demand_tensor": (game, element_witness().node, 0, digest("tensor"), ()),
-        "demand_run": (game, *plain(run_demand())),
-        "pick": (game, digest("node"), 0),
-        "conclude_boundary": (game, *plain(boundary_witness())),
-        "conclude_element": (game, *plain(element_witness())),
-        "conclude_run": (game, *plain(run_witness())),
-        "conclude_part": (game, *plain(part_conclusion(0, (1, 2)))),
+        "demand_trace": (game, ROOTS),
+        "demand_state": (game, ROOTS),
+        "demand_tensor": (game, ROOTS, element_witness().node, 0, digest("tensor"), ()),
+        "demand_run": (game, ROOTS, *plain(run_demand())),
+        "pick": (game, digest("seal"), 0),
+        "refute": (game, digest("trail"), 0, digest("root"), bytes(64)),
+        "conclude_boundary": (game, ROOTS, *plain(boundary_witness())),
+        "conclude_element": (game, ROOTS, *plain(element_witness())),
+        "conclude_run": (game, ROOTS, *plain(run_witness())),
+        "conclude_part": (game, ROOTS, *plain(part_conclusion(digest("trail"), bytes(16), 0))),
     }
 
 
 def trainer_moves(game: int) -> dict[str, tuple[object, ...]]:
     """Every move of the trainer, with arguments of the right form."""
     return {
-        "post_trace": (game, digest("place"), digest("trace")),
-        "reveal": (game, [digest("child")], []),
-        "reveal_leaf": (game, b"leaf", []),
-        "reveal_parts": (game, digest("place"), [1], []),
+        "post_trace": (game, digest("place"), digest("trace"), b""),
+        "reveal": (game, digest("trail"), 0, bytes(64)),
     }
 
 

@@ -13,10 +13,10 @@ from web3 import Web3
 from web3.types import TxReceipt
 
 from bisection.errors import TransactionFailed
-from bisection.game import ARITY_BITS, ConcludePart, DemandRun, StepOpening
+from bisection.moves import ConcludePart, DemandRun, StepOpening
 from bisection.merkle import LEAF_BYTES, Tree, blob_tree
 from bisection.witness import BoundaryWitness, ElementWitness, Leaf, NodeProof, Run, RunWitness, StepRoots
-from contracts.bindings import NO_PICK, DisputeGame, step_commitment
+from contracts.bindings import BLIND, DisputeGame, step_commitment
 from contracts.build import artifact
 from contracts.contract import Contract, Ledger
 from contracts.deploy import AddressBook, Parameters
@@ -144,6 +144,11 @@ class Actor:
         """A game on one step, committed to before."""
         self.commits(job, segment, opening.step)
         return self.game.open_step(job, segment, opening, SALT)
+
+    def opens_blind(self, job: int, segment: int) -> int:
+        """A game on a segment, committed to before."""
+        self.commits(job, segment, BLIND)
+        return self.game.open_blind(job, segment, SALT)
 
 
 class Referee(Contract):
@@ -282,7 +287,7 @@ class Stage:
         """A game that the referee decides against the trainer."""
         game = self.traced(job, run, step=step, challenger=challenger)
         self.referee.send("rule", False, 1, 2)
-        (challenger or self.challenger).game.conclude_element(game, element_witness())
+        (challenger or self.challenger).game.conclude_element(game, run.roots(0, step), element_witness())
         return game
 
     # Time and money
@@ -344,29 +349,6 @@ def refused(reason: str) -> Iterator[None]:
     assert str(caught.value).partition(": ")[2] == reason
 
 
-# What a trainer reveals
-
-
-def children_of(tree: Tree, height: int, position: int) -> list[bytes]:
-    """The descendants that a reveal of this node gives."""
-    span = min(ARITY_BITS, height)
-    return [tree.node(height - span, (position << span) + i) for i in range(1 << span)]
-
-
-def reveal_of(tree: Tree, descent: Any) -> tuple[list[bytes], list[bytes]]:
-    """(children, siblings): the honest answer in a descent of ``tree``."""
-    if descent.picked == NO_PICK:
-        return children_of(tree, descent.height, descent.position), []
-    drop = min(ARITY_BITS, descent.height)
-    height, position = descent.height - drop, descent.position << drop | descent.picked
-    return children_of(tree, height, position), siblings_of(tree, height, position, drop)
-
-
-def siblings_of(tree: Tree, height: int, position: int, levels: int) -> list[bytes]:
-    """The path from a node to its ancestor some levels up."""
-    return [tree.node(height + k, (position >> k) ^ 1) for k in range(levels)]
-
-
 # Witnesses in the right form, for a referee that does not look at them
 
 NODE = NodeProof(3, b"node", (digest("path"),) * 5)
@@ -388,8 +370,8 @@ def run_demand(position: int = 11) -> DemandRun:
     return DemandRun(NODE, position, LEAF)
 
 
-def part_conclusion(child: int, parts: tuple[int, ...]) -> ConcludePart:
-    return ConcludePart(NODE, child, parts, (RUN_OPENING, RUN_OPENING))
+def part_conclusion(trail: bytes, parts: bytes, child: int) -> ConcludePart:
+    return ConcludePart(NODE, trail, parts, child, (RUN_OPENING, RUN_OPENING))
 
 
 def boundary_witness() -> BoundaryWitness:

@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 
 from bisection import witness as openings
+from bisection.descent import Descent, holds, parts_payload
 from bisection.errors import TransactionFailed
-from bisection.game import ARITY_BITS, ShowStep
-from bisection.merkle import Tree, blob_tree
+from bisection.merkle import LEAF_BYTES, Tree, blob_tree
+from bisection.moves import Refute, ShowStep
 from bisection.trace import MemoryTrace
 from contracts import bindings, jobs, registry, values
-from contracts.bindings import NO_PICK, Phase
+from contracts.bindings import Phase
 from contracts.build import artifact
+from contracts.chain import GameChain
 from contracts.client import local_chain
 from contracts.contract import Contract
-from contracts.deploy import deploy
+from contracts.deploy import attach, deploy
+from contracts.index import Index
 from contracts.jobs import JobStatus, claim_commitment
 from contracts.sender import TransactionSender
 from contracts.values import build, plain
@@ -31,9 +34,9 @@ from tests.contracts.stage import (
     TrainerRun,
     boundary_witness,
     element_witness,
-    reveal_of,
+    part_conclusion,
+    run_demand,
     run_witness,
-    siblings_of,
 )
 from tests.support.programs import counting_program
 
@@ -56,21 +59,24 @@ GAS_LIMITS = {
     "demand": 180_000,
     "answer": 180_000,
     "give_up": 130_000,
-    "open_step": 250_000,
-    "open_blind": 245_000,
-    "show_step": 180_000,
-    "demand_trace": 85_000,
-    "demand_state": 85_000,
-    "demand_tensor": 110_000,
-    "pick": 60_000,
-    "post_trace": 85_000,
-    "reveal": 125_000,
-    "reveal_leaf": 70_000,
-    "conclude_boundary": 140_000,
+    "open_step": 240_000,
+    "open_blind": 230_000,
+    "show_step": 155_000,
+    "demand_trace": 72_000,
+    "demand_state": 72_000,
+    "demand_tensor": 100_000,
+    "demand_run": 112_000,
+    "pick": 42_000,
+    "post_trace": 82_000,
+    "reveal": 95_000,
+    "refute": 135_000,
+    "conclude_boundary": 110_000,
+    "conclude_part": 290_000,
     "conclude_element": 325_000,
-    "conclude_run": 285_000,
-    "timeout": 75_000,
+    "conclude_run": 300_000,
+    "timeout": 72_000,
     "reclaim": 95_000,
+    "contend": 40_000,
 }
 
 
@@ -104,7 +110,7 @@ def real(tester: Stage) -> Iterator[Stage]:
 
 
 # What the contracts call of each other, and what people read elsewhere: in `job`, `shares` and `clocks`.
-REFERRED = {"moment", "game_opened", "game_closed", "convict", "demand_opened", "demand_closed", "withhold"}
+REFERRED = {"game_opened", "game_closed", "convict", "demand_opened", "demand_closed", "withhold"}
 INCLUDED = {"spec", "pending_owner", "games", "burn_share", "reward_share", "trainer_clock", "challenger_clock", "demand_count"}
 # Functions of Python.
 COMPUTED = {"claim_commitment": claim_commitment}
@@ -200,7 +206,7 @@ def test_values_go_to_the_chain_and_come_back_the_same() -> None:
 def test_a_root_of_another_length_is_not_padded(real: Stage) -> None:
     for root in (b"", b"\1" * 31, b"\1" * 33):
         with pytest.raises(Exception, match="bytes32"):
-            real.trainer.game.call("post_trace", 1, bytes(32), root)
+            real.trainer.game.call("post_trace", 1, bytes(32), root, b"")
 
 
 # Real transactions
@@ -276,48 +282,85 @@ def play_delivery(stage: Stage) -> None:
 
 def play_game(stage: Stage) -> None:
     trainer, challenger, watcher = stage.trainer, stage.challenger, stage.watcher
+    chain = GameChain(attach(stage.chain.web3, stage.book, challenger.sender), Index(stage.chain.web3, stage.book))
 
-    # A blind game down to a leaf.
+    # A blind game down to a leaf, and down to the parts of a run.
     job, data = stage.posted(RUN), bytes(300_000)
     trace = Tree([*RUN.trace(7).levels[0][:30], blob_tree(data).root, *RUN.trace(7).levels[0][31:]])
-    game = challenger.game.open_blind(job, 0)
-    descend(stage, game, RUN.histories[0], 8)
+    game = challenger.opens_blind(job, 0)
+    descend(stage, chain, game, RUN.histories[0], 8)
     challenger.game.show_step(game, ShowStep(RUN.opening(0, 7), False))
     trainer.game.post_trace(game, trace.root)
-    challenger.game.demand_trace(game)
-    descend(stage, game, trace, 30)
-    challenger.game.demand_state(game)
-    trainer.game.reveal(game, *reveal_of(RUN.states[8], stage.game.game(game).descent))
+    roots = chain.game(game).roots
+    challenger.game.demand_trace(game, roots)
+    descend(stage, chain, game, trace, 30)
+    challenger.game.demand_state(game, roots)
+    descend(stage, chain, game, RUN.states[8], 0)
     stage.referee.send("place", 30, len(data))
-    challenger.game.demand_tensor(game, element_witness().node, 0, blob_tree(data).root, trace.prove(30))
-    descend(stage, game, blob_tree(data), 1000)
-    descent = stage.game.game(game).descent
-    challenger.game.pick(game, descent.node, 1000 & ((1 << descent.height) - 1))
-    trainer.game.reveal_leaf(game, data[1000 * 256 : 1001 * 256], siblings_of(blob_tree(data), 0, 1000, descent.height))
+    challenger.game.demand_tensor(game, roots, element_witness().node, 0, blob_tree(data).root, trace.prove(30))
+    descend(stage, chain, game, blob_tree(data), 1000)
+    d = pick(stage, chain, game, 1000)
+    trainer.game.reveal(game, d.trail, d.picked, data[1000 * LEAF_BYTES : 1001 * LEAF_BYTES])
+    stage.referee.send("cut", openings.RunPlace(tensor=30, claimed=sum(range(64)), parts=64, takes_max=False))
+    challenger.game.demand_run(game, roots, run_demand())
+    d = descent_of(chain, game)
+    parts = parts_payload(range(64))
+    trainer.game.reveal(game, d.trail, d.picked, parts)
 
-    # Verdicts that acquit, one that convicts, and a bond that goes back.
+    # Verdicts that acquit, ones that convict, and a bond that goes back.
     stage.referee.send("rule", True, 1, 1)
-    challenger.game.conclude_boundary(game, boundary_witness())
-    challenger.game.conclude_run(stage.traced(job, RUN, step=1), run_witness())
+    challenger.game.conclude_part(game, roots, part_conclusion(d.trail, parts, 1))
+    challenger.game.conclude_boundary(stage.traced(job, RUN, step=4), RUN.roots(0, 4), boundary_witness())
+    challenger.game.conclude_run(stage.traced(job, RUN, step=1), RUN.roots(0, 1), run_witness())
     silent = stage.traced(job, RUN, step=2)
     stage.chain.advance(PARAMETERS.challenger_clock + 1)
     trainer.game.timeout(silent)
     other = watcher.opens(job, 1, RUN.opening(1, 9))
+    watcher.game.contend(other)
     last = stage.traced(job, RUN, step=3)
     stage.referee.send("rule", False, 1, 2)
-    challenger.game.conclude_element(last, element_witness(inputs=8))
+    challenger.game.conclude_element(last, RUN.roots(0, 3), element_witness(inputs=8))
     watcher.game.reclaim(other)
     watcher.game.withdraw()
-    assert stage.game.game(last).phase == Phase.CONVICTED
+    refuted = challenger.opens_blind(stage.posted(RUN), 0)
+    d = descent_of(chain, refuted)
+    trainer.game.reveal(refuted, d.trail, d.picked, bytes(32 << d.levels))
+    move = challenge_of(chain, refuted)
+    challenger.game.refute(refuted, move)
+    assert stage.game.game(last).phase == stage.game.game(refuted).phase == Phase.CONVICTED
 
 
-def descend(stage: Stage, game: int, tree: Tree, leaf: int) -> None:
+def descent_of(chain: GameChain, game: int) -> Descent:
+    """The descent under way."""
+    d = chain.game(game).descent
+    assert d is not None
+    return d
+
+
+def challenge_of(chain: GameChain, game: int) -> Refute:
+    """The claim that what was revealed last does not hold."""
+    d = descent_of(chain, game)
+    assert d.below is not None and not holds(d)
+    return Refute(d.origin, d.first, d.above, d.below)
+
+
+def pick(stage: Stage, chain: GameChain, game: int, leaf: int) -> Descent:
+    """Pick what is above ``leaf``; where the descent stands then."""
+    d = descent_of(chain, game)
+    child = (leaf >> (d.height - d.levels)) - (d.position << d.levels)
+    stage.challenger.game.pick(game, stage.game.game(game).descent.seal, child)
+    return descent_of(chain, game)
+
+
+def descend(stage: Stage, chain: GameChain, game: int, tree: Tree, leaf: int) -> None:
+    """Have the trainer reveal all digests down to the level of ``leaf``."""
+    d = descent_of(chain, game)
     while True:
-        stage.trainer.game.reveal(game, *reveal_of(tree, stage.game.game(game).descent))
-        descent = stage.game.game(game).descent
-        if descent.height <= ARITY_BITS:
+        nodes = [tree.node(d.height - d.levels, (d.position << d.levels) + i) for i in range(1 << d.levels)]
+        stage.trainer.game.reveal(game, d.trail, d.picked, b"".join(nodes))
+        if d.levels == d.height:
             return
-        stage.challenger.game.pick(game, descent.node, (leaf >> (descent.height - ARITY_BITS)) & (NO_PICK - 1))
+        d = pick(stage, chain, game, leaf)
 
 
 def test_the_referee_answers_without_a_game() -> None:

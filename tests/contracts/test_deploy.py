@@ -104,9 +104,9 @@ def test_contracts_of_another_kind_are_refused(chain: RevmChain, book: AddressBo
         ({"bond": 0}, "bond"),
         ({"delivery_bond": 0}, "bond"),
         ({"trainer_clock": 0}, "clock"),
-        ({"trainer_clock": 2**32}, "clock"),
+        ({"trainer_clock": 2**31}, "clock"),
         ({"challenger_clock": 0}, "clock"),
-        ({"challenger_clock": 2**32}, "clock"),
+        ({"challenger_clock": 2**31}, "clock"),
         ({"answer_period": 0}, "clock"),
         ({"answer_period": 2**32}, "clock"),
     ],
@@ -117,8 +117,8 @@ def test_parameters_out_of_bounds_are_refused(change: dict[str, int], reason: st
 
 
 def test_parameters_at_their_bounds_make_a_deployment(chain: RevmChain) -> None:
-    longest = 2**32 - 1
-    for parameters in (Parameters(10_000, 0, 1, 1, 1, 1, 1), Parameters(0, 10_000, 2**96, longest, longest, 2**96, longest)):
+    longest, answer = 2**31 - 1, 2**32 - 1
+    for parameters in (Parameters(10_000, 0, 1, 1, 1, 1, 1), Parameters(0, 10_000, 2**96, longest, longest, 2**96, answer)):
         attach(chain.web3, deploy(chain.senders[0], parameters))
 
 

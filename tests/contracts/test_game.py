@@ -1,4 +1,4 @@
-"""Turns, clocks, verdicts and ends of a game (docs/protocol.md, "A game")."""
+"""Turns, verdicts and ends of a game (docs/protocol.md, "A game")."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import replace
 
 import pytest
 from web3 import Web3
+from web3.types import TxReceipt
 
-from bisection.game import ShowStep, StepOpening
-from contracts.bindings import GameView, Phase, Tree
+from bisection.moves import ShowStep, StepOpening
+from bisection.witness import StepRoots
+from contracts.bindings import BLIND, Phase, Tree
 from contracts.build import artifact
 from contracts.events import (
     Acquitted,
     BoundaryJudged,
     Convicted,
+    Demanded,
     Event,
     GameCancelled,
     GameOpened,
@@ -26,6 +29,7 @@ from contracts.events import (
 from contracts.jobs import JobStatus
 from contracts.sender import Call
 from contracts.values import plain
+from tests.contracts.descending import Descending, shown
 from tests.contracts.moves import all_refused, challenger_moves, trainer_moves
 from tests.contracts.stage import (
     NOBODY,
@@ -39,7 +43,6 @@ from tests.contracts.stage import (
     digest,
     element_witness,
     refused,
-    reveal_of,
     run_witness,
 )
 
@@ -63,9 +66,9 @@ def names(events: list[Event]) -> list[str]:
         ((ANY, NOBODY, 1, 1, 1), "game: no registry or referee"),
         ((ANY, ANY, 0, 1, 1), "game: no bond"),
         ((ANY, ANY, 1, 0, 1), "game: bad trainer clock"),
-        ((ANY, ANY, 1, 2**32, 1), "game: bad trainer clock"),
+        ((ANY, ANY, 1, 2**31, 1), "game: bad trainer clock"),
         ((ANY, ANY, 1, 1, 0), "game: bad challenger clock"),
-        ((ANY, ANY, 1, 1, 2**32), "game: bad challenger clock"),
+        ((ANY, ANY, 1, 1, 2**31), "game: bad challenger clock"),
     ],
 )
 def test_parameters_out_of_bounds_are_refused(stage: Stage, arguments: tuple[object, ...], reason: str) -> None:
@@ -73,6 +76,11 @@ def test_parameters_out_of_bounds_are_refused(stage: Stage, arguments: tuple[obj
     factory = stage.chain.web3.eth.contract(abi=built.abi, bytecode=built.bytecode)
     with refused(reason):
         stage.deployer.sender.send(Call("deploy", None, bytes.fromhex(factory.constructor(*arguments).data_in_transaction[2:])))
+
+
+def test_parameters_at_their_bounds_are_taken(stage: Stage) -> None:
+    for clocks in ((1, 1), (2**31 - 1, 2**31 - 1)):
+        stage.create(stage.deployer, "DisputeGame", ANY, ANY, 1, *clocks)
 
 
 # Opening
@@ -91,25 +99,43 @@ def test_a_challenger_opens_a_game_on_a_step_and_the_trainer_owes_its_trace(stag
     assert (shown.game, shown.step, shown.before, shown.after) == (1, 2, RUN.states[6].root, RUN.states[7].root)
     game = stage.game.game(1)
     assert (game.job, game.attempt, game.segment, game.challenger, game.rank) == (job, 1, 1, stage.challenger.address, 1)
-    assert (game.phase, game.shown, game.step, game.before, game.after) == (Phase.TRACE, True, 2, opening.before, opening.after)
+    assert (game.phase, game.shown, game.step, game.first) == (Phase.TRACE, True, 2, 1)
     assert (game.trace_root, game.descended, game.moved_at) == (bytes(32), Tree(0), stage.now())
-    assert (game.trainer_clock, game.challenger_clock) == stage.game.clocks == (1_000, 600)
+    assert (game.trainer_spent, game.challenger_spent, game.paused) == (0, 0, 0)
+    assert stage.game.clocks == (1_000, 600)
     assert stage.registry.job(job).live_games == 1
     assert stage.balance(stage.book.game) == BOND == stage.game.bond
 
 
 def test_a_blind_game_starts_with_the_history(stage: Stage) -> None:
     job = stage.posted(RUN)
-    game = stage.game.game(stage.challenger.game.open_blind(job, 2))
-    assert (game.phase, game.descended, game.shown) == (Phase.CHILDREN, Tree.HISTORY, False)
-    assert (game.descent.tree, game.descent.node, game.descent.count) == (Tree.HISTORY, RUN.histories[2].root, 3)
+    stage.challenger.commits(job, 2, BLIND)
+    root = RUN.histories[2].root
+    receipt = stage.challenger.game.send("open_blind", job, 2, root, SALT, value=BOND)
+    opened, demanded = stage.events(receipt)
+    assert isinstance(opened, GameOpened) and isinstance(demanded, Demanded)
+    assert (opened.game, opened.job, opened.segment, opened.challenger) == (1, job, 2, stage.challenger.address)
+    assert (opened.attempt, opened.rank) == (1, 1)
+    assert (demanded.game, demanded.tree, demanded.root, demanded.count, demanded.tensor) == (1, Tree.HISTORY, root, 3, 0)
+    game = stage.game.game(1)
+    assert (game.phase, game.descended, game.shown, game.first) == (Phase.CHILDREN, Tree.HISTORY, False, 1)
+    assert (game.rank, game.roots, game.moved_at) == (1, bytes(32), stage.now())
+    assert (game.descent.tree, game.descent.count, game.descent.height, game.descent.position) == (Tree.HISTORY, 3, 2, 0)
+    assert stage.registry.job(job).live_games == 1
+
+
+def openings(job: int) -> tuple[tuple[object, ...], ...]:
+    """Both ways to open a game on segment 0."""
+    step = ("open_step", job, 0, *plain(RUN.opening(0, 1)), SALT)
+    return step, ("open_blind", job, 0, RUN.histories[0].root, SALT)
 
 
 @pytest.mark.parametrize("value", [0, BOND - 1, BOND + 1])
 def test_a_game_costs_exactly_the_bond(stage: Stage, value: int) -> None:
     job = stage.posted(RUN)
     stage.challenger.commits(job, 0, 1)
-    for args in (("open_step", job, 0, *plain(RUN.opening(0, 1)), SALT), ("open_blind", job, 0, RUN.histories[0].root)):
+    stage.challenger.commits(job, 0, BLIND)
+    for args in openings(job):
         with refused("game: wrong bond"):
             stage.challenger.game.send(*args, value=value)
 
@@ -117,35 +143,51 @@ def test_a_game_costs_exactly_the_bond(stage: Stage, value: int) -> None:
 def test_the_window_closes_after_its_last_second(stage: Stage) -> None:
     job = stage.posted(RUN)
     end = stage.registry.segment(job, 0).window_end
-    calls = [("open_step", job, 0, *plain(RUN.opening(0, 1)), SALT), ("open_blind", job, 0, RUN.histories[0].root)]
     stage.at(end - 10)
-    stage.challenger.commits(job, 0, 1)
+    for segment, step in ((0, 1), (0, BLIND), (2, BLIND)):
+        stage.challenger.commits(job, segment, step)
     stage.at(end)
-    for call in calls:
+    for call in openings(job):
         stage.game.simulate(*call, account=stage.challenger.address, value=BOND)
     stage.at(end + 1)
-    for call in calls:
+    for call in openings(job):
         with refused("registry: window over"):
             stage.game.simulate(*call, account=stage.challenger.address, value=BOND)
-    stage.challenger.game.open_blind(job, 2)  # the last segment came later
+    stage.challenger.game.open_blind(job, 2, SALT)  # the last segment came later
+
+
+def blindly(stage: Stage, job: int, segment: int) -> None:
+    """Open a game on a segment that there may not be."""
+    salt = stage.salt()
+    stage.challenger.commits(job, segment, BLIND, salt)
+    stage.challenger.game.open_blind(job, segment, salt, RUN.histories[0].root)
 
 
 def test_only_posted_segments_of_claimed_jobs_can_be_disputed(stage: Stage) -> None:
-    root = RUN.histories[0].root
     with refused("registry: unknown job"):
-        stage.challenger.game.open_blind(1, 0, root)
+        blindly(stage, 1, 0)
     job = stage.opened(RUN)
     with refused("registry: job not in dispute"):
-        stage.challenger.game.open_blind(job, 0, root)
+        blindly(stage, job, 0)
     stage.claim(job)
     for segment in (0, 1, 2**32, 2**256 - 1):
         with refused("registry: segment not posted"):
-            stage.challenger.game.open_blind(job, segment, root)
+            blindly(stage, job, segment)
     for segment in range(3):
         stage.post(job, RUN, segment)
-    for alias in (job + 2**64, job + 2**96, job + 2**160):  # the same number, were it cut to fewer bits
+    for alias in (job + 2**48, job + 2**64, job + 2**96, job + 2**160):  # the same number, were it cut to fewer bits
         with refused("registry: unknown job"):
-            stage.challenger.game.open_blind(alias, 0, root)
+            blindly(stage, alias, 0)
+    blindly(stage, job, 0)
+
+
+def test_a_blind_opening_is_about_the_history_that_it_names(stage: Stage) -> None:
+    job = stage.posted(RUN)
+    stage.challenger.commits(job, 0, BLIND)
+    for wrong in (RUN.histories[1].root, bytes(32)):
+        with refused("game: another place"):
+            stage.challenger.game.open_blind(job, 0, SALT, wrong)
+    stage.challenger.game.open_blind(job, 0, SALT, RUN.histories[0].root)
 
 
 @pytest.mark.parametrize(
@@ -197,8 +239,9 @@ def test_a_trace_root_is_posted_once_a_step_and_shared_by_all_games_on_it(stage:
     later = stage.watcher.opens(job, 0, RUN.opening(0, 1))
     assert stage.game.game(later).phase == Phase.CHALLENGER
     assert stage.game.game(waiting).phase == Phase.TRACE
-    with refused("game: another trace root is known"):
-        stage.trainer.game.post_trace(waiting, digest("another"))
+    for wrong in (digest("another"), bytes(32)):
+        with refused("game: another trace root known"):
+            stage.trainer.game.post_trace(waiting, wrong)
     stage.trainer.game.post_trace(waiting, RUN.trace(1).root)
     elsewhere = stage.watcher.opens(job, 0, RUN.opening(0, 2))
     assert (stage.game.game(elsewhere).phase, stage.game.game(elsewhere).trace_root) == (Phase.TRACE, bytes(32))
@@ -218,76 +261,117 @@ def test_an_empty_trace_root_is_no_answer(stage: Stage) -> None:
         stage.trainer.game.post_trace(game, bytes(32))
 
 
+def test_a_trace_root_is_posted_for_the_step_that_it_names(stage: Stage) -> None:
+    job = stage.posted(RUN)
+    game, other = (actor.opens(job, 0, RUN.opening(0, 1)) for actor in (stage.challenger, stage.watcher))
+    elsewhere = stage.stranger.opens(job, 0, RUN.opening(0, 2))
+    root = RUN.trace(1).root
+    for place in (stage.game.game(elsewhere).step_place, digest("place"), bytes(32)):
+        with refused("game: another place"):
+            stage.trainer.game.send("post_trace", game, place, root, b"")
+    assert stage.game.game(other).step_place == stage.game.game(game).step_place
+    stage.trainer.game.send("post_trace", game, stage.game.game(other).step_place, root, b"")
+
+
+def test_with_a_trace_root_nothing_is_shown_that_was_not_demanded(stage: Stage) -> None:
+    game = stage.challenger.opens(stage.posted(RUN), 0, RUN.opening(0, 1))
+    tree = RUN.trace(1)
+    for payload in (b"\0", tree.root, b"".join(tree.node(0, i) for i in range(64))):
+        with refused("game: nothing demanded"):
+            stage.trainer.game.post_trace(game, tree.root, payload)
+    stage.trainer.game.post_trace(game, tree.root)
+
+
 # Whose turn it is
 
 
 def test_only_the_sides_move(stage: Stage) -> None:
     job = stage.posted(RUN)
-    waiting, traced = stage.challenger.game.open_blind(job, 0), stage.traced(job, RUN)
+    traced, waiting = stage.traced(job, RUN), stage.watcher.opens(job, 0, RUN.opening(0, 2))
+    line = Descending(stage, stage.stranger.opens_blind(job, 0), RUN.histories[0].root)
+    answers = (
+        ("game: not the trainer", ("post_trace", waiting, stage.game.game(waiting).step_place, RUN.trace(2).root, b"")),
+        ("game: not what the trainer owes", ("reveal", line.game, line.d.trail, 0, shown(RUN.histories[0], line.d))),
+    )
     for actor in (stage.requester, stage.trainer, stage.watcher, stage.stranger):
         all_refused(stage, actor, challenger_moves(traced), "game: not the challenger")
-    for actor in (stage.requester, stage.challenger, stage.watcher, stage.stranger):
-        all_refused(stage, actor, trainer_moves(waiting), "game: not the trainer")
+    for actor in (stage.deployer, stage.requester, stage.challenger, stage.watcher, stage.stranger):
+        for reason, answer in answers:
+            with refused(reason):
+                stage.game.simulate(*answer, account=actor.address)
+    for _, answer in answers:
+        stage.game.simulate(*answer, account=stage.trainer.address)
 
 
 def test_nobody_moves_out_of_turn(stage: Stage) -> None:
     job = stage.posted(RUN)
-    waiting, traced = stage.challenger.game.open_blind(job, 0), stage.traced(job, RUN)
-    all_refused(stage, stage.challenger, challenger_moves(waiting), "game: not the challenger's turn")
-    all_refused(stage, stage.trainer, trainer_moves(traced), "game: not owed")
-    owed = trainer_moves(waiting)
-    del owed["reveal"]
-    all_refused(stage, stage.trainer, owed, "game: not owed")
+    traced, waiting = stage.traced(job, RUN), stage.challenger.opens(job, 0, RUN.opening(0, 2))
+    blind = stage.challenger.opens_blind(job, 0)
+    for game in (waiting, blind):
+        all_refused(stage, stage.challenger, challenger_moves(game), "game: not the challenger's turn")
+    for game, owed in ((traced, ""), (waiting, "post_trace"), (blind, "reveal")):
+        moves = trainer_moves(game)
+        moves.pop(owed, None)
+        all_refused(stage, stage.trainer, moves, "game: not owed")
 
 
 def test_a_game_that_does_not_exist_cannot_be_moved(stage: Stage) -> None:
+    others = ("timeout", "reclaim", "contend", "game")
     for game in (0, 1, 2**256 - 1):
         all_refused(stage, stage.challenger, challenger_moves(game), "game: unknown game")
         all_refused(stage, stage.trainer, trainer_moves(game), "game: unknown game")
-        all_refused(stage, stage.stranger, {"timeout": (game,), "reclaim": (game,), "game": (game,)}, "game: unknown game")
+        all_refused(stage, stage.stranger, {name: (game,) for name in others}, "game: unknown game")
+
+
+def blind(stage: Stage, job: int, actor: Actor | None = None) -> int:
+    """A blind game on segment 0 whose history was revealed."""
+    game = (actor or stage.challenger).opens_blind(job, 0)
+    Descending(stage, game, RUN.histories[0].root).answer(RUN.histories[0])
+    return game
 
 
 def test_before_a_step_is_shown_nothing_about_it_can_be_demanded_or_concluded(stage: Stage) -> None:
-    game = stage.challenger.game.open_blind(stage.posted(RUN), 0)
-    stage.trainer.game.reveal(game, *reveal_of(RUN.histories[0], stage.game.game(game).descent))
-    moves = challenger_moves(game)
-    for name in ("show_step", "pick"):
+    moves = challenger_moves(blind(stage, stage.posted(RUN)))
+    for name in ("show_step", "pick", "refute"):
         del moves[name]
     all_refused(stage, stage.challenger, moves, "game: no step shown")
 
 
 def test_a_step_is_shown_once(stage: Stage) -> None:
     job = stage.posted(RUN)
-    game = stage.challenger.game.open_blind(job, 0)
-    stage.trainer.game.reveal(game, *reveal_of(RUN.histories[0], stage.game.game(game).descent))
-    (shown,) = stage.events(stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 1))))
-    assert isinstance(shown, StepShown)
+    game = blind(stage, job)
+    seal = stage.game.game(game).descent.seal
+    (told,) = stage.events(stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 1))))
+    assert isinstance(told, StepShown)
+    assert (told.game, told.step, told.before, told.after) == (game, 1, RUN.states[1].root, RUN.states[2].root)
     view = stage.game.game(game)
     assert (view.phase, view.shown, view.step, view.descent.tree) == (Phase.TRACE, True, 1, Tree(0))
+    assert (view.rank, view.first) == (1, game)
     stage.trainer.game.post_trace(game, RUN.trace(1).root)
     with refused("game: step already shown"):
         stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 2)))
-    with refused("descent: none under way"):
-        stage.challenger.game.pick(game, RUN.histories[0].root, 0)
+    for named in (seal, stage.game.game(game).descent.seal, bytes(32)):
+        with refused("descent: none under way"):
+            stage.challenger.game.pick(game, named, 0)
 
 
 def test_a_shown_step_whose_trace_is_known_leaves_the_turn_with_the_challenger(stage: Stage) -> None:
     job = stage.posted(RUN)
     stage.traced(job, RUN)
-    game = stage.watcher.game.open_blind(job, 0)
-    stage.trainer.game.reveal(game, *reveal_of(RUN.histories[0], stage.game.game(game).descent))
+    game = blind(stage, job, stage.watcher)
     stage.watcher.game.show_step(game, ShowStep(RUN.opening(0, 1)))
     assert (stage.game.game(game).phase, stage.game.game(game).trace_root) == (Phase.CHALLENGER, RUN.trace(1).root)
 
 
 # Verdicts
 
-Conclusion = Callable[[Actor, int], object]
+Conclusion = Callable[[Actor, int, StepRoots], TxReceipt]
 CONCLUSIONS: dict[str, Conclusion] = {
-    "boundary": lambda actor, game: actor.game.conclude_boundary(game, boundary_witness()),
-    "element": lambda actor, game: actor.game.conclude_element(game, element_witness()),
-    "run": lambda actor, game: actor.game.conclude_run(game, run_witness()),
+    "boundary": lambda actor, game, roots: actor.game.conclude_boundary(game, roots, boundary_witness()),
+    "element": lambda actor, game, roots: actor.game.conclude_element(game, roots, element_witness()),
+    "run": lambda actor, game, roots: actor.game.conclude_run(game, roots, run_witness()),
 }
+ROOTS = RUN.roots(0, 1)
 
 
 @pytest.mark.parametrize("kind", CONCLUSIONS)
@@ -296,7 +380,7 @@ def test_a_wrong_number_convicts(stage: Stage, kind: str) -> None:
     game = stage.traced(job, RUN, segment=1, step=2)
     stage.referee.send("rule", False, -5, 7)
     stage.referee.send("expect", RUN.roots(1, 2))
-    events = stage.events(CONCLUSIONS[kind](stage.challenger, game))  # type: ignore[arg-type]
+    events = stage.events(CONCLUSIONS[kind](stage.challenger, game, RUN.roots(1, 2)))
     assert names(events) == ["BoundaryJudged" if kind == "boundary" else "Judged", "JobSlashed", "JobRefunded", "Convicted"]
     judged, slashed, _, convicted = events
     if isinstance(judged, BoundaryJudged):
@@ -320,9 +404,9 @@ def test_a_wrong_number_convicts(stage: Stage, kind: str) -> None:
 @pytest.mark.parametrize("kind", CONCLUSIONS)
 def test_a_right_number_acquits_and_settles_only_this_game(stage: Stage, kind: str) -> None:
     job = stage.posted(RUN)
-    game, other = stage.traced(job, RUN), stage.watcher.game.open_blind(job, 0)
+    game, other = stage.traced(job, RUN), stage.watcher.opens_blind(job, 0)
     stage.referee.send("rule", True, 7, 7)
-    events = stage.events(CONCLUSIONS[kind](stage.challenger, game))  # type: ignore[arg-type]
+    events = stage.events(CONCLUSIONS[kind](stage.challenger, game, ROOTS))
     assert names(events)[1:] == ["Acquitted"]
     assert isinstance(events[-1], Acquitted)
     assert (events[-1].game, events[-1].job, events[-1].by_timeout) == (game, job, False)
@@ -338,16 +422,8 @@ def test_a_claim_that_the_referee_refuses_costs_only_time(stage: Stage) -> None:
     stage.referee.send("expect", RUN.roots(0, 2))
     for conclude in CONCLUSIONS.values():
         with refused("referee: another step"):
-            conclude(stage.challenger, game)
+            conclude(stage.challenger, game, ROOTS)
     assert stage.game.game(game).phase == Phase.CHALLENGER
-
-
-def test_the_referee_is_asked_about_the_programs_of_the_job_in_question(stage: Stage) -> None:
-    stage.posted(TrainerRun(name="another"))
-    game = stage.traced(stage.posted(RUN), RUN)
-    stage.referee.send("expect", replace(RUN.roots(0, 1), program_root=TrainerRun(name="another").spec.program_root))
-    with refused("referee: another step"):
-        stage.challenger.game.conclude_element(game, element_witness())
 
 
 @pytest.mark.parametrize("kind", CONCLUSIONS)
@@ -355,12 +431,12 @@ def test_a_game_is_decided_once(stage: Stage, kind: str) -> None:
     job = stage.posted(RUN)
     game = stage.traced(job, RUN)
     stage.referee.send("rule", True, 7, 7)
-    CONCLUSIONS[kind](stage.challenger, game)
+    CONCLUSIONS[kind](stage.challenger, game, ROOTS)
     owed = stage.credits()
     stage.chain.advance(10_000)
     all_refused(stage, stage.challenger, challenger_moves(game), "game: over")
     all_refused(stage, stage.trainer, trainer_moves(game), "game: over")
-    all_refused(stage, stage.stranger, {"timeout": (game,), "reclaim": (game,)}, "game: over")
+    all_refused(stage, stage.stranger, {"timeout": (game,), "reclaim": (game,), "contend": (game,)}, "game: over")
     assert stage.credits() == owed
 
 
@@ -389,7 +465,7 @@ def test_a_late_job_waits_for_its_live_games_before_it_expires(stage: Stage) -> 
     stage.trainer.game.timeout(game)
     stage.stranger.registry.expire(job)
     with refused("registry: job not in dispute"):
-        stage.challenger.game.open_blind(job, 0, RUN.histories[0].root)
+        blindly(stage, job, 0)
 
 
 def test_training_goes_on_beside_a_game(stage: Stage) -> None:
@@ -397,26 +473,26 @@ def test_training_goes_on_beside_a_game(stage: Stage) -> None:
     game = stage.traced(job, RUN)
     stage.post(job, RUN, 1)
     stage.referee.send("rule", False, 0, 1)
-    stage.challenger.game.conclude_element(game, element_witness())
+    stage.challenger.game.conclude_element(game, ROOTS, element_witness())
     assert stage.registry.job(job).status == JobStatus.SLASHED
 
 
 def test_a_conviction_ends_every_other_game_and_their_bonds_go_back(stage: Stage) -> None:
     job = stage.posted(RUN)
-    others = [stage.traced(job, RUN, challenger=stage.watcher, step=2), stage.stranger.game.open_blind(job, 1)]
+    others = [stage.traced(job, RUN, challenger=stage.watcher, step=2), stage.stranger.opens_blind(job, 1)]
     stage.convicted(job, RUN)
     paid = stage.credits()
-    for game, owner in zip(others, (stage.watcher, stage.stranger), strict=True):
-        all_refused(stage, owner, challenger_moves(game), "game: attempt is over")
-        all_refused(stage, stage.trainer, trainer_moves(game), "game: attempt is over")
     with refused("registry: job not in dispute"):
-        stage.stranger.game.open_blind(job, 0, RUN.histories[0].root)
+        blindly(stage, job, 0)
+    with refused("game: attempt is over"):
+        stage.watcher.game.conclude_element(others[0], RUN.roots(0, 2), element_witness())
     stage.chain.advance(10_000)
     for game, owner in zip(others, (stage.watcher, stage.stranger), strict=True):
         with refused("game: attempt is over"):
             stage.stranger.game.timeout(game)
         (cancelled,) = stage.events(stage.requester.game.reclaim(game))
         assert isinstance(cancelled, GameCancelled)
+        assert (cancelled.game, cancelled.job) == (game, job)
         assert stage.game.credit(owner.address) == BOND
         assert stage.game.game(game).phase == Phase.CANCELLED
         with refused("game: over"):
@@ -425,7 +501,7 @@ def test_a_conviction_ends_every_other_game_and_their_bonds_go_back(stage: Stage
 
 
 def test_a_game_is_reclaimed_only_when_its_attempt_is_over(stage: Stage) -> None:
-    game = stage.challenger.game.open_blind(stage.posted(RUN), 0)
+    game = stage.challenger.opens_blind(stage.posted(RUN), 0)
     stage.chain.advance(100_000)
     with refused("game: attempt is not over"):
         stage.challenger.game.reclaim(game)
@@ -436,91 +512,9 @@ def test_the_reward_goes_to_whoever_opened_the_game(stage: Stage) -> None:
     game = stage.traced(job, RUN)
     stage.referee.send("rule", False, 0, 1)
     with refused("game: not the challenger"):
-        stage.watcher.game.conclude_element(game, element_witness())
-    stage.challenger.game.conclude_element(game, element_witness())
+        stage.watcher.game.conclude_element(game, ROOTS, element_witness())
+    stage.challenger.game.conclude_element(game, ROOTS, element_witness())
     assert stage.registry.credit(stage.watcher.address) == stage.game.credit(stage.watcher.address) == 0
-
-
-# Clocks
-
-
-def test_a_silent_trainer_is_convicted_after_the_last_second_of_its_clock(stage: Stage) -> None:
-    job = stage.posted(RUN)
-    game = stage.challenger.opens(job, 0, RUN.opening(0, 1))
-    opened = stage.now()
-    answer = ("post_trace", game, stage.game.game(game).step_place, RUN.trace(1).root)
-    stage.at(opened + PARAMETERS.trainer_clock)
-    stage.game.simulate(*answer, account=stage.trainer.address)
-    with refused("game: clock not used up"):
-        stage.game.simulate("timeout", game)
-    stage.at(opened + PARAMETERS.trainer_clock + 1)
-    with refused("game: clock used up"):
-        stage.game.simulate(*answer, account=stage.trainer.address)
-    events = stage.events(stage.stranger.game.timeout(game))
-    assert names(events) == ["JobSlashed", "JobRefunded", "Convicted"]
-    assert isinstance(events[-1], Convicted) and events[-1].by_timeout
-    assert stage.registry.credit(stage.challenger.address) == REWARD
-    assert stage.game.credit(stage.challenger.address) == BOND
-    with refused("game: over"):
-        stage.stranger.game.timeout(game)
-
-
-def test_a_silent_challenger_loses_its_bond_after_the_last_second_of_its_clock(stage: Stage) -> None:
-    job = stage.posted(RUN)
-    game = stage.traced(job, RUN)
-    answered = stage.now()
-    stage.at(answered + PARAMETERS.challenger_clock)
-    stage.game.simulate("demand_trace", game, account=stage.challenger.address)
-    with refused("game: clock not used up"):
-        stage.game.simulate("timeout", game)
-    stage.at(answered + PARAMETERS.challenger_clock + 1)
-    with refused("game: clock used up"):
-        stage.game.simulate("demand_trace", game, account=stage.challenger.address)
-    events = stage.events(stage.stranger.game.timeout(game))
-    assert names(events) == ["Acquitted"]
-    assert isinstance(events[-1], Acquitted) and events[-1].by_timeout
-    assert stage.game.credit(stage.trainer.address) == BOND
-    assert (stage.registry.job(job).status, stage.registry.job(job).live_games) == (JobStatus.VERIFICATION, 0)
-    with refused("game: over"):
-        stage.stranger.game.timeout(game)
-
-
-def timed(stage: Stage, game: int, seconds: int, move: Callable[[], object]) -> GameView:
-    """Make a move exactly so many seconds after the last one."""
-    stage.chain.next_block_at(stage.game.game(game).moved_at + seconds)
-    move()
-    return stage.game.game(game)
-
-
-def test_each_move_takes_its_time_off_the_budget_of_whoever_makes_it(stage: Stage) -> None:
-    game = stage.challenger.game.open_blind(stage.posted(RUN), 0)
-    tree = RUN.histories[0]
-    view = timed(stage, game, 400, lambda: stage.trainer.game.reveal(game, *reveal_of(tree, stage.game.game(game).descent)))
-    assert (view.trainer_clock, view.challenger_clock, view.moved_at) == (600, 600, stage.now())
-    view = timed(stage, game, 599, lambda: stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 1))))
-    assert (view.trainer_clock, view.challenger_clock) == (600, 1)
-    view = timed(stage, game, 600, lambda: stage.trainer.game.post_trace(game, RUN.trace(1).root))
-    assert (view.trainer_clock, view.challenger_clock) == (0, 1)
-    view = timed(stage, game, 1, lambda: stage.challenger.game.demand_trace(game))
-    assert (view.trainer_clock, view.challenger_clock) == (0, 0)
-    # Used up to the last second, a clock still allows a move in the same second, and no later one.
-    answer = ("reveal", game, *reveal_of(RUN.trace(1), view.descent))
-    stage.game.simulate(*answer, account=stage.trainer.address)
-    stage.chain.advance(1)
-    with refused("game: clock used up"):
-        stage.game.simulate(*answer, account=stage.trainer.address)
-    stage.stranger.game.timeout(game)
-
-
-def test_games_side_by_side_have_clocks_of_their_own(stage: Stage) -> None:
-    job = stage.posted(RUN)
-    first = stage.traced(job, RUN)
-    stage.chain.advance(PARAMETERS.challenger_clock - 100)
-    second = stage.traced(job, RUN, challenger=stage.watcher, step=2)
-    stage.chain.advance(101)
-    stage.stranger.game.timeout(first)
-    with refused("game: clock not used up"):
-        stage.stranger.game.timeout(second)
 
 
 # Two games, both with a case
@@ -530,9 +524,9 @@ def test_of_two_right_challengers_the_one_that_committed_first_is_rewarded(stage
     job = stage.posted(RUN)
     games = [stage.traced(job, RUN), stage.watcher.opens(job, 0, RUN.opening(0, 1))]
     stage.referee.send("rule", False, 0, 1)
-    stage.watcher.game.conclude_element(games[1], element_witness())
+    stage.watcher.game.conclude_element(games[1], ROOTS, element_witness())
     with refused("game: attempt is over"):
-        stage.challenger.game.conclude_element(games[0], element_witness())
+        stage.challenger.game.conclude_element(games[0], ROOTS, element_witness())
     stage.challenger.game.reclaim(games[0])
     assert stage.game.credit(stage.challenger.address) == stage.game.credit(stage.watcher.address) == BOND
     assert stage.registry.credit(stage.challenger.address) == REWARD

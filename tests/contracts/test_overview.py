@@ -14,7 +14,7 @@ from web3 import Web3
 
 from contracts.bindings import Phase, Tree
 from contracts.deploy import AddressBook, Parameters
-from contracts.events import KINDS, Event, GameOpened, JobOpened, LeafDemanded, Picked, Revealed, SegmentFinalised
+from contracts.events import KINDS, Event, GameOpened, JobOpened, LeafDemanded, Picked, Refuted, Revealed, SegmentFinalised
 from contracts.jobs import NATIVE, NOBODY, Job, JobSpec, JobStatus, Model, Terms
 from contracts.narration import job_of, line, tell
 from contracts.overview import Account, Descending, GameState, Holding, JobState, OpenDemand, Overview, PostedSegment, as_json
@@ -75,7 +75,7 @@ def posted(number: int = 0, **changes: Any) -> PostedSegment:
 
 
 def game(number: int = 1, **changes: Any) -> GameState:
-    usual = GameState(number, 1, 1, 0, CHALLENGER, 1, Phase.CHALLENGER, None, None, 3_600, 7_200, True, None)
+    usual = GameState(number, 1, 1, 0, CHALLENGER, 1, number, Phase.CHALLENGER, None, None, 3_600, 7_200, True, None)
     return replace(usual, **changes)
 
 
@@ -191,12 +191,14 @@ def test_a_side_whose_time_is_up_can_be_ended() -> None:
 @pytest.mark.parametrize(
     ("descent", "text"),
     [
-        (Descending(Tree.TRACE, 10, 0, 1_000, 5, 0, 0, None), "trace, 10 levels above the leaves, 5 picked"),
-        (Descending(Tree.HISTORY, 1, 3, 9, None, 0, 0, None), "history, 1 level above the leaves at position 3"),
-        (Descending(Tree.TENSOR, 0, 0, 1, 0, 12, 200, None), "tensor 12 of 200 bytes, at the only leaf"),
-        (Descending(Tree.TENSOR, 6, 2, 999, 31, 4, 250_000, None),
-         "tensor 4 of 250,000 bytes, 6 levels above the leaves at position 2, 31 picked"),
-        (Descending(Tree.RUN, 7, 0, 100, None, 4, 0, (8, 1_234)), "run of element 1,234 of node 8, 7 levels above the leaves"),
+        (Descending(Tree.TRACE, 10, 0, 1_000, 0, 0, None), "trace, 10 levels above the leaves"),
+        (Descending(Tree.HISTORY, 1, 3, 9, 0, 0, None), "history, 1 level above the leaves at position 3"),
+        (Descending(Tree.TENSOR, 0, 0, 1, 12, 200, None), "tensor 12 of 200 bytes, at the only leaf"),
+        (Descending(Tree.TENSOR, 0, 1_234, 2_000, 12, 500_000, None), "tensor 12 of 500,000 bytes, at leaf 1,234"),
+        (Descending(Tree.TENSOR, 0, 0, 2_000, 12, 500_000, None), "tensor 12 of 500,000 bytes, at leaf 0"),
+        (Descending(Tree.TENSOR, 6, 2, 999, 4, 250_000, None),
+         "tensor 4 of 250,000 bytes, 6 levels above the leaves at position 2"),
+        (Descending(Tree.RUN, 7, 0, 100, 4, 0, (8, 1_234)), "run of element 1,234 of node 8, 7 levels above the leaves"),
     ],
 )  # fmt: skip
 def test_where_a_descent_stands(descent: Descending, text: str) -> None:
@@ -204,7 +206,7 @@ def test_where_a_descent_stands(descent: Descending, text: str) -> None:
 
 
 def test_a_demanded_trace_comes_with_its_descendants() -> None:
-    waiting = game(phase=Phase.TRACE, step=3, descent=Descending(Tree.TRACE, 6, 0, 37, None, 0, 0, None))
+    waiting = game(phase=Phase.TRACE, step=3, descent=Descending(Tree.TRACE, 6, 0, 37, 0, 0, None))
     assert phase_words(waiting) == "the trainer owes the root of the step's trace, then its descendants"
     assert descent_words(waiting) == ""
 
@@ -395,7 +397,7 @@ def test_nothing_on_chain_breaks_a_line(
 
 
 def test_json_holds_all_of_it() -> None:
-    one = state(games=(game(phase=Phase.TRACE, descent=Descending(Tree.TRACE, 6, 0, 37, None, 0, 0, None)),), segments=(posted(),))
+    one = state(games=(game(phase=Phase.TRACE, descent=Descending(Tree.TRACE, 6, 0, 37, 0, 0, None)),), segments=(posted(),))
     document = json.loads(json.dumps(as_json(overview(one, holdings=(holding(0),)))))
     (told,) = document["jobs"]
     assert told["job"]["status"] == "training"
@@ -434,7 +436,6 @@ SAMPLES: dict[str, Any] = {
     "Terms": TERMS,
     "Tree": Tree.TENSOR,
     "tuple[bytes, ...]": (bytes(32),) * 32,
-    "tuple[int, ...]": (-1,) * 32,
 }
 
 
@@ -465,9 +466,23 @@ def test_events_of_games_name_their_job() -> None:
     assert tell(replace(picked, game=500), Known()).startswith("game 500: ")
     assert (job_of(picked, Known()), job_of(event(GameOpened, job=2), Known())) == (7, 2)
     assert job_of(event(LeafDemanded, job=3), Known()) == 3
-    assert tell(event(Revealed, game=5, tensor=9, height=11, position=0), Known()) == (
-        "job 7, game 5: trainer reveals 32 digests of the tensor 9 (height 11, position 0)"
-    )
+    refuted = "job 7, game 5: REFUTED: what the trainer revealed last is not what was picked"
+    assert tell(event(Refuted, game=5), Known()) == refuted
+
+
+@pytest.mark.parametrize(
+    ("tree", "height", "payload", "text"),
+    [
+        (Tree.TENSOR, 11, bytes(64 * 32), "64 digests of the tensor (height 11, position 9,000)"),
+        (Tree.HISTORY, 1, bytes(2 * 32), "2 digests of the history (height 1, position 9,000)"),
+        (Tree.RUN, 11, bytes(64 * 8), "64 partial results (height 11, position 9,000)"),
+        (Tree.RUN, 1, bytes(8), "1 partial result (height 1, position 9,000)"),
+        (Tree.TENSOR, 0, bytes(200), "200 bytes of leaf 9,000 of the tensor"),
+    ],
+)
+def test_a_reveal_is_told_by_what_it_shows(tree: Tree, height: int, payload: bytes, text: str) -> None:
+    revealed = event(Revealed, game=5, tree=tree, height=height, position=9_000, payload=payload)
+    assert tell(revealed, Known()) == f"job 7, game 5: trainer reveals {text}"
 
 
 def test_amounts_of_a_job_are_in_its_token() -> None:

@@ -499,7 +499,7 @@ def reveal(game: uint256, trail: bytes32, picked: uint256, payload: Bytes[arity.
             in question, each at its exact length. Whether they are these is not checked: see `refute`.
     @param trail The trail so far, and what was picked, so that the answer cannot land on anything else.
     """
-    state: turns.State = self._live(game)
+    state: turns.State = records.load_play(game)
     owed: bool = state.phase in (IDisputeGame.Phase.CHILDREN | IDisputeGame.Phase.LEAF | IDisputeGame.Phase.PARTS)
     if not owed:
         checks.refuse("game: not owed")

@@ -1,7 +1,7 @@
 # pragma version 0.4.3
 # @title Games as they are stored
 # @license Apache-2.0
-# @notice Five words a game. Most moves read three of them and write one or two.
+# @notice Five words a game. Most moves read two or three of them and write one or two.
 
 from interfaces import IDisputeGame
 from modules import checks
@@ -49,12 +49,26 @@ def load(game: uint256) -> turns.State:
     parties: uint256 = self.records[game].parties
     if parties == 0:
         checks.refuse("game: unknown game")
+    state: turns.State = self.load_play(game)
+    state.challenger = self._challenger(parties)
+    state.job = (parties >> 160) & U48
+    state.attempt = (parties >> 208) & U16
+    state.segment = parties >> 224
+    return state
+
+
+@internal
+@view
+def load_play(game: uint256) -> turns.State:
+    """
+    @notice A game without what never changes: whose and what it is. One that there is not is in no phase.
+    """
     play: uint256 = self.records[game].play
     return turns.State(
-        challenger=self._challenger(parties),
-        job=(parties >> 160) & U48,
-        attempt=(parties >> 208) & U16,
-        segment=parties >> 224,
+        challenger=empty(address),
+        job=0,
+        attempt=0,
+        segment=0,
         phase=convert(play & U8, IDisputeGame.Phase),
         descended=convert((play >> 8) & U8, IDisputeGame.Tree),
         shown=(play >> 16) & 1 == 1,

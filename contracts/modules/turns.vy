@@ -6,6 +6,7 @@
 #         stood still since the game was opened is added to both budgets. So a move has to ask for it only where its budget is used up.
 
 from interfaces import IDisputeGame
+from interfaces import IGovernance
 from interfaces import ITaskRegistry
 from modules import checks
 from modules import descent
@@ -91,7 +92,7 @@ def trainer_moves(start: State, registry: ITaskRegistry, budget: uint256) -> Sta
 def _spent(state: State, registry: ITaskRegistry, before: uint256, budget: uint256) -> uint256:
     spent: uint256 = before + block.timestamp - state.moved_at
     if spent > budget:
-        if spent > budget + self.paused_since(state, self.standing(state, registry).clock):
+        if spent > budget + self.paused_since(state, staticcall IGovernance(registry.address).clock()):
             checks.refuse("game: clock used up")
     return spent
 

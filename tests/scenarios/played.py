@@ -21,9 +21,11 @@ from contracts.bindings import BLIND, step_commitment
 from contracts.chain import GameChain
 from contracts.contract import Ledger
 from contracts.index import Index
+from contracts.jobs import JobSpec
 from contracts.sender import Call
 from tests.contracts.revm import RevmChain, RevmSender
 from tests.contracts.stage import BURNT, SALT, Actor, Stage, TrainerRun, element_witness
+from tests.support.arena import spec
 from tests.support.market import BOUNTY, TERMS, Market
 from tests.support.model_chain import roots_of
 from trainer.package import commit
@@ -147,7 +149,15 @@ class HandPlayed:
         cls, market: Market, trace: Trace, state: Mapping[str, Any], data: Mapping[str, Any], steps: int, **terms: Any
     ) -> HandPlayed:
         """Offer, claim and post the job."""
-        spec = commit(trace.program, state, data).spec(steps, steps)
+        return cls._offered(market, trace, steps, commit(trace.program, state, data).spec(steps, steps), terms)
+
+    @classmethod
+    def synthetic(cls, market: Market, trace: Trace) -> HandPlayed:
+        """The same of a job that nobody but ``trace`` knows."""
+        return cls._offered(market, trace, trace.history().count - 1, spec([trace]), {})
+
+    @classmethod
+    def _offered(cls, market: Market, trace: Trace, steps: int, spec: JobSpec, terms: Mapping[str, Any]) -> HandPlayed:
         agreed = replace(TERMS, game=Web3.to_checksum_address(market.book.game), **terms)
         job = market.acting["requester"].registry.open_job(spec, agreed, "", BOUNTY)
         played = cls(market, trace, steps, job)

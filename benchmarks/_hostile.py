@@ -307,8 +307,8 @@ STYLES: Mapping[str, Callable[[HostileChallenger, FalseChallenge, int], None]] =
 class Relay:
     """A chain, as bisection.agent.Chain, that hands everything on."""
 
-    def __init__(self, chain: Chain, rng: Rng) -> None:
-        self._chain, self._rng = chain, rng
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
 
     def now(self) -> int:
         """See bisection.agent.Chain."""
@@ -339,7 +339,8 @@ class Fibbing(Relay):
     """
 
     def __init__(self, chain: Chain, rng: Rng) -> None:
-        super().__init__(chain, rng)
+        super().__init__(chain)
+        self._rng = rng
         self.refused = self.accepted = 0
 
     def move(self, game: int, move: Move) -> None:
@@ -378,8 +379,8 @@ class Garbling(Relay):
     """
 
     def __init__(self, chain: Chain, rng: Rng, which: int) -> None:
-        super().__init__(chain, rng)
-        self._left, self.garbled = which, False
+        super().__init__(chain)
+        self._rng, self._left, self.garbled = rng, which, False
 
     def move(self, game: int, move: Move) -> None:
         """See bisection.agent.Chain."""

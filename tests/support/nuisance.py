@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._hostile import honest_witness, kinds, nodes_of
+from benchmarks._hostile import honest_witness, kinds, nodes_of, pickable
 from bisection.game import Conclude, Demand, DemandRun, DemandTensor, Game, Move, Owed, Pick, ShowStep, StepOpening, TreeKind
 from bisection.merkle import LEAF_BYTES, blob_tree
 from bisection.nodes import MAX_LENGTH, RunNode
@@ -50,10 +50,8 @@ class FalseGame:
         rng, d = self.rng(game), game.descent
         if self.style == "stall" and len(game.demanded) > self.seed // 3 % 3:
             return None
-        if d is not None and rng.random() < 0.9 and not (d.levels == d.height and d.tree != TreeKind.TENSOR):
-            below = d.height - d.levels
-            fitting = [c for c in range(1 << d.levels) if ((d.position << d.levels) + c) << below < d.count]
-            return Pick(d.node, int(rng.choice(fitting)))
+        if d is not None and rng.random() < 0.9 and (children := pickable(d)):
+            return Pick(d.seal(game.claim.trainer), int(rng.choice(children)))
         if game.step is None:
             return ShowStep(self.opening(rng), bool(rng.random() < 0.5))
         left = [tree for tree in (TreeKind.TRACE, TreeKind.STATE, TreeKind.TENSOR, TreeKind.RUN) if tree not in game.demanded]

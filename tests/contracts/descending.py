@@ -89,9 +89,7 @@ class Descending:
     ``d`` is where it stands. The payloads are whatever the test gives; ``trainer`` and ``challenger`` send.
     """
 
-    def __init__(
-        self, stage: Stage, game: int, root: bytes, trainer: Actor | None = None, challenger: Actor | None = None
-    ) -> None:
+    def __init__(self, stage: Stage, game: int, root: bytes, trainer: Actor | None = None, challenger: Actor | None = None) -> None:
         self.stage, self.game = stage, game
         self.trainer, self.challenger = trainer or stage.trainer, challenger or stage.challenger
         self.d = begun(stage.game.game(game), root)

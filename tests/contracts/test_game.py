@@ -320,7 +320,7 @@ def test_a_game_that_does_not_exist_cannot_be_moved(stage: Stage) -> None:
     for game in (0, 1, 2**256 - 1):
         all_refused(stage, stage.challenger, challenger_moves(game), "game: unknown game")
         all_refused(stage, stage.trainer, trainer_moves(game), "game: unknown game")
-        all_refused(stage, stage.stranger, {name: (game,) for name in others}, "game: unknown game")
+        all_refused(stage, stage.stranger, dict.fromkeys(others, (game,)), "game: unknown game")
 
 
 def blind(stage: Stage, job: int, actor: Actor | None = None) -> int:

@@ -134,7 +134,15 @@ def test_reveals_are_few_and_even(stage: Stage, height: int) -> None:
     line = uniform(stage, levels)
     assert stage.game.game(line.game).descent.height == height
     payload = levels[height - span] * (1 << span)
-    for wrong in (payload[:-32], payload[:-1], payload[: len(payload) // 2], b"", payload + b"\0", payload + bytes(32), payload * 2):
+    for wrong in (
+        payload[:-32],
+        payload[:-1],
+        payload[: len(payload) // 2],
+        b"",
+        payload + b"\0",
+        payload + bytes(32),
+        payload * 2,
+    ):
         if len(wrong) <= 2048:
             with refused("game: wrong length"):
                 stage.trainer.game.reveal(line.game, line.d.trail, 0, wrong)

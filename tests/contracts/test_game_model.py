@@ -75,7 +75,17 @@ def state_of(game: model.Game) -> tuple[Any, ...]:
         if d.tree in (model.TreeKind.TENSOR, model.TreeKind.RUN):
             descent = (*descent, d.tensor, d.nbytes, d.takes_max)
     step = (game.step, game.trace_root) if game.step is not None else None
-    return (game.owed, game.trainer_clock, game.challenger_clock, game.moved_at, game.demanded, step, descent, game.run, game.tensor)
+    return (
+        game.owed,
+        game.trainer_clock,
+        game.challenger_clock,
+        game.moved_at,
+        game.demanded,
+        step,
+        descent,
+        game.run,
+        game.tensor,
+    )
 
 
 def state_on_chain(view: GameView) -> tuple[Any, ...]:

@@ -217,7 +217,9 @@ def test_a_digest_smuggled_in_above_the_leaves_convicts_too(stage: Stage) -> Non
 
 def test_a_node_on_the_edge_of_the_padding_is_not_padding(stage: Stage) -> None:
     """One digest short of the last leaf would be refused, one more is padding."""
-    run = TrainerRun(steps=64, segment_length=64)  # 65 leaves: of 16 descendants of the root, eight leaves each, nine stand over leaves
+    run = TrainerRun(
+        steps=64, segment_length=64
+    )  # 65 leaves: of 16 descendants of the root, eight leaves each, nine stand over leaves
     line = Descending(stage, stage.challenger.opens_blind(stage.posted(run), 0), run.histories[0].root)
     line.answer(run.histories[0])
     with refused("game: nothing to refute"):

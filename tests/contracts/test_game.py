@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from web3 import Web3
@@ -26,13 +27,12 @@ from contracts.events import (
     StepShown,
     TracePosted,
 )
-from contracts.jobs import JobStatus
+from contracts.jobs import NOBODY, JobStatus
 from contracts.sender import Call
 from contracts.values import plain
 from tests.contracts.descending import Descending, shown
 from tests.contracts.moves import all_refused, challenger_moves, trainer_moves
 from tests.contracts.stage import (
-    NOBODY,
     PARAMETERS,
     SALT,
     TERMS,
@@ -124,7 +124,7 @@ def test_a_blind_game_starts_with_the_history(stage: Stage) -> None:
     assert stage.registry.job(job).live_games == 1
 
 
-def openings(job: int) -> tuple[tuple[object, ...], ...]:
+def openings(job: int) -> tuple[tuple[Any, ...], ...]:
     """Both ways to open a game on segment 0."""
     step = ("open_step", job, 0, *plain(RUN.opening(0, 1)), SALT)
     return step, ("open_blind", job, 0, RUN.histories[0].root, SALT)

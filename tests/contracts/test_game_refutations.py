@@ -449,9 +449,10 @@ def test_a_history_that_led_to_a_step_is_not_refuted_afterwards(stage: Stage, kn
     stage.challenger.game.show_step(line.game, ShowStep(RUN.opening(0, 1)))
     if not known:
         stage.trainer.game.post_trace(line.game, RUN.trace(1).root)
-    for picked in (refutation(line.d), replace(refutation(line.d), above=line.d.below, below=line.d.below)):
+    move = refutation(line.d)
+    for asked in (move, replace(move, above=move.below)):
         with refused("descent: none under way"):
-            stage.challenger.game.refute(line.game, picked)
+            stage.challenger.game.refute(line.game, asked)
     assert stage.game.game(line.game).phase == Phase.CHALLENGER
 
 

@@ -1,4 +1,4 @@
-"""What a reveal is bound to: its trainer, all that was revealed and picked before, what it is about (docs/protocol.md, "A descent")."""
+"""What a reveal is bound to: its trainer, what was revealed and picked before, the subject (docs/protocol.md, "A descent")."""
 
 from __future__ import annotations
 

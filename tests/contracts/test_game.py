@@ -315,11 +315,18 @@ def test_nobody_moves_out_of_turn(stage: Stage) -> None:
         all_refused(stage, stage.trainer, moves, "game: not owed")
 
 
+def nothing_answered(stage: Stage, game: int, reason: str) -> None:
+    """The trainer can answer nothing in a game that is not live; a reveal asks for nothing but what is owed."""
+    moves = trainer_moves(game)
+    all_refused(stage, stage.trainer, {"reveal": moves.pop("reveal")}, "game: not owed")
+    all_refused(stage, stage.trainer, moves, reason)
+
+
 def test_a_game_that_does_not_exist_cannot_be_moved(stage: Stage) -> None:
     others = ("timeout", "reclaim", "contend", "game")
     for game in (0, 1, 2**256 - 1):
         all_refused(stage, stage.challenger, challenger_moves(game), "game: unknown game")
-        all_refused(stage, stage.trainer, trainer_moves(game), "game: unknown game")
+        nothing_answered(stage, game, "game: unknown game")
         all_refused(stage, stage.stranger, dict.fromkeys(others, (game,)), "game: unknown game")
 
 
@@ -435,7 +442,7 @@ def test_a_game_is_decided_once(stage: Stage, kind: str) -> None:
     owed = stage.credits()
     stage.chain.advance(10_000)
     all_refused(stage, stage.challenger, challenger_moves(game), "game: over")
-    all_refused(stage, stage.trainer, trainer_moves(game), "game: over")
+    nothing_answered(stage, game, "game: over")
     all_refused(stage, stage.stranger, {"timeout": (game,), "reclaim": (game,), "contend": (game,)}, "game: over")
     assert stage.credits() == owed
 

@@ -13,7 +13,7 @@ from contracts.bindings import BLIND, DisputeGame, GameView, Phase, Tree, step_c
 from contracts.events import Acquitted, Convicted
 from contracts.jobs import JobStatus
 from contracts.values import plain
-from tests.contracts.descending import Descending, refutation, shown
+from tests.contracts.descending import Descending, begun, refutation, shown
 from tests.contracts.moves import VERDICTS, challenger_moves
 from tests.contracts.stage import PARAMETERS, SALT, TERMS, Stage, TrainerRun, element_witness, part_conclusion, refused, run_demand
 
@@ -366,9 +366,21 @@ def test_the_longest_clocks_count_to_their_last_second(stage: Stage) -> None:
     job = stage.posted(RUN, terms=replace(TERMS, game=Web3.to_checksum_address(address)))
     games.commit(step_commitment(stage.challenger.address, job, 0, BLIND, SALT))
     game = games.open_blind(job, 0, SALT)
-    stage.at(stage.now() + longest)
+    opened = stage.now()
+    stage.at(opened + longest)
     with refused("game: clock not used up"):
         games.simulate("timeout", game)
+    mark = stage.chain.snapshot()
     stage.chain.advance(1)
     games.timeout(game)
     assert games.game(game).phase == Phase.CONVICTED
+    stage.chain.restore(mark)
+    view = games.game(game)
+    d = begun(view, RUN.histories[0].root)
+    stage.chain.next_block_at(opened + longest)
+    DisputeGame(stage.chain.web3, address, stage.trainer.sender).reveal(game, d.trail, d.picked, shown(RUN.histories[0], d))
+    stage.chain.next_block_at(opened + 2 * longest)
+    games.show_step(game, ShowStep(RUN.opening(0, 1)))
+    after = games.game(game)
+    assert (after.trainer_spent, after.challenger_spent, after.moved_at) == (longest, longest, opened + 2 * longest)
+    assert (after.phase, after.descended, after.shown, after.paused) == (Phase.TRACE, Tree.HISTORY, True, 0)

@@ -46,10 +46,11 @@ class Variant:
         """(files, what stands there, what shall stand there, how often at least)."""
         leaf, leaves = self.leaf_bytes, RUN_BYTES // self.leaf_bytes + 1
         contracts = "contracts/**/*.vy*"
+        payload = "WIDTH * DIGEST" if self.payload == DIGEST_BYTES * self.arity else str(self.payload)
         yield "bisection/descent.py", r"^LEVELS = \d+", f"LEVELS = {self.levels}", 1
         yield "bisection/merkle.py", r"^LEAF_BYTES = \d+", f"LEAF_BYTES = {leaf}", 1
         yield contracts, r"^LEVELS: constant\(uint256\) = \d+", f"LEVELS: constant(uint256) = {self.levels}", 1
-        yield contracts, r"^PAYLOAD: constant\(uint256\) = WIDTH \* DIGEST", f"PAYLOAD: constant(uint256) = {self.payload}", 1
+        yield contracts, r"^PAYLOAD: constant\(uint256\) = WIDTH \* DIGEST", f"PAYLOAD: constant(uint256) = {payload}", 1
         yield contracts, r"^LEAF_BYTES: constant\(uint256\) = \d+", f"LEAF_BYTES: constant(uint256) = {leaf}", 1
         yield contracts, r"\bBytes\[256\]", f"Bytes[{leaf}]", 4
         yield contracts, r"\bBytes\[8448\]", f"Bytes[{RUN_BYTES + leaf}]", 1

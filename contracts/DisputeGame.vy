@@ -18,6 +18,7 @@ from modules import ledger
 from modules import merkle
 from modules import partials
 from modules import places
+from modules import proceedings
 from modules import records
 from modules import turns
 
@@ -27,20 +28,19 @@ initializes: commitments
 initializes: ledger
 initializes: records
 initializes: places[records := records]
+initializes: proceedings[commitments := commitments, ledger := ledger, places := places, records := records]
 exports: commitments.commit
 exports: (ledger.credit, ledger.withdraw)
+exports: (
+    proceedings.registry,
+    proceedings.referee,
+    proceedings.bond,
+    proceedings.trainer_clock,
+    proceedings.challenger_clock,
+    proceedings.game_count,
+)
 
-MAX_CLOCK: constant(uint256) = 2**31 - 1  # half of what can be stored of the seconds spent: pauses add to it
 MAX_TENSOR_LEAVES: constant(uint256) = 2**32
-NATIVE: constant(address) = empty(address)  # ether, of which the bonds are
-
-registry: public(immutable(ITaskRegistry))
-referee: public(immutable(IReferee))
-bond: public(immutable(uint256))
-trainer_clock: public(immutable(uint256))
-challenger_clock: public(immutable(uint256))
-
-game_count: public(uint256)
 
 
 @deploy
@@ -50,15 +50,7 @@ def __init__(registry_: address, referee_: address, bond_: uint256, trainer_cloc
     @param trainer_clock_ The trainer's time for all its moves in one game, in seconds.
     @param challenger_clock_ The challenger's time for all its moves in one game, in seconds.
     """
-    assert registry_ != empty(address) and referee_ != empty(address), "game: no registry or referee"
-    assert 1 <= bond_, "game: no bond"
-    assert 1 <= trainer_clock_ and trainer_clock_ <= MAX_CLOCK, "game: bad trainer clock"
-    assert 1 <= challenger_clock_ and challenger_clock_ <= MAX_CLOCK, "game: bad challenger clock"
-    registry = ITaskRegistry(registry_)
-    referee = IReferee(referee_)
-    bond = bond_
-    trainer_clock = trainer_clock_
-    challenger_clock = challenger_clock_
+    proceedings.__init__(registry_, referee_, bond_, trainer_clock_, challenger_clock_)
 
 
 @external
@@ -118,7 +110,7 @@ def numerics_version() -> uint256:
     """
     @notice The meaning of the numbers that the referee judges by.
     """
-    return staticcall referee.numerics_version()
+    return staticcall proceedings.referee.numerics_version()
 
 
 # Opening
@@ -147,9 +139,9 @@ def open_step(
     rank: uint256 = 0
     state: turns.State = empty(turns.State)
     disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
-    game, rank, state, disputed = self._open(job, segment, step, salt)
-    spec: ITaskRegistry.JobSpec = staticcall registry.spec(job)
-    state = self._show(game, state, disputed, spec, rank, step, before, before_proof, after, after_proof)
+    game, rank, state, disputed = proceedings.open(job, segment, step, salt)
+    spec: ITaskRegistry.JobSpec = staticcall proceedings.registry.spec(job)
+    state = proceedings.show(game, state, disputed, spec, rank, step, before, before_proof, after, after_proof)
     records.save(game, state)
     return game
 
@@ -169,13 +161,13 @@ def open_blind(job: uint256, segment: uint256, history_root: bytes32, salt: byte
     rank: uint256 = 0
     state: turns.State = empty(turns.State)
     disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
-    game, rank, state, disputed = self._open(job, segment, places.BLIND, salt)
-    self._expect(disputed.history_root == history_root)
+    game, rank, state, disputed = proceedings.open(job, segment, places.BLIND, salt)
+    proceedings.expect(disputed.history_root == history_root)
     subject: records.Subject = empty(records.Subject)
     subject.rank = rank
     records.save_subject(game, subject)
     places.arrive(places.of(state, 0), game, rank, False)
-    state = self._demand(game, state, subject, IDisputeGame.Tree.HISTORY, disputed.history_root, disputed.steps + 1)
+    state = proceedings.demand(game, state, subject, IDisputeGame.Tree.HISTORY, disputed.history_root, disputed.steps + 1)
     records.save(game, state)
     return game
 
@@ -197,20 +189,20 @@ def show_step(
     @notice Point at one step of the segment. The trainer owes its trace root, unless it is known.
     @param descend Start down the trace at once: the trainer then owes the descendants of the trace root as well.
     """
-    state: turns.State = self._challenger_moves(game)
+    state: turns.State = proceedings.challenger_moves(game)
     if state.shown:
         checks.refuse("game: step already shown")
-    disputed: ITaskRegistry.Segment = staticcall registry.segment(state.job, state.segment)
-    spec: ITaskRegistry.JobSpec = staticcall registry.spec(state.job)
+    disputed: ITaskRegistry.Segment = staticcall proceedings.registry.segment(state.job, state.segment)
+    spec: ITaskRegistry.JobSpec = staticcall proceedings.registry.spec(state.job)
     rank: uint256 = records.load_subject(game).rank
-    state = self._show(game, state, disputed, spec, rank, step, before, before_proof, after, after_proof)
+    state = proceedings.show(game, state, disputed, spec, rank, step, before, before_proof, after, after_proof)
     # The descent that found the step is over.
     state.descent = empty(descent.Descent)
     if descend:
         if state.phase == IDisputeGame.Phase.CHALLENGER:
             subject: records.Subject = records.load_subject(game)
             root: bytes32 = places.places[places.of(state, step)].trace_root
-            state = self._demand(game, state, subject, IDisputeGame.Tree.TRACE, root, spec.tensor_count)
+            state = proceedings.demand(game, state, subject, IDisputeGame.Tree.TRACE, root, spec.tensor_count)
         else:
             # It waits for its root, with which the trainer starts it.
             state.descended |= IDisputeGame.Tree.TRACE
@@ -226,8 +218,8 @@ def demand_trace(game: uint256, step: IReferee.Step):
     """
     state: turns.State = empty(turns.State)
     subject: records.Subject = empty(records.Subject)
-    state, subject = self._challenger_moves_on_step(game, step)
-    records.save(game, self._demand(game, state, subject, IDisputeGame.Tree.TRACE, step.trace_root, step.tensor_count))
+    state, subject = proceedings.challenger_moves_on_step(game, step)
+    records.save(game, proceedings.demand(game, state, subject, IDisputeGame.Tree.TRACE, step.trace_root, step.tensor_count))
 
 
 @external
@@ -238,8 +230,8 @@ def demand_state(game: uint256, step: IReferee.Step):
     """
     state: turns.State = empty(turns.State)
     subject: records.Subject = empty(records.Subject)
-    state, subject = self._challenger_moves_on_step(game, step)
-    records.save(game, self._demand(game, state, subject, IDisputeGame.Tree.STATE, step.state_after, step.state_count))
+    state, subject = proceedings.challenger_moves_on_step(game, step)
+    records.save(game, proceedings.demand(game, state, subject, IDisputeGame.Tree.STATE, step.state_after, step.state_count))
 
 
 @external
@@ -258,15 +250,15 @@ def demand_tensor(
     """
     state: turns.State = empty(turns.State)
     subject: records.Subject = empty(records.Subject)
-    state, subject = self._challenger_moves_on_step(game, step)
-    subject.tensor, subject.size = staticcall referee.locate(step, node, output)
+    state, subject = proceedings.challenger_moves_on_step(game, step)
+    subject.tensor, subject.size = staticcall proceedings.referee.locate(step, node, output)
     merkle.check(tensor_root, subject.tensor, step.tensor_count, trace_proof, step.trace_root)
     if subject.size > MAX_TENSOR_LEAVES * merkle.LEAF_BYTES:
         checks.refuse("game: tensor too large")
     records.save_subject(game, subject)
     # A tensor without bytes has one empty leaf.
     count: uint256 = max((subject.size + merkle.LEAF_BYTES - 1) // merkle.LEAF_BYTES, 1)
-    records.save(game, self._demand(game, state, subject, IDisputeGame.Tree.TENSOR, tensor_root, count))
+    records.save(game, proceedings.demand(game, state, subject, IDisputeGame.Tree.TENSOR, tensor_root, count))
 
 
 @external
@@ -282,8 +274,8 @@ def demand_run(
     """
     state: turns.State = empty(turns.State)
     subject: records.Subject = empty(records.Subject)
-    state, subject = self._challenger_moves_on_step(game, step)
-    run: IReferee.RunPlace = staticcall referee.locate_run(step, node, position, claim)
+    state, subject = proceedings.challenger_moves_on_step(game, step)
+    run: IReferee.RunPlace = staticcall proceedings.referee.locate_run(step, node, position, claim)
     if run.parts <= 1:
         checks.refuse("game: run not too long")
     subject.tensor = run.tensor
@@ -292,7 +284,7 @@ def demand_run(
     subject.run_position = position
     records.save_subject(game, subject)
     claimed: bytes32 = convert(run.claimed, bytes32)
-    records.save(game, self._demand(game, state, subject, IDisputeGame.Tree.RUN, claimed, run.parts))
+    records.save(game, proceedings.demand(game, state, subject, IDisputeGame.Tree.RUN, claimed, run.parts))
     log IDisputeGame.RunDemanded(
         game=game,
         node=node.index,
@@ -310,7 +302,7 @@ def pick(game: uint256, seal: bytes32, child: uint256):
             bytes.
     @param seal That of what was revealed, so that the move cannot land on anything else.
     """
-    state: turns.State = self._challenger_moves(game)
+    state: turns.State = proceedings.challenger_moves(game)
     state.descent = descent.pick(state.descent, seal, child)
     state.phase = descent.owed(state.descent)
     records.save(game, state)
@@ -333,18 +325,18 @@ def refute(
     @param above What the node in question was picked from.
     @param below What was revealed last.
     """
-    state: turns.State = self._challenger_moves(game)
+    state: turns.State = proceedings.challenger_moves(game)
     # The seal outlives its descent.
     if state.descent.tree == empty(IDisputeGame.Tree):
         checks.refuse("descent: none under way")
-    trainer: address = self._standing(state).trainer
+    trainer: address = proceedings.standing(state).trainer
     last: bytes32 = descent.extended(descent.extended(trail, picked, above), state.descent.picked, below)
-    self._expect(descent.sealed(last, trainer) == state.descent.seal)
+    proceedings.expect(descent.sealed(last, trainer) == state.descent.seal)
     takes_max: bool = records.load_subject(game).size == 1
     if descent.holds(state.descent, above, below, takes_max):
         checks.refuse("game: nothing to refute")
     log IDisputeGame.Refuted(game=game)
-    self._decide(game, state, False, False)
+    proceedings.decide(game, state, False, False)
 
 
 @external
@@ -362,14 +354,14 @@ def conclude_boundary(
     @notice Have an input or output node judged: its tensor must have the root of its component of the state or data.
     @param step Where the claims of the step live.
     """
-    state: turns.State = self._challenger_moves_on_step(game, step)[0]
-    joined: bool = staticcall referee.judge_boundary(
+    state: turns.State = proceedings.challenger_moves_on_step(game, step)[0]
+    joined: bool = staticcall proceedings.referee.judge_boundary(
         step, node, tensor_root, trace_proof, component_root, component_proof
     )
     log IDisputeGame.BoundaryJudged(
         game=game, node=node.index, tensor_root=tensor_root, component_root=component_root, joined=joined
     )
-    self._decide(game, state, joined, False)
+    proceedings.decide(game, state, joined, False)
 
 
 @external
@@ -387,11 +379,11 @@ def conclude_element(
     @notice Have one element of a map or gather node judged: the claimed value must be the recomputed one.
     @param step Where the claims of the step live.
     """
-    state: turns.State = self._challenger_moves_on_step(game, step)[0]
+    state: turns.State = proceedings.challenger_moves_on_step(game, step)[0]
     claimed: int256 = 0
     correct: int256 = 0
-    claimed, correct = staticcall referee.judge_element(step, node, output, position, claim, inputs)
-    self._judged(game, state, node.index, output, position, claimed, correct)
+    claimed, correct = staticcall proceedings.referee.judge_element(step, node, output, position, claim, inputs)
+    proceedings.judged(game, state, node.index, output, position, claimed, correct)
 
 
 @external
@@ -409,11 +401,11 @@ def conclude_run(
     @notice Have one element of a reduce, dot or scatter_add node judged: the claimed value must be the recomputed one.
     @param step Where the claims of the step live.
     """
-    state: turns.State = self._challenger_moves_on_step(game, step)[0]
+    state: turns.State = proceedings.challenger_moves_on_step(game, step)[0]
     claimed: int256 = 0
     correct: int256 = 0
-    claimed, correct = staticcall referee.judge_run(step, node, output, position, claim, inputs)
-    self._judged(game, state, node.index, output, position, claimed, correct)
+    claimed, correct = staticcall proceedings.referee.judge_run(step, node, output, position, claim, inputs)
+    proceedings.judged(game, state, node.index, output, position, claimed, correct)
 
 
 @external
@@ -438,19 +430,19 @@ def conclude_part(
     """
     state: turns.State = empty(turns.State)
     subject: records.Subject = empty(records.Subject)
-    state, subject = self._challenger_moves_on_step(game, step)
+    state, subject = proceedings.challenger_moves_on_step(game, step)
     d: descent.Descent = state.descent
     levels: uint256 = descent.span(d.height)
     if d.tree != IDisputeGame.Tree.RUN or levels != d.height:
         checks.refuse("game: no parts revealed")
-    trainer: address = self._standing(state).trainer
-    self._expect(descent.sealed(descent.extended(trail, d.picked, parts), trainer) == d.seal)
+    trainer: address = proceedings.standing(state).trainer
+    proceedings.expect(descent.sealed(descent.extended(trail, d.picked, parts), trainer) == d.seal)
     claimed: int256 = partials.at(parts, child)
     if node.index != subject.run_node:
         checks.refuse("game: another node")
     position: uint256 = subject.run_position
-    correct: int256 = staticcall referee.judge_part(step, node, position, (d.position << levels) + child, inputs)
-    self._judged(game, state, node.index, 0, position, claimed, correct)
+    correct: int256 = staticcall proceedings.referee.judge_part(step, node, position, (d.position << levels) + child, inputs)
+    proceedings.judged(game, state, node.index, 0, position, claimed, correct)
 
 
 # Moves of the trainer
@@ -463,15 +455,15 @@ def post_trace(game: uint256, place: bytes32, root: bytes32, payload: Bytes[arit
     @param place The hash of job, attempt, segment and step, so that the answer cannot land on another step after a reorganisation.
     @param payload The descendants of the root, if the challenger demanded the trace while it showed the step; else nothing.
     """
-    state: turns.State = self._live(game)
+    state: turns.State = proceedings.live(game)
     if state.phase != IDisputeGame.Phase.TRACE:
         checks.refuse("game: not owed")
-    trainer: address = self._standing(state).trainer
+    trainer: address = proceedings.standing(state).trainer
     if msg.sender != trainer:
         checks.refuse("game: not the trainer")
-    state = turns.trainer_moves(state, registry, trainer_clock)
+    state = proceedings.trainer_moves(state)
     subject: records.Subject = records.load_subject(game)
-    self._expect(places.of(state, subject.step) == place)
+    proceedings.expect(places.of(state, subject.step) == place)
     known: bytes32 = places.places[place].trace_root
     if known == empty(bytes32):
         if root == empty(bytes32):
@@ -484,8 +476,8 @@ def post_trace(game: uint256, place: bytes32, root: bytes32, payload: Bytes[arit
         game=game, job=state.job, attempt=state.attempt, segment=state.segment, step=subject.step, root=root
     )
     if IDisputeGame.Tree.TRACE in state.descended:
-        trail: bytes32 = self._begin(game, state, subject, root)
-        self._answer(game, state, subject, trail, payload)
+        trail: bytes32 = proceedings.begin(game, state, subject, root)
+        proceedings.answer(game, state, subject, trail, payload)
     else:
         if len(payload) != 0:
             checks.refuse("game: nothing demanded")
@@ -505,12 +497,12 @@ def reveal(game: uint256, trail: bytes32, picked: uint256, payload: Bytes[arity.
         checks.refuse("game: not owed")
     if descent.sealed(trail, msg.sender) != state.descent.seal:
         checks.refuse("game: not what the trainer owes")
-    self._expect(state.descent.picked == picked)
+    proceedings.expect(state.descent.picked == picked)
     subject: records.Subject = empty(records.Subject)
     if state.phase == IDisputeGame.Phase.LEAF:
         subject = records.load_subject(game)
-    state = turns.trainer_moves(state, registry, trainer_clock)
-    self._answer(game, state, subject, trail, payload)
+    state = proceedings.trainer_moves(state)
+    proceedings.answer(game, state, subject, trail, payload)
     records.save(game, state)
 
 
@@ -523,9 +515,8 @@ def timeout(game: uint256):
     """
     @notice End a game against the side whose turn it is, once more time has passed than its clock had left.
     """
-    state: turns.State = self._live(game)
-    clock: uint256 = self._standing(state).clock
-    self._decide(game, state, turns.silent(state, clock, trainer_clock, challenger_clock), True)
+    state: turns.State = proceedings.live(game)
+    proceedings.decide(game, state, proceedings.silent(state), True)
 
 
 @external
@@ -534,12 +525,12 @@ def reclaim(game: uint256):
     """
     @notice Credit the bond of a game back to its challenger when the attempt that it disputes is over.
     """
-    state: turns.State = self._live(game)
-    if self._standing(state).live:
+    state: turns.State = proceedings.live(game)
+    if proceedings.standing(state).live:
         checks.refuse("game: attempt is not over")
     state.phase = IDisputeGame.Phase.CANCELLED
     records.save(game, state)
-    ledger._credit(NATIVE, state.challenger, bond)
+    ledger._credit(proceedings.NATIVE, state.challenger, proceedings.bond)
     log IDisputeGame.GameCancelled(game=game, job=state.job)
 
 
@@ -549,262 +540,6 @@ def contend(game: uint256):
     @notice Note a live game as the first at its place, unless a live one of lower rank is. An opening does this itself; another game's end
             can make it due once more.
     """
-    state: turns.State = self._live(game)
+    state: turns.State = proceedings.live(game)
     subject: records.Subject = records.load_subject(game)
     places.arrive(places.of(state, subject.step), game, subject.rank, state.shown)
-
-
-# Who may move
-
-
-@internal
-@view
-def _live(game: uint256) -> turns.State:
-    state: turns.State = records.load(game)
-    if not turns.live(state.phase):
-        checks.refuse("game: over")
-    return state
-
-
-@internal
-@view
-def _challenger_moves(game: uint256) -> turns.State:
-    return turns.challenger_moves(self._live(game), registry, challenger_clock)
-
-
-@internal
-@view
-def _challenger_moves_on_step(game: uint256, step: IReferee.Step) -> (turns.State, records.Subject):
-    """
-    @return The game, and what it is about, if the claims of its step live at `step`.
-    """
-    state: turns.State = self._challenger_moves(game)
-    if not state.shown:
-        checks.refuse("game: no step shown")
-    subject: records.Subject = records.load_subject(game)
-    known: bool = (
-        places.places[places.of(state, subject.step)].trace_root == step.trace_root
-        and self._digest(step) == records.load_roots(game)
-    )
-    self._expect(known)
-    return state, subject
-
-
-@internal
-@view
-def _standing(state: turns.State) -> ITaskRegistry.Standing:
-    return turns.standing(state, registry)
-
-
-@internal
-@pure
-def _expect(found: bool):
-    """
-    @notice Reverts unless a move is about what it names: after a reorganisation the same numbers can stand for something else.
-    """
-    if not found:
-        checks.refuse("game: another place")
-
-
-# Parts of moves
-
-
-@internal
-@payable
-def _open(
-    job: uint256, segment: uint256, step: uint256, salt: bytes32
-) -> (uint256, uint256, turns.State, ITaskRegistry.Segment):
-    """
-    @notice Store a game whose rank is that of the caller's commitment.
-    """
-    rank: uint256 = commitments._consume(keccak256(abi_encode(msg.sender, job, segment, step, salt)))
-    if msg.value != bond:
-        checks.refuse("game: wrong bond")
-    attempt: uint256 = 0
-    disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
-    attempt, disputed = extcall registry.game_opened(job, segment)
-    self.game_count += 1
-    game: uint256 = self.game_count
-    state: turns.State = empty(turns.State)
-    state.challenger = msg.sender
-    state.job = job
-    state.attempt = attempt
-    state.segment = segment
-    state.phase = IDisputeGame.Phase.CHALLENGER
-    state.moved_at = block.timestamp
-    state.paused = block.timestamp - self._standing(state).clock
-    records.create(game, state)
-    log IDisputeGame.GameOpened(
-        game=game, job=job, challenger=msg.sender, segment=segment, attempt=attempt, rank=rank
-    )
-    return game, rank, state, disputed
-
-
-@internal
-def _show(
-    game: uint256,
-    showing: turns.State,
-    disputed: ITaskRegistry.Segment,
-    spec: ITaskRegistry.JobSpec,
-    rank: uint256,
-    step: uint256,
-    before: bytes32,
-    before_proof: DynArray[bytes32, 32],
-    after: bytes32,
-    after_proof: DynArray[bytes32, 32],
-) -> turns.State:
-    """
-    @notice Note which step the game is about. The trainer owes its trace root, unless it is known.
-    """
-    state: turns.State = showing
-    if step >= disputed.steps:
-        checks.refuse("game: no such step")
-    merkle.check(before, step, disputed.steps + 1, before_proof, disputed.history_root)
-    merkle.check(after, step + 1, disputed.steps + 1, after_proof, disputed.history_root)
-    subject: records.Subject = empty(records.Subject)
-    subject.rank = rank
-    subject.step = step
-    records.save_subject(game, subject)
-    records.save_roots(
-        game,
-        self._digest(
-            IReferee.Step(
-                program_root=spec.program_root,
-                node_count=spec.node_count,
-                trace_root=empty(bytes32),
-                tensor_count=spec.tensor_count,
-                state_before=before,
-                state_after=after,
-                state_count=spec.state_count,
-                data_root=spec.data_root,
-                data_count=spec.data_count,
-            )
-        ),
-    )
-    state.shown = True
-    place: bytes32 = places.of(state, step)
-    places.arrive(place, game, rank, True)
-    if places.places[place].trace_root == empty(bytes32):
-        state.phase = IDisputeGame.Phase.TRACE
-    log IDisputeGame.StepShown(game=game, step=step, before=before, after=after)
-    return state
-
-
-@internal
-@pure
-def _digest(step: IReferee.Step) -> bytes32:
-    """
-    @notice What is stored of where the claims of a step live; the trace root is its place's.
-    """
-    rest: IReferee.Step = step
-    rest.trace_root = empty(bytes32)
-    return sha256(abi_encode(rest))
-
-
-@internal
-def _demand(
-    game: uint256,
-    demanding: turns.State,
-    subject: records.Subject,
-    tree: IDisputeGame.Tree,
-    root: bytes32,
-    count: uint256,
-) -> turns.State:
-    """
-    @notice Start down a tree: the trainer owes what the descent begins with.
-    """
-    state: turns.State = demanding
-    if tree in state.descended:
-        checks.refuse("game: tree already descended")
-    state.descended |= tree
-    state.descent = descent.start(tree, count)
-    state.phase = descent.owed(state.descent)
-    trail: bytes32 = self._begin(game, state, subject, root)
-    trainer: address = self._standing(state).trainer
-    records.save_seal(game, descent.sealed(trail, trainer))
-    return state
-
-
-@internal
-def _begin(game: uint256, state: turns.State, subject: records.Subject, root: bytes32) -> bytes32:
-    """
-    @notice The trail that a descent begins with: the hash of what it is about, and then the root as if it had been revealed.
-    """
-    d: descent.Descent = state.descent
-    about: bytes32 = sha256(
-        abi_encode(
-            state.job,
-            state.attempt,
-            state.segment,
-            subject.step if state.shown else places.BLIND,
-            d.tree,
-            subject.tensor,
-            subject.run_node,
-            subject.run_position,
-        )
-    )
-    log IDisputeGame.Demanded(game=game, tree=d.tree, root=root, count=d.count, tensor=subject.tensor)
-    return descent.extended(about, 0, abi_encode(root))
-
-
-@internal
-def _answer(
-    game: uint256,
-    state: turns.State,
-    subject: records.Subject,
-    trail: bytes32,
-    payload: Bytes[arity.PAYLOAD],
-):
-    """
-    @notice Note what the trainer has revealed, of which only the length is checked.
-    """
-    d: descent.Descent = state.descent
-    if len(payload) != descent.owed_bytes(d, subject.size):
-        checks.refuse("game: wrong length")
-    records.save_seal(game, descent.sealed(descent.extended(trail, d.picked, payload), msg.sender))
-    log IDisputeGame.Revealed(game=game, tree=d.tree, height=d.height, position=d.position, payload=payload)
-
-
-@internal
-def _judged(
-    game: uint256,
-    state: turns.State,
-    node: uint256,
-    output: uint256,
-    position: uint256,
-    claimed: int256,
-    correct: int256,
-):
-    """
-    @notice End a game by what the referee found.
-    """
-    log IDisputeGame.Judged(game=game, node=node, output=output, position=position, claimed=claimed, correct=correct)
-    self._decide(game, state, claimed == correct, False)
-
-
-@internal
-def _decide(game: uint256, decided: turns.State, acquitted: bool, by_timeout: bool):
-    """
-    @notice End a game for the trainer or against it. The bond goes to the winner; the reward to whoever was first at the place.
-    """
-    state: turns.State = decided
-    standing: ITaskRegistry.Standing = self._standing(state)
-    if not standing.live:
-        checks.refuse("game: attempt is over")
-    if standing.paused:
-        checks.refuse("game: paused")
-    if acquitted:
-        state.phase = IDisputeGame.Phase.ACQUITTED
-        records.save(game, state)
-        ledger._credit(NATIVE, standing.trainer, bond)
-        extcall registry.game_closed(state.job, state.attempt, state.segment)
-        log IDisputeGame.Acquitted(game=game, job=state.job, by_timeout=by_timeout)
-    else:
-        state.phase = IDisputeGame.Phase.CONVICTED
-        records.save(game, state)
-        ledger._credit(NATIVE, state.challenger, bond)
-        subject: records.Subject = records.load_subject(game)
-        place: bytes32 = places.of(state, subject.step)
-        beneficiary: address = places.beneficiary(place, subject.rank, state.challenger, state.shown)
-        extcall registry.convict(state.job, state.attempt, beneficiary)
-        log IDisputeGame.Convicted(game=game, job=state.job, by_timeout=by_timeout)

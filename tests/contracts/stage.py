@@ -13,8 +13,8 @@ from web3 import Web3
 from web3.types import TxReceipt
 
 from bisection.errors import TransactionFailed
-from bisection.moves import ConcludePart, DemandRun, StepOpening
 from bisection.merkle import LEAF_BYTES, Tree, blob_tree
+from bisection.moves import ConcludePart, DemandRun, StepOpening
 from bisection.witness import BoundaryWitness, ElementWitness, Leaf, NodeProof, Run, RunWitness, StepRoots
 from contracts.bindings import BLIND, DisputeGame, step_commitment
 from contracts.build import artifact

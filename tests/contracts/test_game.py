@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from web3 import Web3
@@ -26,13 +27,12 @@ from contracts.events import (
     StepShown,
     TracePosted,
 )
-from contracts.jobs import JobStatus
+from contracts.jobs import NOBODY, JobStatus
 from contracts.sender import Call
 from contracts.values import plain
 from tests.contracts.descending import Descending, shown
 from tests.contracts.moves import all_refused, challenger_moves, trainer_moves
 from tests.contracts.stage import (
-    NOBODY,
     PARAMETERS,
     SALT,
     TERMS,
@@ -124,7 +124,7 @@ def test_a_blind_game_starts_with_the_history(stage: Stage) -> None:
     assert stage.registry.job(job).live_games == 1
 
 
-def openings(job: int) -> tuple[tuple[object, ...], ...]:
+def openings(job: int) -> tuple[tuple[Any, ...], ...]:
     """Both ways to open a game on segment 0."""
     step = ("open_step", job, 0, *plain(RUN.opening(0, 1)), SALT)
     return step, ("open_blind", job, 0, RUN.histories[0].root, SALT)
@@ -315,12 +315,19 @@ def test_nobody_moves_out_of_turn(stage: Stage) -> None:
         all_refused(stage, stage.trainer, moves, "game: not owed")
 
 
+def nothing_answered(stage: Stage, game: int, reason: str) -> None:
+    """The trainer can answer nothing in a game that is not live; a reveal asks for nothing but what is owed."""
+    moves = trainer_moves(game)
+    all_refused(stage, stage.trainer, {"reveal": moves.pop("reveal")}, "game: not owed")
+    all_refused(stage, stage.trainer, moves, reason)
+
+
 def test_a_game_that_does_not_exist_cannot_be_moved(stage: Stage) -> None:
     others = ("timeout", "reclaim", "contend", "game")
     for game in (0, 1, 2**256 - 1):
         all_refused(stage, stage.challenger, challenger_moves(game), "game: unknown game")
-        all_refused(stage, stage.trainer, trainer_moves(game), "game: unknown game")
-        all_refused(stage, stage.stranger, {name: (game,) for name in others}, "game: unknown game")
+        nothing_answered(stage, game, "game: unknown game")
+        all_refused(stage, stage.stranger, dict.fromkeys(others, (game,)), "game: unknown game")
 
 
 def blind(stage: Stage, job: int, actor: Actor | None = None) -> int:
@@ -435,7 +442,7 @@ def test_a_game_is_decided_once(stage: Stage, kind: str) -> None:
     owed = stage.credits()
     stage.chain.advance(10_000)
     all_refused(stage, stage.challenger, challenger_moves(game), "game: over")
-    all_refused(stage, stage.trainer, trainer_moves(game), "game: over")
+    nothing_answered(stage, game, "game: over")
     all_refused(stage, stage.stranger, {"timeout": (game,), "reclaim": (game,), "contend": (game,)}, "game: over")
     assert stage.credits() == owed
 

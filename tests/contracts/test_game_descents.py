@@ -11,18 +11,13 @@ from bisection.moves import ShowStep, StepOpening
 from contracts.bindings import Phase
 from contracts.bindings import Tree as Which
 from contracts.events import Demanded
-from tests.contracts.descending import Descending, leaf_of
+from tests.contracts.descending import Descending, blind, leaf_of
 from tests.contracts.stage import TERMS, Stage, TrainerRun, digest, element_witness, refused, run_demand
 
 RUN = TrainerRun()
 MANY = TrainerRun(steps=8_000, segment_length=8_000, components=1)  # 8,001 leaves, depth 13: reveals of five, four and four levels
 ROOTS = RUN.roots(0, 1)
 NODE = element_witness().node
-
-
-def blind(stage: Stage, run: TrainerRun) -> Descending:
-    """A game that waits for the descendants of a history's root."""
-    return Descending(stage, stage.challenger.opens_blind(stage.posted(run), 0), run.histories[0].root)
 
 
 # Histories, traces, states
@@ -134,7 +129,15 @@ def test_reveals_are_few_and_even(stage: Stage, height: int) -> None:
     line = uniform(stage, levels)
     assert stage.game.game(line.game).descent.height == height
     payload = levels[height - span] * (1 << span)
-    for wrong in (payload[:-32], payload[:-1], payload[: len(payload) // 2], b"", payload + b"\0", payload + bytes(32), payload * 2):
+    for wrong in (
+        payload[:-32],
+        payload[:-1],
+        payload[: len(payload) // 2],
+        b"",
+        payload + b"\0",
+        payload + bytes(32),
+        payload * 2,
+    ):
         if len(wrong) <= 2048:
             with refused("game: wrong length"):
                 stage.trainer.game.reveal(line.game, line.d.trail, 0, wrong)

@@ -16,6 +16,7 @@ from bisection.cut import combined
 from bisection.descent import owed_bytes, parts_payload
 from bisection.errors import IllegalMove, TransactionFailed
 from bisection.merkle import Tree, blob_tree
+from bisection.moves import TrainerMove
 from bisection.witness import RunPlace
 from contracts.bindings import GameView, Phase
 from contracts.bindings import Tree as Which
@@ -69,26 +70,38 @@ def state_of(game: model.Game) -> tuple[Any, ...]:
     """What the model and the contract must agree on."""
     if game.outcome != model.Outcome.LIVE:
         return (game.outcome,)
-    d, descent = game.descent, None
+    d = game.descent
+    descent: tuple[Any, ...] | None = None
     if d is not None:
         descent = (d.tree, d.seal(game.claim.trainer), d.height, d.position, d.count, d.picked)
         if d.tree in (model.TreeKind.TENSOR, model.TreeKind.RUN):
             descent = (*descent, d.tensor, d.nbytes, d.takes_max)
     step = (game.step, game.trace_root) if game.step is not None else None
-    return (game.owed, game.trainer_clock, game.challenger_clock, game.moved_at, game.demanded, step, descent, game.run, game.tensor)
+    return (
+        game.owed,
+        game.trainer_clock,
+        game.challenger_clock,
+        game.moved_at,
+        game.demanded,
+        step,
+        descent,
+        game.run,
+        game.tensor,
+    )
 
 
 def state_on_chain(view: GameView) -> tuple[Any, ...]:
     """The same, from the contract."""
     if view.phase in OUTCOME:
         return (OUTCOME[view.phase],)
-    d, descent = view.descent, None
+    d = view.descent
+    descent: tuple[Any, ...] | None = None
     # While a trace root is owed, the contract may already have noted that the trace is to be descended.
     if d.tree and view.phase != Phase.TRACE:
         descent = (KIND[d.tree], d.seal, d.height, d.position, d.count, d.picked)
         if d.tree in (Which.TENSOR, Which.RUN):
-            run = d.tree == Which.RUN
-            descent = (*descent, d.tensor, 0 if run else d.size, run and d.size == 1)
+            in_run = d.tree == Which.RUN
+            descent = (*descent, d.tensor, 0 if in_run else d.size, in_run and d.size == 1)
     step = (view.step, view.trace_root if any(view.trace_root) else None) if view.shown else None
     demanded = frozenset(KIND[which] for which in view.descended)
     run = (view.run_node, view.run_position) if Which.RUN in view.descended else None
@@ -246,7 +259,7 @@ def play(stage: Stage, data: st.DataObject, moves: int, patch: pytest.MonkeyPatc
         source = data.draw(st.sampled_from([honest_moves, honest_moves, garbage, other_moves]), label="source")
         candidates = list(source(state)) if state.outcome == model.Outcome.LIVE else []
         move = data.draw(st.sampled_from(candidates or [model.Timeout()]), label="move")
-        mover = stage.trainer if isinstance(move, model.TrainerMove) else stage.challenger
+        mover = stage.trainer if isinstance(move, TrainerMove) else stage.challenger
         now, call = stage.now(), calls(state, view, move)
         assert allowed_on_chain(stage, number, call, mover.address) == (allowed_by_model(state, move, now) is not None)
         # A transaction is mined a second later, when a clock may have run out.

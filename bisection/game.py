@@ -13,8 +13,8 @@ from functools import singledispatch
 from hashlib import sha256
 
 from bisection.descent import Descent, below, holds, owed_bytes, parts_of, start
-from bisection.errors import IllegalMove
-from bisection.merkle import EMPTY, depth_of, fold, leaf_count
+from bisection.errors import IllegalMove, VerificationError
+from bisection.merkle import EMPTY, depth_of, fold, fold_range, leaf_count
 from bisection.moves import (
     Conclude,
     ConcludePart,
@@ -167,13 +167,12 @@ def _expect(condition: bool, reason: str) -> None:
 
 def _with_step(game: Game, opening: StepOpening, known_trace: bytes | None) -> Game:
     claim = game.claim
-    depth = depth_of(claim.length + 1)
     _expect(0 <= opening.step < claim.length, "no such step")
-    for leaf, index, proof in (
-        (opening.before, opening.step, opening.before_proof),
-        (opening.after, opening.step + 1, opening.after_proof),
-    ):
-        _expect(len(proof) == depth and fold(leaf, index, proof) == claim.history_root, "bad history proof")
+    try:
+        root = fold_range((opening.before, opening.after), opening.step, depth_of(claim.length + 1), opening.proof)
+    except VerificationError:
+        root = None
+    _expect(root == claim.history_root, "bad history proof")
     owed = Owed.TRACE if known_trace is None else Owed.NOTHING
     return replace(
         game, step=opening.step, before=opening.before, after=opening.after, trace_root=known_trace, owed=owed, descent=None

@@ -29,6 +29,7 @@ __all__ = [
     "depth_of",
     "fold",
     "fold_range",
+    "joined_proofs",
     "leaf_count",
     "leaf_digest",
     "parent",
@@ -147,6 +148,13 @@ def fold_range(digests: Sequence[bytes], first: int, depth: int, siblings: Seque
     if len(row) != 1 or next(rest, None) is not None:
         raise VerificationError("the Merkle proof does not have the length that its depth demands")
     return row[0]
+
+
+def joined_proofs(first: int, left: Sequence[bytes], right: Sequence[bytes]) -> list[bytes]:
+    """The siblings that lead from leaves ``first`` and first + 1 together to the root, for ``fold_range``, given those of each."""
+    apart = (first ^ (first + 1)).bit_length() - 1  # levels below the one where the two are siblings
+    pairs = zip(left[:apart], right[:apart], strict=True)
+    return [*(sibling for pair in pairs for sibling in pair), *left[apart + 1 :]]
 
 
 def blob_tree(data: Content | memoryview) -> Tree:

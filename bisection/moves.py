@@ -43,13 +43,12 @@ class TreeKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepOpening:
-    """A step of the segment with the proofs of the history leaves before and after it."""
+    """A step of the segment, with the history leaves before and after it and the proof of both (bisection.merkle.fold_range)."""
 
     step: int
     before: bytes
-    before_proof: tuple[bytes, ...]
     after: bytes
-    after_proof: tuple[bytes, ...]
+    proof: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ from bisection.game import (
     Timeout,
     TreeKind,
 )
-from bisection.merkle import LEAF_BYTES, Content, Tree, blob_tree, leaf_count, leaf_digest
+from bisection.merkle import LEAF_BYTES, Content, Tree, blob_tree, joined_proofs, leaf_count, leaf_digest
 from bisection.nodes import DTYPES, MAX_LENGTH, Input, Output, RunNode
 from bisection.partial import Blocked, PartialTree
 from bisection.program import Program
@@ -172,8 +172,8 @@ def _pick(game: Game, d: Descent, child: int) -> Pick:
 def _opening(knowledge: Knowledge, own: Trace, leaf: int) -> StepOpening:
     before, after = knowledge.history.leaf(leaf - 1) or own.history().node(0, leaf - 1), knowledge.history.leaf(leaf)
     assert after is not None
-    proofs = [tuple(knowledge.history.prove(index, own.history())) for index in (leaf - 1, leaf)]
-    return StepOpening(leaf - 1, before, proofs[0], after, proofs[1])
+    proofs = (knowledge.history.prove(index, own.history()) for index in (leaf - 1, leaf))
+    return StepOpening(leaf - 1, before, after, tuple(joined_proofs(leaf - 1, *proofs)))
 
 
 def open_game(knowledge: Knowledge, own: Trace) -> Decision:

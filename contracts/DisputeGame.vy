@@ -124,9 +124,8 @@ def open_step(
     segment: uint256,
     step: uint256,
     before: bytes32,
-    before_proof: DynArray[bytes32, 32],
     after: bytes32,
-    after_proof: DynArray[bytes32, 32],
+    proof: DynArray[bytes32, 64],
     salt: bytes32,
 ) -> uint256:
     """
@@ -141,7 +140,7 @@ def open_step(
     disputed: ITaskRegistry.Segment = empty(ITaskRegistry.Segment)
     game, rank, state, disputed = proceedings.open(job, segment, step, salt)
     spec: ITaskRegistry.JobSpec = staticcall proceedings.registry.spec(job)
-    state = proceedings.show(game, state, disputed, spec, rank, step, before, before_proof, after, after_proof)
+    state = proceedings.show(game, state, disputed, spec, rank, step, before, after, proof)
     records.save(game, state)
     return game
 
@@ -180,9 +179,8 @@ def show_step(
     game: uint256,
     step: uint256,
     before: bytes32,
-    before_proof: DynArray[bytes32, 32],
     after: bytes32,
-    after_proof: DynArray[bytes32, 32],
+    proof: DynArray[bytes32, 64],
     descend: bool,
 ):
     """
@@ -195,7 +193,7 @@ def show_step(
     disputed: ITaskRegistry.Segment = staticcall proceedings.registry.segment(state.job, state.segment)
     spec: ITaskRegistry.JobSpec = staticcall proceedings.registry.spec(state.job)
     rank: uint256 = records.load_subject(game).rank
-    state = proceedings.show(game, state, disputed, spec, rank, step, before, before_proof, after, after_proof)
+    state = proceedings.show(game, state, disputed, spec, rank, step, before, after, proof)
     # The descent that found the step is over.
     state.descent = empty(descent.Descent)
     if descend:

@@ -4,14 +4,15 @@
 # @notice Protocol time is the time of the chain without what was spent paused, so that a pause moves every deadline by exactly its own
 #         length and no deadline has to be touched.
 # @custom:security A pause ends by itself after MAX_PAUSE, and the next one can only begin MIN_BETWEEN later: an owner that has lost its key, or
-#                  its mind, delays and cannot lock. Nothing here can reach a balance.
+#                  its mind, delays and cannot lock. Pauses are at most a third of all time, because each is added to the clocks of both sides of a
+#                  game: were they half of it, two sides that wait for each other could go on for ever. Nothing here can reach a balance.
 
 from interfaces import IGovernance
 
 implements: IGovernance
 
 MAX_PAUSE: constant(uint256) = 14 * 24 * 60 * 60
-MIN_BETWEEN: constant(uint256) = 14 * 24 * 60 * 60
+MIN_BETWEEN: constant(uint256) = 28 * 24 * 60 * 60
 U64: constant(uint256) = 2**64 - 1
 
 owner: public(address)

@@ -104,6 +104,39 @@ def check(digest: bytes32, index: uint256, count: uint256, proof: DynArray[bytes
 
 @internal
 @pure
+def check_neighbours(
+    left: bytes32, right: bytes32, first: uint256, count: uint256, proof: DynArray[bytes32, 64], root: bytes32
+):
+    """
+    @notice Reverts unless `proof` shows that leaves `first` and first + 1 of the tree of `count` leaves under `root` are these. It is a
+            proof of that range: see `fold_range`. The tree must have these leaves.
+    """
+    a: bytes32 = left
+    b: bytes32 = right
+    place: uint256 = first
+    used: uint256 = 0
+    # As long as the first of both is a right child, they have different parents.
+    for _: uint256 in range(32):
+        if place & 1 == 0 or used + 1 >= len(proof):
+            break
+        a = self.parent(proof[used], a)
+        b = self.parent(b, proof[used + 1])
+        used += 2
+        place = place >> 1
+    levels: uint256 = used // 2 + 1 + len(proof) - used
+    places: uint256 = 1 << levels
+    if place & 1 != 0 or places < count or places >> 1 >= count:
+        checks.refuse("merkle: proof of another depth")
+    node: bytes32 = self.parent(a, b)
+    for i: uint256 in range(used, len(proof), bound=64):
+        place = place >> 1
+        node = self.parent(node, proof[i]) if place & 1 == 0 else self.parent(proof[i], node)
+    if node != root:
+        checks.refuse("merkle: proof of another root")
+
+
+@internal
+@pure
 def fold_range(digests: DynArray[bytes32, 33], first: uint256, depth: uint256, proof: DynArray[bytes32, 64]) -> bytes32:
     """
     @notice The root at height `depth` that neighbouring leaves from `first` on lead to. `proof` holds, level by level, the sibling on the

@@ -157,9 +157,8 @@ def show(
     rank: uint256,
     step: uint256,
     before: bytes32,
-    before_proof: DynArray[bytes32, 32],
     after: bytes32,
-    after_proof: DynArray[bytes32, 32],
+    proof: DynArray[bytes32, 64],
 ) -> turns.State:
     """
     @notice Note which step the game is about. The trainer owes its trace root, unless it is known.
@@ -167,8 +166,7 @@ def show(
     state: turns.State = showing
     if step >= disputed.steps:
         checks.refuse("game: no such step")
-    merkle.check(before, step, disputed.steps + 1, before_proof, disputed.history_root)
-    merkle.check(after, step + 1, disputed.steps + 1, after_proof, disputed.history_root)
+    merkle.check_neighbours(before, after, step, disputed.steps + 1, proof, disputed.history_root)
     subject: records.Subject = empty(records.Subject)
     subject.rank = rank
     subject.step = step

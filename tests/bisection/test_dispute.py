@@ -10,6 +10,7 @@ import pytest
 
 from bisection.agent import Challenger, Defender, Nothing, Served
 from bisection.boundary import tensor_bytes
+from bisection.descent import span
 from bisection.errors import IllegalMove
 from bisection.game import (
     Demand,
@@ -17,9 +18,8 @@ from bisection.game import (
     Outcome,
     Owed,
     PostTrace,
+    Reveal,
     ShowStep,
-    StepOpening,
-    Timeout,
     TreeKind,
     apply,
     open_blind,
@@ -30,7 +30,7 @@ from bisection.nodes import DTYPES, Input, Output
 from bisection.solver import Decision
 from bisection.trace import MemoryTrace
 from bisection.witness import Boundary, Source, boundary, node_proof
-from tests.support.model_chain import HonestService, ModelChain, claim_of
+from tests.support.model_chain import HonestService, ModelChain, claim_of, opening_of
 from tests.support.programs import counting_program
 
 STEPS = 20
@@ -147,8 +147,8 @@ def test_a_data_service_that_lies_is_no_better_than_a_silent_one() -> None:
     assert game is not None and game.outcome == Outcome.CONVICTED
 
 
-def test_a_digest_in_the_padding_cannot_be_revealed() -> None:
-    """A root that differs only beyond the last leaf holds no wrong element; its owner cannot reveal it and loses by silence."""
+def test_a_digest_in_the_padding_is_refuted() -> None:
+    """A root that differs only beyond the last leaf holds no wrong element; whoever reveals it is convicted of the reveal."""
 
     class Padded(MemoryTrace):
         def history(self) -> Tree:
@@ -157,18 +157,9 @@ def test_a_digest_in_the_padding_cannot_be_revealed() -> None:
             padded.count = tree.count
             return padded
 
-    trainer = Padded(PROGRAM, STATE, DATA, STEPS)
-    chain = ModelChain()
-    challenger = Challenger(chain, HONEST, claim_of(PROGRAM, trainer, STEPS), Nothing())
-    game = challenger.open()
-    assert game is not None
-    with pytest.raises(IllegalMove, match=r"beyond the last leaf|not the digests"):
-        for _ in range(10):
-            Defender(chain, trainer).play(game)
-            challenger.play(game)
-    chain.time += ModelChain.CLOCKS[0] + 1
-    chain.move(game, Timeout())
-    assert chain.game(game).outcome == Outcome.CONVICTED
+    chain, game = dispute(Padded(PROGRAM, STATE, DATA, STEPS), Nothing())
+    assert game is not None and game.outcome == Outcome.CONVICTED and game.verdict is None
+    assert chain.moves == 3, "opening, reveal, refutation"
 
 
 class Fickle(HonestService):
@@ -218,26 +209,33 @@ def blind_game(trainer: MemoryTrace) -> Game:
     return chain.game(number)
 
 
-def opening_of(trainer: MemoryTrace, step: int) -> StepOpening:
-    history = trainer.history()
-    proofs = [tuple(history.prove(leaf)) for leaf in (step, step + 1)]
-    return StepOpening(step, history.node(0, step), proofs[0], history.node(0, step + 1), proofs[1])
-
-
-def test_a_trace_demanded_with_its_step_is_owed_after_its_root() -> None:
-    game, root = blind_game(HONEST), HONEST.tensors(4).root
+def test_a_trace_demanded_with_its_step_is_owed_with_its_root() -> None:
+    game, tree = blind_game(HONEST), HONEST.tensors(4)
+    payload = b"".join(tree.node(0, at) for at in range(1 << span(tree.depth)))
     shown = apply(game, ShowStep(opening_of(HONEST, 4), descend=True), 0)
     assert shown.owed == Owed.TRACE and shown.descent is None
-    posted = apply(shown, PostTrace(root), 7)
-    assert posted.owed == Owed.CHILDREN and posted.trainer_clock == shown.trainer_clock - 7
-    plain = apply(apply(apply(game, ShowStep(opening_of(HONEST, 4)), 0), PostTrace(root), 7), Demand(TreeKind.TRACE), 7)
-    assert posted == plain, "the same state as that of three moves"
+    posted = apply(shown, PostTrace(tree.root, payload), 7)
+    assert posted.owed == Owed.NOTHING and posted.trainer_clock == shown.trainer_clock - 7
+    demanded = apply(apply(apply(game, ShowStep(opening_of(HONEST, 4)), 0), PostTrace(tree.root), 7), Demand(TreeKind.TRACE), 7)
+    assert demanded.descent is not None and demanded.owed == Owed.CHILDREN
+    revealed = apply(demanded, Reveal(demanded.descent.trail, 0, payload), 7)
+    assert posted == revealed, "the same state as that of four moves"
+
+
+def test_the_descendants_are_posted_with_the_root_if_they_are_owed() -> None:
+    game, root = blind_game(HONEST), HONEST.tensors(4).root
+    both = apply(game, ShowStep(opening_of(HONEST, 4), descend=True), 0)
+    for payload in (b"", bytes(32)):
+        with pytest.raises(IllegalMove, match="wrong length"):
+            apply(both, PostTrace(root, payload), 0)
+    with pytest.raises(IllegalMove, match="nothing demanded"):
+        apply(apply(game, ShowStep(opening_of(HONEST, 4)), 0), PostTrace(root, bytes(32)), 0)
 
 
 def test_a_known_trace_demanded_with_its_step_is_owed_at_once() -> None:
     root = HONEST.tensors(4).root
     game = apply(blind_game(HONEST), ShowStep(opening_of(HONEST, 4), descend=True), 0, lambda step: root)
-    assert game.owed == Owed.CHILDREN and game.descent is not None and game.descent.node == root
+    assert game.owed == Owed.CHILDREN and game.descent is not None and game.descent.above == root
 
 
 def test_a_trace_can_be_demanded_only_once_either_way() -> None:

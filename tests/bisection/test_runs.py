@@ -13,19 +13,23 @@ from hypothesis import strategies as st
 from bisection import reference
 from bisection.agent import Challenger, Defender, Nothing, Served
 from bisection.boundary import tensor_bytes
-from bisection.cut import combined, element, load, part_count, part_length, part_result, run_starts, takes_max
+from bisection.cut import PART_LENGTH, combined, element, load, part_count, part_length, part_result, run_starts, takes_max
+from bisection.descent import parts_of, parts_payload
 from bisection.errors import IllegalMove
 from bisection.game import (
-    ARITY_BITS,
     ConcludePart,
     DemandRun,
     Game,
     Outcome,
     Owed,
     Pick,
-    RevealParts,
+    Refute,
+    Reveal,
+    Revealed,
     StepOpening,
+    Timeout,
     TreeKind,
+    apply,
 )
 from bisection.merkle import LEAF_BYTES, blob_tree
 from bisection.nodes import DTYPES, MAX_LENGTH, MAX_RUN, Dot, Node, Reduce, Ref, RunNode, ScatterAdd
@@ -44,7 +48,7 @@ from bisection.witness import (
     witness,
 )
 from tests.support.liar import Choice, Liar, balanced
-from tests.support.model_chain import HonestService, ModelChain, claim_of
+from tests.support.model_chain import TRAINER, HonestService, ModelChain, claim_of
 from tests.support.programs import run_program
 
 STEPS = 2
@@ -131,13 +135,10 @@ def test_the_parts_of_a_run_combine_to_its_element(job: Job, data: st.DataObject
     assert registers[position] == whole, "the reference computes long runs exactly"
 
 
-@pytest.mark.parametrize(
-    ("dtypes", "elements"),
-    [(("i8", "i8"), 1024), (("i16", "i8"), 1024), (("i8", "i32"), 512), (("i32", "i32"), 512), (("i64", "i8"), 256)],
-)
-def test_a_part_takes_at_most_2048_bytes_of_the_wider_operand(dtypes: tuple[str, str], elements: int) -> None:
-    node = job(ScatterAdd, 1025, dtypes).node
-    assert part_length(node) == elements and part_count(node) == -(-1025 // elements)
+@pytest.mark.parametrize("dtypes", [("i8", "i8"), ("i16", "i8"), ("i8", "i32"), ("i64", "i64")])
+def test_a_part_of_a_longer_run_has_256_elements_of_any_width(dtypes: tuple[str, str]) -> None:
+    node = job(ScatterAdd, MAX_LENGTH + 1, dtypes).node
+    assert part_length(node) == PART_LENGTH == 256 and part_count(node) == 5
 
 
 def test_a_run_that_one_verdict_reads_is_one_part() -> None:
@@ -190,7 +191,7 @@ def test_a_wrong_element_is_convicted_whatever_parts_the_trainer_shows(
     assert (game.verdict.node, game.verdict.position) == (job.number, position) == game.run
 
 
-@pytest.mark.parametrize("hide_at", [0, 7, 31])
+@pytest.mark.parametrize("hide_at", [0, 7, 63])
 @pytest.mark.parametrize("kind", [Reduce, Dot, ScatterAdd])
 def test_a_run_of_a_million_elements_takes_two_rounds(kind: type[Node], hide_at: int) -> None:
     large = job(kind, 1 << 20, rows=1)
@@ -202,7 +203,7 @@ def test_a_run_of_a_million_elements_takes_two_rounds(kind: type[Node], hide_at:
     assert game.descent is not None and game.descent.position == hide_at and chain.moves == 7
 
 
-def test_a_trainer_whose_parts_do_not_combine_has_no_move() -> None:
+def test_a_trainer_whose_parts_do_not_combine_is_silent_or_refuted() -> None:
     wrong = job(Dot, 3000)
     chain = ModelChain()
     trainer = wrong.forged(1, 5)
@@ -214,45 +215,48 @@ def test_a_trainer_whose_parts_do_not_combine_has_no_move() -> None:
         Defender(chain, trainer).play(number)
     game = chain.game(number)
     assert game.descent is not None
-    own = parts_below(own_parts(game, trainer), game.descent)
-    for parts, reason in [
-        (own, "parts of another result"),
-        ((own[0] + 5, *own[1:-1]), "wrong number of parts"),
-        ((own[0] + 5, *own[1:], 0), "wrong number of parts"),
-        ((own[0] + 5 + (1 << 64), *own[1:]), "more than 64 bits"),
-    ]:
-        with pytest.raises(IllegalMove, match=reason):
-            chain.move(number, RevealParts(parts, ()))
-    with pytest.raises(IllegalMove, match="not the parts in question"):
-        chain.move(number, RevealParts((own[0] + 5, *own[1:]), own))
-    chain.time += ModelChain.CLOCKS[0] + 1
+    d, own = game.descent, parts_below(own_parts(game, trainer), game.descent)
+    moves = chain.moves
+    Defender(chain, trainer).play(number)
+    assert chain.moves == moves, "it cannot defend a wrong element"
+    silent = apply(game, Timeout(), ModelChain.CLOCKS[0] + 1)
+    assert silent.outcome == Outcome.CONVICTED
+    for parts in (own[:-1], (*own, 0), ()):
+        with pytest.raises(IllegalMove, match="wrong length"):
+            chain.move(number, Reveal(d.trail, d.picked, parts_payload(parts)))
+    with pytest.raises(IllegalMove, match="more than 64 bits"):
+        parts_payload((own[0] + (1 << 64), *own[1:]))
+    chain.move(number, Reveal(d.trail, d.picked, parts_payload(own)))
     challenger.play(number)
-    assert chain.game(number).outcome == Outcome.CONVICTED
+    game = chain.game(number)
+    assert game.outcome == Outcome.CONVICTED and game.verdict is None, "refuted, not judged"
 
 
 def test_a_trainer_cannot_take_back_a_partial_result() -> None:
     """What it answers to a pick must combine to the number that it revealed, not to another that would suit it."""
-    large = job(Dot, 1 << 17, ("i16", "i16"), rows=1)  # 128 parts: two rounds
+    large = job(Dot, 1 << 17, ("i16", "i16"), rows=1)  # 512 parts: two rounds
     chain, number = demanded(large, 0)
-    trainer = Defender(chain, large.trace)
-    trainer.play(number)
-    shown = chain.revelations(number)[-1].parts
+    Defender(chain, large.trace).play(number)
+    shown = chain.revelations(number)[-1]
     descent = chain.game(number).descent
-    assert descent is not None and len(shown) == 32
-    chain.move(number, Pick(descent.node, 5))
-    below = parts_below(own_parts(chain.game(number), large.trace), chain.game(number).descent)
-    raised = (below[0] + 1, *below[1:])
-    for parts, before, reason in [
-        (raised, shown, "parts of another result"),
-        (raised, (*shown[:5], shown[5] + 1, *shown[6:]), "not the parts in question"),
-        (below, (), "not the parts in question"),
-        (below, shown[:-1], "not the parts in question"),
-        (below, (*shown[:5], shown[5] + (1 << 64), *shown[6:]), "more than 64 bits"),
-    ]:
-        with pytest.raises(IllegalMove, match=reason):
-            chain.move(number, RevealParts(parts, before))
-    chain.move(number, RevealParts(below, shown))
-    assert chain.game(number).owed == Owed.NOTHING
+    assert isinstance(shown, Revealed) and len(parts_of(shown.payload)) == 32 and descent is not None
+    chain.move(number, Pick(descent.seal(TRAINER), 5))
+    game = chain.game(number)
+    d = game.descent
+    assert d is not None and d.value == parts_of(shown.payload)[5]
+    below = parts_below(own_parts(game, large.trace), d)
+    for move in (Reveal(descent.trail, 5, bytes(128)), Reveal(d.trail, 4, bytes(128)), Reveal(bytes(32), 5, bytes(128))):
+        with pytest.raises(IllegalMove, match="not what the trainer owes"):
+            chain.move(number, move)
+    raised = parts_payload((below[0] + 1, *below[1:]))
+    lied = apply(game, Reveal(d.trail, 5, raised), 0)
+    refutation = Refute(descent.trail, 3, shown.payload, raised)
+    assert apply(lied, refutation, 0).outcome == Outcome.CONVICTED
+    told = apply(game, Reveal(d.trail, 5, parts_payload(below)), 0)
+    with pytest.raises(IllegalMove, match="something else revealed"):
+        apply(told, refutation, 0)
+    with pytest.raises(IllegalMove, match="nothing to refute"):
+        apply(told, replace(refutation, below=parts_payload(below)), 0)
 
 
 def test_a_run_cannot_be_demanded_before_the_trace_is_known() -> None:
@@ -316,14 +320,15 @@ def test_a_right_element_is_never_convicted_whatever_the_challenger_picks(job: J
     while True:
         trainer.play(number)
         game = chain.game(number)
-        d, parts = game.descent, chain.revelations(number)[-1].parts
-        assert d is not None and game.owed == Owed.NOTHING
+        d = game.descent
+        assert d is not None and d.below is not None and game.owed == Owed.NOTHING
+        parts = parts_of(d.below)
         child = data.draw(st.integers(0, len(parts) - 1))
         if d.levels == d.height:
             break
-        chain.move(number, Pick(d.node, child))
+        chain.move(number, Pick(d.seal(TRAINER), child))
     w = job.part(position, d.position << d.levels | child)
-    chain.move(number, ConcludePart(w.node, child, parts, w.inputs))
+    chain.move(number, ConcludePart(w.node, d.trail, d.below, child, w.inputs))
     game = chain.game(number)
     assert game.outcome == Outcome.ACQUITTED and game.verdict is not None
     assert game.verdict.claimed == game.verdict.correct == parts[child]
@@ -335,35 +340,36 @@ def test_what_a_challenger_may_not_do_with_a_run() -> None:
     chain, number = demanded(honest, 3)
     trainer = Defender(chain, honest.trace)
     trainer.play(number)
-    game = chain.game(number)
-    assert game.descent is not None and game.descent.count == 128 and game.descent.levels == ARITY_BITS
-    shown = chain.revelations(number)[-1].parts
+    top = chain.game(number).descent
+    assert top is not None and top.below is not None and (top.count, top.height, top.levels) == (128, 7, 4)
     first = honest.part(3, 0)
     with pytest.raises(IllegalMove, match="no parts revealed"):
-        chain.move(number, ConcludePart(first.node, 0, shown, first.inputs))
+        chain.move(number, ConcludePart(first.node, top.trail, top.below, 0, first.inputs))
     with pytest.raises(IllegalMove, match="already demanded"):
         chain.move(number, DemandRun(node_proof(program, honest.number), 2, honest.claim(2)))
-    with pytest.raises(IllegalMove, match="moved on"):
+    with pytest.raises(IllegalMove, match="something else revealed"):
         chain.move(number, Pick(bytes(32), 1))
-    chain.move(number, Pick(game.descent.node, 9))
+    chain.move(number, Pick(top.seal(TRAINER), 9))
     trainer.play(number)
-    game, parts = chain.game(number), chain.revelations(number)[-1].parts
-    assert game.descent is not None and (game.descent.height, game.descent.position, len(parts)) == (2, 9, 4)
-    with pytest.raises(IllegalMove, match="already at the leaves"):
-        chain.move(number, Pick(game.descent.node, 0))
-    w = honest.part(3, 37)
+    d = chain.game(number).descent
+    assert d is not None and d.below is not None and (d.height, d.position, d.picked, len(d.below)) == (3, 9, 9, 8 * 8)
+    with pytest.raises(IllegalMove, match="at the leaves"):
+        chain.move(number, Pick(d.seal(TRAINER), 0))
+    w = honest.part(3, 73)
+    right = ConcludePart(w.node, d.trail, d.below, 1, w.inputs)
     for move, reason in [
-        (ConcludePart(w.node, 1, (*parts[:3], parts[3] + 1), w.inputs), "not the parts in question"),
-        (ConcludePart(w.node, 1, shown, w.inputs), "not the parts in question"),
-        (ConcludePart(node_proof(program, 0), 1, parts, w.inputs), "another node"),
-        (ConcludePart(w.node, 4, parts, w.inputs), "no such part"),
-        (ConcludePart(w.node, 2, parts, w.inputs), "bad leaf proof"),
-        (ConcludePart(w.node, 1, parts, w.inputs[:1]), "wrong number of openings"),
-        (ConcludePart(w.node, 1, parts, (replace(w.inputs[0], data=w.inputs[0].data[:-1]), w.inputs[1])), "wrong leaf length"),
+        (replace(right, parts=d.below[:-1] + bytes([d.below[-1] ^ 1])), "something else revealed"),
+        (replace(right, parts=top.below), "something else revealed"),
+        (replace(right, trail=top.trail), "something else revealed"),
+        (replace(right, node=node_proof(program, 0)), "another node"),
+        (replace(right, child=8), "no such part"),
+        (replace(right, child=2), "bad leaf proof"),
+        (replace(right, inputs=w.inputs[:1]), "wrong number of openings"),
+        (replace(right, inputs=(replace(w.inputs[0], data=w.inputs[0].data[:-1]), w.inputs[1])), "wrong leaf length"),
     ]:
         with pytest.raises(IllegalMove, match=reason):
             chain.move(number, move)
-    chain.move(number, ConcludePart(w.node, 1, parts, w.inputs))
+    chain.move(number, right)
     assert chain.game(number).outcome == Outcome.ACQUITTED
 
 
@@ -387,7 +393,7 @@ def test_the_referee_reads_no_run_of_more_than_1024_elements_at_once() -> None:
         demand = DemandRun(w.node, 1, it.claim(1))
         if it is longest:
             assert not judge(roots, w).fraud and locate_run(roots, w.node, 1, it.claim(1)).parts == 1
-            with pytest.raises(IllegalMove, match="short enough to conclude"):
+            with pytest.raises(IllegalMove, match="run not too long"):
                 claim_chain.move(number, demand)
         else:
             with pytest.raises(IllegalMove, match="run too long"):
@@ -411,7 +417,7 @@ def test_the_referee_refuses_what_is_no_part_of_a_run() -> None:
     claim = honest.claim(1)
     data_node = node_proof(honest.trace.program, 0)
     for wrong, reason in [
-        (replace(w, part=3), "no such part"),
+        (replace(w, part=12), "no such part"),
         (replace(w, position=2), "no such element"),
         (replace(w, part=0), "Merkle proof"),
         (replace(w, inputs=(replace(w.inputs[0], root=bytes(32)),)), "bad trace proof"),

@@ -18,7 +18,7 @@ from tests.contracts.stage import BOUNTY, PARAMETERS, SALT, TERMS, Actor, Stage,
 RUN = TrainerRun()
 DAY = 24 * 60 * 60
 MAX_PAUSE = 14 * DAY
-MIN_BETWEEN = 14 * DAY
+MIN_BETWEEN = 28 * DAY
 RETAINING = replace(TERMS, retained_share=2_000, delivery_period=700)
 
 

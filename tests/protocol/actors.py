@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from bisection.descent import owed_bytes, parts_of, span
 from bisection.game import (
     Conclude,
     ConcludePart,
@@ -18,20 +19,28 @@ from bisection.game import (
     Owed,
     Pick,
     PostTrace,
+    Refute,
     Reveal,
-    RevealLeaf,
-    RevealParts,
     ShowStep,
     StepOpening,
     TreeKind,
 )
-from bisection.merkle import LEAF_BYTES
+from bisection.merkle import LEAF_BYTES, depth_of
 from bisection.nodes import DTYPES, MAX_LENGTH, Input, Output, RunNode
-from bisection.numbers import wrap
-from bisection.witness import Leaf, boundary_witness, node_proof, part_witness, witness
+from bisection.witness import BoundaryWitness, Leaf, StepRoots, boundary_witness, node_proof, part_witness, witness
 from tests.protocol.executions import Span, digest
 
-__all__ = ["SERVICES", "Service", "hostile_move", "mutated", "opening_of", "random_trainer_move"]
+__all__ = [
+    "SERVICES",
+    "Service",
+    "downward_move",
+    "garbled",
+    "hostile_move",
+    "misplaced",
+    "mutated",
+    "opening_of",
+    "random_trainer_move",
+]
 
 SERVICES = ("truthful", "silent", "lying", "roots only")
 
@@ -76,11 +85,20 @@ def hostile_move(game: Game, span: Span, random: Random) -> Move:
     return random.choice(list(_candidates(game, span, random)))
 
 
+def downward_move(game: Game, span: Span, random: Random) -> Move | None:
+    """The same, but one that leads further down a tree if there is any."""
+    ends = Conclude | ConcludePart | Refute
+    found = [move for move in _candidates(game, span, random) if not isinstance(move, ends)]
+    return random.choice(found) if found else None
+
+
 def _candidates(game: Game, span: Span, random: Random) -> Iterator[Move]:
     d = game.descent
     if d is not None:
         for _ in range(3):
-            yield Pick(d.node, random.randrange(1 << d.levels))
+            yield Pick(d.seal(game.claim.trainer), random.randrange(1 << d.levels))
+        if d.below is not None:
+            yield Refute(d.origin, d.first, d.above, d.below)
     if game.step is None:
         yield ShowStep(opening_of(span, random.randrange(span.length)), random.random() < 0.5)
         return
@@ -97,12 +115,11 @@ def _candidates(game: Game, span: Span, random: Random) -> Iterator[Move]:
     if long:
         node = program.nodes[long[0]]
         yield DemandRun(node_proof(program, long[0]), 0, _claim(span, step, node.outputs[0].tensor, 0))
-        if d is not None and d.tree == TreeKind.RUN and game.run is not None:
-            child = random.randrange(1 << d.levels)
+        if d is not None and d.tree == TreeKind.RUN and d.below is not None and game.run is not None:
+            child = random.randrange(len(parts_of(d.below)))
             part = min(d.position << d.levels | child, d.count - 1)
             w = part_witness(program, *game.run, part, lambda at: span.tensor(step, at), trace.prove)
-            shown = tuple(_parts(span, step, d.count)[d.position << d.levels : (d.position + 1) << d.levels])
-            yield ConcludePart(w.node, child, shown, w.inputs)
+            yield ConcludePart(w.node, d.trail, d.below, child, w.inputs)
     outputs = [i for i, node in enumerate(program.nodes) if isinstance(node, Output)]
     index = random.choice(outputs)
     component = program.nodes[index]
@@ -134,29 +151,32 @@ def _claim(span: Span, step: int, tensor: int, position: int) -> Leaf:
     return Leaf(tree.root, tuple(trace.prove(tensor)), data, tuple(tree.prove(leaf)))
 
 
-def _parts(span: Span, step: int, count: int) -> list[int]:
-    """Roughly the partial results of the long sum; a challenger that guesses."""
-    data, each = span.tensor(step, 0), 2048
-    return [
-        wrap(sum(int.from_bytes(data[at + i : at + i + 8], "little", signed=True) for i in range(0, each, 8)), 64)
-        for at in range(0, count * each, each)
-    ]
-
-
 # Trainers -----------------------------------------------------------------------------------------------------------------
 
 
 def random_trainer_move(game: Game, random: Random) -> Move:
-    """What a trainer says that has nothing to show."""
-    lie = digest("lie", random.randrange(3))
-    width = 1 << (min(5, game.descent.in_question[0]) if game.descent is not None else 1)
-    return {
-        Owed.NOTHING: PostTrace(lie),
-        Owed.TRACE: PostTrace(lie),
-        Owed.CHILDREN: Reveal((lie,) * width, (lie,) * 5),
-        Owed.LEAF: RevealLeaf(lie, (lie,) * 5),
-        Owed.PARTS: RevealParts((1,) * width, ()),
-    }[game.owed]
+    """What a trainer says that has nothing to show; mostly of the length that is owed."""
+    d = game.descent
+    if game.owed == Owed.TRACE:
+        owed = 32 << span(depth_of(game.claim.tensor_count)) if TreeKind.TRACE in game.demanded else 0
+        return PostTrace(digest("lie", random.randrange(3)), _garbage(owed, random))
+    if d is None:
+        return random.choice((PostTrace(digest("lie")), Reveal(bytes(32), 0, b"")))
+    return Reveal(d.trail, d.picked, _garbage(owed_bytes(d), random))
+
+
+def _garbage(length: int, random: Random) -> bytes:
+    length = random.choice((length, length, length, max(length - 1, 0), length + 32))
+    return random.choice((bytes(length), b"\xff" * length, random.randbytes(length)))
+
+
+def garbled(move: Move, random: Random) -> Move:
+    """A trainer's move with one byte of its payload changed."""
+    if not isinstance(move, Reveal | PostTrace) or not move.payload:
+        return move
+    at = random.randrange(len(move.payload))
+    changed = bytes([move.payload[at] ^ random.randrange(1, 256)])
+    return replace(move, payload=move.payload[:at] + changed + move.payload[at + 1 :])
 
 
 def mutated(move: Move, random: Random) -> Move:
@@ -165,31 +185,53 @@ def mutated(move: Move, random: Random) -> Move:
     changes: list[dict[str, Any]]
     match move:
         case Pick():
-            changes = [{"node": wrong}, {"child": move.child + 32}, {"child": 2**64}]
+            changes = [{"seal": wrong}, {"child": move.child + 64}, {"child": 2**64}]
         case ShowStep(opening):
-            steps = [{"step": opening.step + 1}, {"before_proof": ()}, {"after": wrong}, {"before": opening.after}]
+            steps: list[dict[str, Any]] = [
+                {"step": opening.step + 1},
+                {"before_proof": ()},
+                {"after": wrong},
+                {"before": opening.after},
+            ]
             changes = [{"opening": replace(opening, **change)} for change in steps]
         case DemandTensor():
             changes = [{"output": move.output + 1}, {"tensor_root": wrong}, {"trace_proof": ()}]
         case DemandRun(_, position, claim):
             changes = [{"position": position + 1}, {"claim": replace(claim, data=bytes(len(claim.data)))}]
         case Conclude(w):
-            changes = [{"witness": replace(w, node=replace(w.node, index=w.node.index + 1))}]
-            changes += [{"witness": replace(w, node=replace(w.node, code=b"\x01" + w.node.code))}]
-            changes += (
-                [{"witness": replace(w, trace_proof=())}] if hasattr(w, "trace_proof") else [{"witness": replace(w, inputs=())}]
-            )
-        case ConcludePart():
-            changes = [{"child": move.child + 1}, {"parts": (*move.parts[1:], 5)}, {"inputs": ()}]
-        case Reveal(children, siblings):
-            changes = [{"children": (wrong, *children[1:])}, {"children": (*children[:-1], wrong)}, {"children": children[1:]}]
-            changes += [{"siblings": (*siblings, wrong)}, {"siblings": siblings[1:] if siblings else (wrong,)}]
-        case RevealLeaf(data, _):
-            changes = [{"data": data[:-1]}, {"data": bytes(len(data))}, {"siblings": (wrong,)}]
-        case RevealParts(parts, _):
-            changes = [{"parts": (*parts[1:], 7)}, {"parts": parts[1:]}, {"before": parts}]
+            nodes = [replace(w.node, index=w.node.index + 1), replace(w.node, code=b"\x01" + w.node.code)]
+            changes = [{"witness": replace(w, node=node)} for node in nodes]
+            unproved: dict[str, Any] = {"trace_proof": ()} if isinstance(w, BoundaryWitness) else {"inputs": ()}
+            changes.append({"witness": replace(w, **unproved)})
+        case ConcludePart(_, _, parts):
+            changes = [
+                {"child": move.child + 1},
+                {"parts": parts[8:]},
+                {"parts": bytes(len(parts))},
+                {"inputs": ()},
+                {"trail": wrong},
+                {"node": replace(move.node, index=move.node.index + 1)},
+            ]
+        case Refute(_, picked, above, below):
+            changes = [{"trail": wrong}, {"picked": picked ^ 1}, {"above": above[32:]}, {"above": above + wrong}, {"above": below}]
+            changes += [{"below": below[1:]}, {"below": bytes(len(below))}, {"below": below + b"\0"}, {"below": above}]
+        case Reveal(_, picked, payload):
+            changes = [{"trail": wrong}, {"picked": picked + 1}, {"payload": payload[1:]}, {"payload": payload + wrong}]
         case PostTrace():
-            changes = [{"root": bytes(32)}]
+            changes = [{"root": bytes(32)}, {"payload": move.payload + wrong}]
         case _:
             return move
     return replace(move, **random.choice(changes))
+
+
+def misplaced(told: list[Any], random: Random) -> list[Any]:
+    """What a move names for it to land nowhere else, but of another place."""
+    (named,) = told
+    if isinstance(named, bytes):
+        return [digest("elsewhere")]
+    assert isinstance(named, StepRoots)
+    changes: list[dict[str, Any]] = [
+        {field: digest("elsewhere")} for field in ("program_root", "trace_root", "state_before", "state_after", "data_root")
+    ]
+    changes += [{field: getattr(named, field) + 1} for field in ("node_count", "tensor_count", "state_count", "data_count")]
+    return [replace(named, **random.choice(changes))]

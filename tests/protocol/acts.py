@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
-from bisection.game import Move, Owed, StepOpening, Timeout
-from contracts.bindings import step_commitment
+from bisection.game import Move, Owed, Pick, PostTrace, Refute, Reveal, StepOpening, Timeout
+from bisection.solver import defend
+from contracts.bindings import BLIND, step_commitment
 from contracts.jobs import NATIVE, NOBODY, JobStatus, Terms
-from tests.protocol.actors import hostile_move, mutated, opening_of, random_trainer_move
+from tests.protocol.actors import downward_move, garbled, hostile_move, misplaced, mutated, opening_of, random_trainer_move
 from tests.protocol.deployed import BOND, PARAMETERS, Deployed
 from tests.protocol.executions import WORKS, digest
-from tests.protocol.model_games import GameRecord
-from tests.protocol.parties import Parties, Watch
+from tests.protocol.sights import CHALLENGERS, UNDER_WAY, Sights
 
 __all__ = ["ACTS", "Acts"]
 
-CHALLENGERS = ("friend", "hostile", "copycat")
 MOST_JOBS, MOST_GAMES = 4, 12
 SHORT, LONG = (1, 1, 1, 2, 12, 12, 60, 150), (399, 601, 700, 1_000, 2_500, 5_001)
 ANYBODY = {
@@ -31,7 +31,6 @@ ANYBODY = {
     "DisputeGame": ("reclaim", "timeout"),
     "Delivery": ("give_up", "reclaim"),
 }
-UNDER_WAY = (JobStatus.TRAINING, JobStatus.VERIFICATION)
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,11 @@ def act(weight: int, sensible: Callable[[Acts], object] = lambda self: True) -> 
     return register
 
 
-class Acts:
-    """One history, as far as it has come."""
+class Acts(Sights):
+    """What is done in one history."""
 
     def __init__(self, chain: Deployed, tally: Counter[str]) -> None:
-        self.parties = Parties(chain, tally)
-        self.world, self.tally = self.parties.world, tally
+        super().__init__(chain, tally)
         self.world.before_move = self.copy_a_move
         self.done = 0
         self.never: set[str] = set()
@@ -81,60 +79,6 @@ class Acts:
             effective = (self.world.sent, self.world.chain.time) != before
             self.tally["acts" if effective else "acts that send nothing"] += 1
             self.tally[f"act: {act.name}"] += 1
-
-    # Looking around
-
-    def jobs(self, *statuses: JobStatus) -> list[int]:
-        return [number for number, job in self.world.registry.jobs.items() if job.status in statuses]
-
-    def game(self, number: int) -> GameRecord:
-        return self.world.games.games[number]
-
-    def disputed(self) -> list[int]:
-        """Games that go on."""
-        return [n for n, g in self.world.games.games.items() if g.live and self.parties.job(g.job).disputable(g.attempt)]
-
-    def owing(self, who: str) -> list[int]:
-        """Games in which it is a trainer's turn."""
-        return [n for n in self.disputed() if self.trainer(n) == who and self.game(n).state.owed != Owed.NOTHING]
-
-    def trainer(self, number: int) -> str:
-        return self.parties.attempts[self.game(number).job, self.game(number).attempt].who
-
-    def in_window(self) -> list[tuple[int, int]]:
-        """Segments that can be disputed."""
-        return [
-            (number, k)
-            for number in self.jobs(*UNDER_WAY)
-            for k, segment in enumerate(self.parties.job(number).segments)
-            if self.world.clock <= segment.window_end
-        ]
-
-    def training(self, who: str) -> list[int]:
-        """Jobs whose trainer has a segment to post."""
-        found = [(number, self.parties.attempt(number)) for number in self.jobs(JobStatus.TRAINING)]
-        return [number for number, attempt in found if attempt is not None and attempt.who == who]
-
-    def watches(self, *who: str) -> list[Watch]:
-        """Disputes that somebody pursues, and has something to do in."""
-
-        def turn(number: int) -> bool:
-            return self.game(number).live and (self.game(number).state.owed == Owed.NOTHING or self.silent(number))
-
-        return [
-            w for w in self.parties.watches
-            if w.who in who and self.parties.job(w.job).disputable(w.attempt)
-            and (self.world.clock <= w.window_end if w.game is None else turn(w.game))
-        ]  # fmt: skip
-
-    def silent(self, number: int) -> bool:
-        """Whether the mover of a game has used up its clock."""
-        state = self.game(number).state
-        return self.world.clock > state.moved_at + (state.challenger_clock if state.owed == Owed.NOTHING else state.trainer_clock)
-
-    def acting(self, who: str) -> bool:
-        """Whether an honest party can act now."""
-        return not self.world.calendar.paused and self.parties.free(who)
 
     # The requester
 
@@ -181,7 +125,7 @@ class Acts:
             if self.parties.job(number).status == JobStatus.OPEN:
                 self.parties.claim(number, who, random)
 
-    @act(10, lambda self: self.training("honest") and self.acting("honest"))
+    @act(10, lambda self: self.training("honest") and self.acting("honest") and not self.world.calendar.paused)
     def post_honestly(self, random: Random) -> None:
         self.parties.post(random.choice(self.training("honest")))
 
@@ -207,10 +151,35 @@ class Acts:
     def defend_a_lie(self, random: Random) -> None:
         self.parties.defend(random.choice(self.owing("liar")))
 
-    @act(1, lambda self: self.owing("liar"))
+    @act(3, lambda self: self.owing("liar"))
     def say_anything(self, random: Random) -> None:
         number = random.choice(self.owing("liar"))
         self.world.move("liar", number, random_trainer_move(self.game(number).state, random))
+
+    @act(3, lambda self: self.owing("liar"))
+    def garble_an_answer(self, random: Random) -> None:
+        """What its execution has, but for one byte."""
+        number = random.choice(self.owing("liar"))
+        self.world.move("liar", number, garbled(self.answer_of(number, random), random))
+
+    @act(5, lambda self: self.owing("liar") + self.owing("honest"))
+    def answer_badly(self, random: Random) -> None:
+        """An answer with something about it wrong, or somebody else's, or to something else."""
+        number = random.choice(self.owing("liar") + self.owing("honest"))
+        move = self.answer_of(number, random)
+        if random.random() < 0.2:
+            self.world.move(random.choice(("anyone", "hostile", "watcher")), number, move)
+        elif isinstance(move, PostTrace) and random.random() < 0.5:
+            self.world.misplaced(self.trainer(number), number, move, misplaced(self.world.told(number, move), random))
+        elif self.trainer(number) == "liar":
+            self.world.move("liar", number, mutated(move, random))
+
+    def answer_of(self, number: int, random: Random) -> Move:
+        """What the execution of a game's trainer has for it to say; anything where that is nothing."""
+        game = self.game(number)
+        decision = defend(game.state, self.parties.span(game.job, game.attempt, game.segment), game.state.moved_at)
+        move = decision.action
+        return move if isinstance(move, Reveal | PostTrace) else random_trainer_move(game.state, random)
 
     @act(1, lambda self: self.disputed())
     def call_silence(self, random: Random) -> None:
@@ -231,11 +200,6 @@ class Acts:
         if watch is not None:
             self.parties.pursue(watch)
 
-    def lies(self) -> list[tuple[int, int]]:
-        """Segments of the liar's that can be disputed."""
-        jobs = self.world.registry.jobs
-        return [(n, k) for n, k in self.in_window() if self.parties.attempts[n, jobs[n].attempt].who == "liar"]
-
     @act(10, lambda self: self.watches(*CHALLENGERS))
     def challenge_as_a_friend(self, random: Random) -> None:
         self.parties.pursue(random.choice(self.watches(*CHALLENGERS)))
@@ -245,41 +209,78 @@ class Acts:
         number, segment = random.choice(self.in_window())
         who = random.choice(CHALLENGERS)
         bond = BOND + (random.random() < 0.1)
-        if random.random() < 0.4:
-            self.open_blind(who, number, segment, bond)
-            return
         span = self.parties.span(number, self.parties.job(number).attempt, segment)
-        self.open_step(who, number, segment, opening_of(span, random.randrange(span.length)), bond)
+        opening = None if random.random() < 0.4 else opening_of(span, random.randrange(span.length))
+        self.open(who, number, segment, opening, bond)
 
-    @act(3, lambda self: any(self.game(n).state.step is not None for n in self.disputed()))
+    @act(12, lambda self: self.disputed())
+    def play_on(self, random: Random) -> None:
+        """Some moves in a row in one game, so that games are not only begun."""
+        number = random.choice(self.disputed())
+        for _ in range(random.randrange(2, 10)):
+            if number not in self.disputed() or not self.take_turn(number, random):
+                return
+            self.parties.pass_time(1)
+
+    def take_turn(self, number: int, random: Random) -> bool:
+        """A move of whoever's turn it is in a game; whether there was one."""
+        game = self.game(number)
+        state, span = game.state, self.parties.span(game.job, game.attempt, game.segment)
+        if state.owed != Owed.NOTHING:
+            if self.trainer(number) == "liar" and random.random() < 0.1:
+                return self.world.move("liar", number, garbled(self.answer_of(number, random), random))
+            self.parties.defend(number)
+            return game.state != state
+        watch = next((watch for watch in self.parties.watches if watch.game == number), None)
+        if watch is not None:
+            return self.parties.pursue(watch)
+        move = downward_move(state, span, random)
+        return move is not None and self.world.move(self.world.name(game.challenger), number, move)
+
+    @act(3, lambda self: self.disputed())
     def copy_an_opening(self, random: Random) -> None:
         """Every opening is public: the copy is at the same place."""
-        game = self.game(random.choice([n for n in self.disputed() if self.game(n).state.step is not None]))
-        assert game.state.step is not None
-        span = self.parties.span(game.job, game.attempt, game.segment)
-        self.open_step("copycat", game.job, game.segment, opening_of(span, game.state.step))
+        game = self.game(random.choice(self.disputed()))
+        span, step = self.parties.span(game.job, game.attempt, game.segment), game.state.step
+        self.open("copycat", game.job, game.segment, None if step is None else opening_of(span, step))
 
     @act(8, lambda self: self.pending())
     def overtake_an_opening(self, random: Random) -> None:
         """The miner holds back an opening that it has seen, and the copycat commits to it and opens first."""
         watch = random.choice(self.pending())
-        assert watch.opening is not None
-        self.open_step("copycat", watch.job, watch.segment, watch.opening)
+        self.open("copycat", watch.job, watch.segment, watch.opening)
 
-    def pending(self) -> list[Watch]:
-        """Openings that the honest challenger has committed to and not made."""
-        alive = self.world.games.commitments.alive
-        found = [watch for watch in self.watches("watcher") if watch.game is None and watch.opening is not None]
-        return [watch for watch in found if alive(self.parties.commitment(watch))]
-
-    def open_step(self, who: str, number: int, segment: int, opening: StepOpening, bond: int = BOND) -> None:
-        """Commit to an opening, if that is not done, and open in the next block."""
-        salt = digest("salt of", who)
-        commitment = step_commitment(self.world.address(who), number, segment, opening.step, salt)
-        if not self.world.games.commitments.alive(commitment):
-            self.world.act(who, "DisputeGame", "commit", commitment)
+    def open(self, who: str, number: int, segment: int, opening: StepOpening | None, bond: int = BOND) -> None:
+        """Commit to an opening, blind where it is None, if that is not done, and open in the next block."""
+        if self.commit(who, number, segment, opening):
             self.parties.pass_time(1)
-        self.world.open_step(who, number, segment, opening, salt, bond)
+        salt = digest("salt of", who)
+        if opening is None:
+            segments = self.parties.job(number).segments
+            root = segments[segment].history_root if segment < len(segments) else bytes(32)
+            self.world.act(who, "DisputeGame", "open_blind", number, segment, root, salt, value=bond)
+        else:
+            self.world.open_step(who, number, segment, opening, salt, bond)
+
+    def commit(self, who: str, number: int, segment: int, opening: StepOpening | None) -> bool:
+        """Commit to an opening; False where that has been done."""
+        step = BLIND if opening is None else opening.step
+        commitment = step_commitment(self.world.address(who), number, segment, step, digest("salt of", who))
+        if self.world.games.commitments.alive(commitment):
+            return False
+        return self.world.act(who, "DisputeGame", "commit", commitment)
+
+    @act(1, lambda self: self.in_window())
+    def open_badly(self, random: Random) -> None:
+        """An opening that nobody has committed to, or that of another history."""
+        number, segment = random.choice(self.in_window())
+        root, salt = self.parties.job(number).segments[segment].history_root, digest("salt of", "hostile")
+        if random.random() < 0.5:
+            self.world.act("hostile", "DisputeGame", "open_blind", number, segment, root, digest("no salt"), value=BOND)
+            return
+        if self.commit("hostile", number, segment, None):
+            self.parties.pass_time(1)
+        self.world.act("hostile", "DisputeGame", "open_blind", number, segment, digest("no history"), salt, value=BOND)
 
     @act(1, lambda self: any(self.world.name(self.game(n).challenger) == "copycat" for n in self.disputed()))
     def listen_to_the_mempool(self, random: Random) -> None:
@@ -305,10 +306,57 @@ class Acts:
     def move_badly(self, random: Random) -> None:
         self.hostile(random, lambda move: mutated(move, random))
 
-    def hostile_games(self) -> list[int]:
-        """Games of somebody hostile in which it is the challenger's turn."""
-        honest = self.world.address("watcher")
-        return [n for n in self.disputed() if self.game(n).challenger != honest and self.game(n).state.owed == Owed.NOTHING]
+    @act(2, lambda self: self.hostile_games())
+    def move_elsewhere(self, random: Random) -> None:
+        """A move that says of the step what is so of another one."""
+        number = random.choice(self.hostile_games())
+        game = self.game(number)
+        move = hostile_move(game.state, self.parties.span(game.job, game.attempt, game.segment), random)
+        if told := self.world.told(number, move):
+            self.world.misplaced(self.world.name(game.challenger), number, move, misplaced(told, random))
+
+    @act(4, lambda self: self.refutable())
+    def refute(self, random: Random) -> None:
+        """Say of what was revealed that it is not what was picked, or something like it."""
+        number = random.choice(self.refutable())
+        game = self.game(number)
+        d = game.state.descent
+        assert d is not None and d.below is not None
+        refutation: Move = Refute(d.origin, d.first, d.above, d.below)
+        who = self.world.name(game.challenger) if random.random() < 0.9 else "anyone"
+        self.world.move(who, number, mutated(refutation, random) if random.random() < 0.5 else refutation)
+
+    @act(5, lambda self: any(self.game(n).answered for n in self.disputed()))
+    def go_back(self, random: Random) -> None:
+        """What would have answered something that was revealed before, or the answer itself once more."""
+        number = random.choice([n for n in self.disputed() if self.game(n).answered])
+        game = self.game(number)
+        d = random.choice(game.answered)
+        assert d.below is not None
+        challenger, trainer = self.world.name(game.challenger), self.trainer(number)
+        if game.state.owed != Owed.NOTHING:
+            if trainer == "liar":
+                self.world.move(trainer, number, Reveal(d.trail, d.picked, d.below))
+        elif challenger != "watcher":
+            pick = Pick(d.seal(game.state.claim.trainer), random.randrange(1 << d.levels))
+            refutation = Refute(d.origin, d.first, d.above, d.below)
+            self.world.move(challenger, number, random.choice((pick, refutation, refutation)))
+
+    @act(3, lambda self: any(game.live for game in self.world.games.games.values()))
+    def contend(self, random: Random) -> None:
+        number = random.choice([n for n, game in self.world.games.games.items() if game.live])
+        self.world.act(random.choice(("anyone", "copycat")), "DisputeGame", "contend", number)
+
+    @act(3, lambda self: self.past())
+    def go_on_after_the_end(self, random: Random) -> None:
+        """Any move at all in a game whose attempt is over: it settles nothing."""
+        number = random.choice(self.past())
+        game = self.game(number)
+        if game.state.owed == Owed.NOTHING:
+            move = hostile_move(game.state, self.parties.span(game.job, game.attempt, game.segment), random)
+            self.world.move(self.world.name(game.challenger), number, move)
+        else:
+            self.world.move(random.choice(("honest", "liar")), number, self.answer_of(number, random))
 
     def hostile(self, random: Random, change: Callable[[Move], Move]) -> None:
         number = random.choice(self.hostile_games())
@@ -328,13 +376,6 @@ class Acts:
         component = random.randrange(self.parties.job(number).spec.state_count + 1)
         bond = PARAMETERS.delivery_bond + (random.random() < 0.1)
         self.demand_of(number, component, random.choice(("hostile", "requester")), bond)
-
-    def delivering(self) -> list[int]:
-        """Jobs whose result can be demanded."""
-        found = [(number, self.parties.job(number)) for number in self.jobs(JobStatus.COMPLETED)]
-        return [
-            number for number, job in found if not job.settled and self.world.clock <= job.delivery_end and job.open_demands < 3
-        ]
 
     @act(3, lambda self: any(demand.open for demand in self.world.delivery.demands.values()))
     def answer(self, random: Random) -> None:
@@ -362,15 +403,6 @@ class Acts:
     def finalise(self, random: Random) -> None:
         self.world.act("anyone", "TaskRegistry", "finalise", random.choice(self.ready()))
 
-    def ready(self) -> list[int]:
-        """Jobs with a segment that nobody can dispute any more."""
-        found = [(number, self.parties.job(number)) for number in self.jobs(*UNDER_WAY)]
-        return [
-            number for number, job in found
-            if job.finalised < len(job.segments) and not job.live_games[job.finalised]
-            and self.world.clock > job.segments[job.finalised].window_end
-        ]  # fmt: skip
-
     @act(3, lambda self: self.creditors())
     def withdraw(self, random: Random) -> None:
         contract = random.choice(self.creditors())
@@ -381,10 +413,6 @@ class Acts:
             self.world.act("anyone", contract, "burn", token)
         else:
             self.world.act(self.world.name(account), contract, "withdraw", token)
-
-    def creditors(self) -> list[str]:
-        """Contracts that owe something."""
-        return [contract for contract, ledger in self.world.models.items() if any(ledger.credits.values())]
 
     @act(1, lambda self: self.world.registry.jobs)
     def impersonate(self, random: Random) -> None:
@@ -408,6 +436,8 @@ class Acts:
         """In the second before, of, or after one in which something ends, try what depends on it."""
         soon = sorted(self.boundaries(), key=lambda boundary: boundary[0])[:4]
         second, attempt = random.choice(soon)
+        if self.in_window() and random.random() < 0.3:  # a blind opening needs a commitment of an earlier block
+            self.commit("hostile", *random.choice(self.in_window()), None)
         self.parties.pass_time(max(1, second - self.world.clock + random.choice((-1, 0, 1))))
         attempt()
 
@@ -428,13 +458,12 @@ class Acts:
                 found.append((job.deadline, lambda number=number: self.post_late(number)))  # type: ignore[misc]
             for at, segment in enumerate(job.segments):
                 found.append((segment.window_end, anyone("TaskRegistry", "finalise", number)))
-                found.append((segment.window_end, lambda at=(number, at): self.open_blind("hostile", *at)))  # type: ignore[misc]
+                found.append((segment.window_end, partial(self.open, "hostile", number, at, None)))
         for number in self.disputed():
-            state = self.game(number).state
-            left = state.challenger_clock if state.owed == Owed.NOTHING else state.trainer_clock
-            found.append((state.moved_at + left, lambda number=number: self.world.move("anyone", number, Timeout())))  # type: ignore[misc]
+            last = self.world.last_second(number)
+            found.append((last, lambda number=number: self.world.move("anyone", number, Timeout())))  # type: ignore[misc]
             if number in self.owing("liar"):
-                found.append((state.moved_at + left, lambda number=number: self.parties.defend(number)))  # type: ignore[misc]
+                found.append((last, lambda number=number: self.parties.defend(number)))  # type: ignore[misc]
         for number, demand in self.world.delivery.demands.items():
             if demand.open:
                 found.append((demand.answer_by, anyone("Delivery", "give_up", number)))
@@ -444,11 +473,6 @@ class Acts:
     def post_late(self, number: int) -> None:
         if number in self.training("liar"):
             self.parties.post(number)
-
-    def open_blind(self, who: str, number: int, segment: int, bond: int = BOND) -> None:
-        segments = self.parties.job(number).segments
-        root = segments[segment].history_root if segment < len(segments) else bytes(32)
-        self.world.act(who, "DisputeGame", "open_blind", number, segment, root, value=bond)
 
     def demand_of(self, number: int, component: int, who: str = "hostile", bond: int = PARAMETERS.delivery_bond) -> None:
         """Demand a leaf; which one it is, the chain's beacon says."""

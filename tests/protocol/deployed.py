@@ -140,6 +140,7 @@ class Deployed:
         finally:
             self._evm.reset_transient_storage()
         names = topics()
+        assert self._evm.result is not None
         return [names[topic] for log in self._evm.result.logs if (topic := bytes.fromhex(str(log.topics[0])[2:])) in names]
 
     def view(self, contract: str, name: str, *args: Any) -> Any:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from typing import Any
+from functools import cache, cached_property, partial
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from bisection import reference
 from bisection.boundary import Array, next_state, state_roots, tensor_bytes
 from bisection.errors import ProgramError
 from bisection.merkle import LEAF_BYTES, Tree, blob_tree
-from bisection.nodes import DTYPES, Output, Reduce
+from bisection.nodes import Output, Reduce
 from bisection.program import Program
 from bisection.witness import NodeProof, node_proof
 from contracts.jobs import JobSpec
@@ -23,7 +22,7 @@ __all__ = ["WORKS", "Execution", "Shown", "Span", "Work", "digest"]
 
 State = Mapping[str, Array]
 NUMERICS = 1
-LONG = 256 * 40  # elements of the long run: 40 parts, so that its descent takes two reveals
+LONG = 256 * 80  # elements of the long run: 80 parts, so that its descent takes two reveals
 
 
 def digest(*name: object) -> bytes:
@@ -235,16 +234,14 @@ class Work:
     def _told(self, number: int) -> Execution:
         program, step = self.program, (number * 7 + 3) % self.steps
         tensors, components = len(program.tensors), len(program.state)
-        arguments: tuple[Any, ...] = (program, self.start, self.data, self.steps)
+        told = partial(Execution, program, self.start, self.data, self.steps)
         if number == tensors + components:
-            return Execution(*arguments, nonsense={self.steps // 2 + 1: digest("no state")})
+            return told(nonsense={self.steps // 2 + 1: digest("no state")})
         if number >= tensors:
             name = program.state[number - tensors].name
-            return Execution(
-                *arguments, step, restate=lambda state: {**state, name: flipped(state[name], np.random.default_rng(number))}
-            )
+            return told(lie=step, restate=lambda state: {**state, name: flipped(state[name], np.random.default_rng(number))})
         for seed in range(1_000):
-            made = Execution(*arguments, step, wrong_tensor(program, number, seed))
+            made = told(lie=step, tamper=wrong_tensor(program, number, seed))
             if made.root(step + 1) != self.honest.root(step + 1):
                 return made
         raise ProgramError(f"no bit of tensor {number} reaches the state")
@@ -258,9 +255,8 @@ class Work:
 def _works() -> list[Work]:
     counting = counting_program(80)
     long_run = run_program(np.random.default_rng(7), Reduce, LONG, ("i64", "i64"), rows=1)
-    assert DTYPES["i64"].size * 256 == 2048
     short = Work(*counting, 1, 1)
-    return [Work(*counting, 5, 2), Work(*counting, 40, 36), Work(*long_run, 2, 1), short, Work(*short.follow_up, 3, 2)]
+    return [Work(*counting, 5, 2), Work(*counting, 70, 66), Work(*long_run, 2, 1), short, Work(*short.follow_up, 3, 2)]
 
 
 WORKS = _works()

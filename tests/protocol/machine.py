@@ -15,8 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bisection.game import Timeout
 from contracts.jobs import JobStatus
-from tests.protocol.acts import ACTS, UNDER_WAY, Acts
+from tests.protocol.acts import ACTS, Acts
 from tests.protocol.deployed import Deployed
+from tests.protocol.sights import UNDER_WAY
 
 __all__ = ["Protocol"]
 
@@ -80,7 +81,7 @@ class Protocol(RuleBasedStateMachine):
             self.bring_about_ends()
             if self.parties.over():
                 break
-            self.parties.pass_time(14 * DAY if self.world.calendar.paused else 5_001)
+            self.parties.pass_time(14 * DAY if self.world.calendar.paused else max(5_001, self.longest_silence() + 1))
         assert self.parties.over(), "everything ends"
         self.count_ends()
         accounts, chain = self.world.chain.accounts.values(), self.world.chain
@@ -92,6 +93,10 @@ class Protocol(RuleBasedStateMachine):
                     assert self.world.act("anyone", contract, "burn", token)
             for token in chain.tokens:
                 assert chain.balance(token, chain.addresses[contract]) == 0, "nothing is left behind"
+
+    def longest_silence(self) -> int:
+        """For how many seconds somebody can still leave a game without a move; a pause adds to that."""
+        return max((self.world.games.left(number) for number in self.acts.disputed()), default=0)
 
     def count_ends(self) -> None:
         """Ends that no event tells of."""

@@ -19,7 +19,8 @@ from tests.contracts.stage import BURNT
 __all__ = ["Calendar", "Commitments", "DeliveryModel", "Demand", "Job", "Ledger", "RegistryModel", "Segment", "member", "require"]
 
 COMMIT_SECONDS = 600
-MAX_PAUSE = MIN_BETWEEN = 14 * 24 * 60 * 60
+MAX_PAUSE = 14 * 24 * 60 * 60
+MIN_BETWEEN = 28 * 24 * 60 * 60
 BASIS = 10_000
 RUNNING = (JobStatus.TRAINING, JobStatus.VERIFICATION)
 

@@ -9,13 +9,13 @@ from random import Random
 
 from bisection.agent import Challenger, Defender
 from bisection.game import Claim, Game, Move, Owed, Revelation, StepOpening
-from contracts.bindings import step_commitment
+from contracts.bindings import BLIND, step_commitment
 from contracts.jobs import JobStatus, claim_commitment
 from tests.protocol.actors import Service
 from tests.protocol.deployed import BOND, Deployed
 from tests.protocol.executions import Execution, Span, Work, digest
 from tests.protocol.model import Job
-from tests.protocol.model_games import GameRecord
+from tests.protocol.model_games import ENDS, GameRecord, packed
 from tests.protocol.world import World
 from tests.support.liar import Liar, balanced
 
@@ -32,10 +32,11 @@ class Seat:
         self.wanted: tuple[StepOpening | None] | None = None
 
     def now(self) -> int:
-        return self._parties.world.clock
+        return self._parties.world.chain.time
 
     def game(self, game: int) -> Game:
-        return self._parties.world.games.games[game].state
+        games = self._parties.world.games
+        return games.timed(games.games[game])
 
     def revelations(self, game: int) -> list[Revelation]:
         return self._parties.world.games.games[game].revelations
@@ -46,6 +47,8 @@ class Seat:
 
     def move(self, game: int, move: Move) -> None:
         record = self._parties.world.games.games[game]
+        if self._who in HONEST and self._parties.world.calendar.paused and isinstance(move, ENDS):
+            return  # nothing is settled during a pause: it waits
         if self._parties.world.move(self._who, game, move) or self._who not in HONEST:
             return
         over = not self._parties.job(record.job).disputable(record.attempt)
@@ -194,8 +197,8 @@ class Parties:
         if start != work.honest.root(posted.first):
             return None  # the lie is in an earlier segment
         claim = Claim(
-            number, job.attempt, segment, posted.first, posted.steps, posted.history_root, spec.program_root, spec.node_count,
-            spec.tensor_count, spec.state_count, spec.data_root, spec.data_count,
+            number, job.attempt, segment, packed(job.trainer), posted.first, posted.steps, posted.history_root, spec.program_root,
+            spec.node_count, spec.tensor_count, spec.state_count, spec.data_root, spec.data_count,
         )  # fmt: skip
         attempt = self.attempts[number, job.attempt]
         seat = Seat(self, who)
@@ -210,8 +213,8 @@ class Parties:
         return watch
 
     def commitment(self, watch: Watch) -> bytes:
-        assert watch.opening is not None
-        return step_commitment(self.world.address(watch.who), watch.job, watch.segment, watch.opening.step, watch.salt)
+        step = BLIND if watch.opening is None else watch.opening.step
+        return step_commitment(self.world.address(watch.who), watch.job, watch.segment, step, watch.salt)
 
     def history_root(self, watch: Watch) -> bytes:
         """The history that is disputed; zeros where it is no longer posted."""
@@ -221,12 +224,12 @@ class Parties:
     def open(self, watch: Watch) -> None:
         """Commit to the opening of a game, or open the one that was committed to."""
         world, opening = self.world, watch.opening
-        if opening is None:
-            args = watch.job, watch.segment, self.history_root(watch)
-            allowed = world.act(watch.who, "DisputeGame", "open_blind", *args, value=BOND)
-        elif not world.games.commitments.alive(self.commitment(watch)):
+        if not world.games.commitments.alive(self.commitment(watch)):
             world.act(watch.who, "DisputeGame", "commit", self.commitment(watch))
             return
+        if opening is None:
+            args = watch.job, watch.segment, self.history_root(watch), watch.salt
+            allowed = world.act(watch.who, "DisputeGame", "open_blind", *args, value=BOND)
         else:
             allowed = world.open_step(watch.who, watch.job, watch.segment, opening, watch.salt)
         if allowed:
@@ -234,16 +237,20 @@ class Parties:
 
     def pursue(self, watch: Watch) -> bool:
         """The challenger's next act in its dispute; whether there was one."""
-        if not self.job(watch.job).disputable(watch.attempt) or self.world.calendar.paused:
+        if not self.job(watch.job).disputable(watch.attempt):
             return False
         if watch.game is None:
-            if self.world.clock > watch.window_end:
+            if self.world.clock > watch.window_end or self.world.calendar.paused:
                 return False
             self.open(watch)
             return True
-        before = self.world.games.games[watch.game].state
+        game = self.world.games.games[watch.game]
+        if watch.who == "watcher" and self.world.games.due(game):
+            assert self.world.act(watch.who, "DisputeGame", "contend", watch.game)
+            self.tally["contended when due"] += 1
+        before = game.state
         watch.agent.play(watch.game)
-        return self.world.games.games[watch.game].state != before
+        return game.state != before
 
     # What honest parties must do, and by when
 
@@ -268,10 +275,10 @@ class Parties:
         state = game.state
         trainers = state.owed != Owed.NOTHING
         if trainers and self.attempts[game.job, game.attempt].who == "honest":
-            yield Due(state.moved_at + state.trainer_clock, lambda: self.defend(number))
+            yield Due(self.world.last_second(number), lambda: self.defend(number))
         watch = next((watch for watch in self.watches if watch.game == number), None)
         if not trainers and watch is not None and watch.who == "watcher":
-            yield Due(state.moved_at + state.challenger_clock, lambda: self._insist(watch))
+            yield Due(self.world.last_second(number), lambda: self._insist(watch))
 
     def _insist(self, watch: Watch) -> None:
         assert self.pursue(watch) or not self.job(watch.job).disputable(watch.attempt), "an honest challenger always has a move"
@@ -279,8 +286,6 @@ class Parties:
     def _last_second(self, watch: Watch) -> int:
         """Two blocks are needed to open at a step; one second in reserve is for a pause that outlasts the commitment."""
         commitments = self.world.games.commitments
-        if watch.opening is None:
-            return watch.window_end
         if not commitments.alive(self.commitment(watch)):
             return watch.window_end - 2
         return watch.window_end - 1 if commitments.usable(self.commitment(watch)) else self.world.clock + 1

@@ -20,7 +20,7 @@ EVENTS = sorted(
 )
 WAYS = [
     *("convicted by verdict", "convicted by timeout", "acquitted by verdict", "acquitted by timeout"),
-    *("convicted in Conclude", "convicted in ConcludePart", "convicted in Timeout"),
+    *("convicted in Conclude", "convicted in ConcludePart", "convicted in Timeout", "convicted in Refute"),
     *("attempt 1 of honest", "attempt 2 of honest", "attempt 3 of honest", "attempt 2 of liar", "attempt 3 of liar"),
     *(
         "at the last moment",
@@ -28,14 +28,14 @@ WAYS = [
         "rewarded: another challenger",
         "a lie has become final",
         "a pause has ended by itself",
+        "a move during a pause",
+        "a move after the end of the attempt",
+        "a clock that a pause has extended",
+        "contended when due",
+        "refused in Refute",
     ),
     *("refused a job that stands at a wrong state", "completed after a conviction", "a model of a model"),
 ]
-
-
-@pytest.fixture(scope="module")
-def chain() -> Deployed:
-    return Deployed()
 
 
 def live(chain: Deployed, tally: Counter[str], histories: int, acts: int) -> None:

@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from random import Random
-
 import pytest
 
 from bisection.game import Demand, ShowStep, Timeout, TreeKind
-from contracts.jobs import Terms
 from tests.protocol.actors import opening_of
 from tests.protocol.acts import Acts
-from tests.protocol.deployed import BOND, PARAMETERS, Deployed
-from tests.protocol.executions import WORKS
+from tests.protocol.conftest import STAKE
+from tests.protocol.deployed import PARAMETERS
 from tests.protocol.parties import Parties
 
-STAKE = 10**18
 REWARD = STAKE * PARAMETERS.reward_share // 10_000
-
-
-@pytest.fixture(scope="module")
-def chain() -> Deployed:
-    return Deployed()
-
-
-@pytest.fixture
-def history(chain: Deployed) -> Iterator[Acts]:
-    """A job of one step, of which a liar has posted the only segment."""
-    history = Acts(chain, Counter())
-    parties, world = history.parties, history.world
-    terms = Terms(stake=STAKE, game=chain.game, segment_period=10_000, challenge_window=5_000)  # type: ignore[arg-type]
-    world.act("requester", "TaskRegistry", "open_job", WORKS[3].spec, terms, 1_000, 0, "", value=1_000)
-    parties.works[1] = WORKS[3]
-    for _ in range(2):
-        parties.claim(1, "liar", Random(1))
-        parties.pass_time(1)
-    parties.post(1)
-    yield history
-    world.check()
-    world.close()
 
 
 def rewarded(parties: Parties, who: str) -> bool:
@@ -47,13 +19,14 @@ def rewarded(parties: Parties, who: str) -> bool:
 
 
 def blind(history: Acts, who: str) -> int:
-    assert history.world.act(who, "DisputeGame", "open_blind", 1, 0, history.parties.job(1).segments[0].history_root, value=BOND)
+    """A game on the only segment."""
+    history.open(who, 1, 0, None)
     return len(history.world.games.games)
 
 
 def at_step(history: Acts, who: str) -> int:
     """A game on the only step."""
-    history.open_step(who, 1, 0, opening_of(history.parties.span(1, 1, 0), 0))
+    history.open(who, 1, 0, opening_of(history.parties.span(1, 1, 0), 0))
     return len(history.world.games.games)
 
 
@@ -78,8 +51,9 @@ def test_whoever_was_first_blind_stays_first_while_it_is_there(history: Acts) ->
     assert rewarded(parties, "watcher")
 
 
-def test_only_one_game_is_noted_at_a_place(history: Acts) -> None:
-    """The limit of it: once the noted one has been lost, the second is not known to have come before the third."""
+@pytest.mark.parametrize(("contends", "winner"), [(False, "copycat"), (True, "watcher")])
+def test_only_one_game_is_noted_at_a_place_until_another_contends(history: Acts, contends: bool, winner: str) -> None:
+    """Once the noted game has been lost, the second is known to have come before the third only if it has contended."""
     parties, world = history.parties, history.world
     first = at_step(history, "friend")
     parties.defend(first)
@@ -92,8 +66,32 @@ def test_only_one_game_is_noted_at_a_place(history: Acts) -> None:
         parties.pass_time(1)
     parties.pass_time(299)
     assert world.move("anyone", first, Timeout())
+    if contends:
+        assert world.act("anyone", "DisputeGame", "contend", second)
     while world.games.games[third.game].live:
         parties.pursue(third)
         parties.defend(third.game)
     assert world.games.games[second].live and world.games.games[second].rank < world.games.games[third.game].rank
-    assert rewarded(parties, "copycat")
+    assert rewarded(parties, winner)
+
+
+def test_a_copied_blind_opening_comes_later(history: Acts) -> None:
+    """The copycat sees the opening, which the miner holds back, commits to the same and opens first."""
+    parties, world = history.parties, history.world
+    assert history.commit("watcher", 1, 0, None)
+    parties.pass_time(1)
+    copy, original = blind(history, "copycat"), blind(history, "watcher")
+    parties.pass_time(1_001)
+    assert world.move("anyone", copy, Timeout()) and world.games.games[original].live
+    assert rewarded(parties, "watcher")
+
+
+def test_a_game_of_higher_rank_contends_in_vain(history: Acts) -> None:
+    parties, world = history.parties, history.world
+    first, second = blind(history, "watcher"), blind(history, "copycat")
+    for game in (second, first, second):
+        assert world.act("copycat", "DisputeGame", "contend", game)
+        assert world.games.first[1, 1, 0, None] is world.games.games[first]
+    parties.pass_time(1_001)
+    assert world.move("anyone", first, Timeout())
+    assert not world.act("copycat", "DisputeGame", "contend", first), "it is over"

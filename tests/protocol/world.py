@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
+from hashlib import sha256
 from typing import Any
 
 from bisection.errors import IllegalMove
@@ -20,16 +21,15 @@ from bisection.game import (
     Owed,
     Pick,
     PostTrace,
+    Refute,
     Reveal,
-    RevealLeaf,
-    RevealParts,
     ShowStep,
     StepOpening,
     Timeout,
     TreeKind,
 )
-from bisection.witness import BoundaryWitness, ElementWitness
-from contracts.bindings import NO_PICK, DescentView, GameView, Phase, Tree
+from bisection.witness import BoundaryWitness, ElementWitness, StepRoots
+from contracts.bindings import DescentView, GameView, Phase, Tree
 from contracts.jobs import NATIVE, NOBODY, JobStatus
 from tests.contracts.stage import BURNT
 from tests.protocol.deployed import BOND, CLOCKS, NAMES, PARAMETERS, Deployed, Refusal
@@ -63,13 +63,13 @@ NAMES_OF: dict[type, str] = {
     ConcludePart: "conclude_part",
     PostTrace: "post_trace",
     Reveal: "reveal",
-    RevealLeaf: "reveal_leaf",
-    RevealParts: "reveal_parts",
+    Refute: "refute",
     Timeout: "timeout",
 }
 
 
-PLACES = {"post_trace": "step_place", "reveal_parts": "parts_place"}
+ON_STEP = Demand | DemandTensor | DemandRun | Conclude | ConcludePart  # moves that say where the claims of the step live
+NO_ROOTS = StepRoots(bytes(32), 0, bytes(32), 0, bytes(32), bytes(32), 0, bytes(32), 0)
 
 
 def flat(value: Any) -> tuple[Any, ...]:
@@ -95,8 +95,8 @@ def descent_of(game: Game) -> tuple[Any, ...] | None:
     d = game.descent
     if d is None:
         return None
-    about = {TreeKind.TENSOR: (d.tensor, d.nbytes), TreeKind.RUN: (d.tensor, int(d.takes_max), game.run)}.get(d.tree)
-    return (d.tree, d.node, d.height, d.position, d.count, d.picked, about)
+    size = {TreeKind.TENSOR: d.nbytes, TreeKind.RUN: int(d.takes_max)}.get(d.tree)
+    return (d.tree, d.seal(game.claim.trainer), d.height, d.position, d.count, d.picked, size)
 
 
 def descent_on_chain(view: GameView) -> tuple[Any, ...] | None:
@@ -104,11 +104,16 @@ def descent_on_chain(view: GameView) -> tuple[Any, ...] | None:
     d: DescentView = view.descent
     if not d.tree or view.phase == Phase.TRACE:
         return None  # none, or one that waits for its root
-    # In a tensor of one leaf the leaf is owed at once, which the contract stores as its first descendant.
-    picked = None if d.picked == NO_PICK or d.height == 0 else d.picked
-    run = (view.run_node, view.run_position)
-    about = {Tree.TENSOR: (d.tensor, d.size), Tree.RUN: (d.tensor, d.size, run)}.get(d.tree)
-    return (KINDS[d.tree], d.node, d.height, d.position, d.count, picked, about)
+    size = d.size if d.tree in (Tree.TENSOR, Tree.RUN) else None
+    return (KINDS[d.tree], d.seal, d.height, d.position, d.count, d.picked, size)
+
+
+def digest_of(roots: StepRoots) -> bytes:
+    """What the contract stores of where the claims of a step live."""
+    words = [
+        value if isinstance(value, bytes) else value.to_bytes(32, "big") for value in flat(replace(roots, trace_root=bytes(32)))
+    ]
+    return sha256(b"".join(words)).digest()
 
 
 class World:
@@ -137,6 +142,10 @@ class World:
         """Protocol time."""
         return self.calendar.clock
 
+    def last_second(self, number: int) -> int:
+        """The last second, of protocol time, in which whoever is to move in a game can move, unless there is another pause."""
+        return self.clock + self.games.left(number)
+
     def address(self, who: str) -> str:
         return self.chain.accounts[who]
 
@@ -163,7 +172,7 @@ class World:
         )
 
     def open_step(self, who: str, job: int, segment: int, opening: StepOpening, salt: bytes, value: int = BOND) -> bool:
-        """Open a game on a step."""
+        """Open a game on a step that was committed to."""
         account = self.address(who)
         return self._both(
             f"{who} open_step {job} {segment} {opening.step}",
@@ -179,23 +188,37 @@ class World:
         game = self.games.games.get(number)
         job = self.registry.jobs[game.job] if game is not None else None
         trainer = job.trainer if job is not None else NOBODY
+        over = game is not None and job is not None and not job.disputable(game.attempt)
         allowed = self._both(
             f"{who} {name} in game {number}",
             lambda: self.games.move(self.address(who), number, move),
-            lambda: self.chain.send(self.address(who), "DisputeGame", name, number, *self._place(number, name), *args),
+            lambda: self.chain.send(self.address(who), "DisputeGame", name, number, *self.told(number, move), *args),
         )
+        if not allowed:
+            self.tally[f"refused in {type(move).__name__}"] += 1
         if allowed and game is not None and job is not None:
+            self.tally["a move during a pause"] += self.calendar.paused
+            self.tally["a move after the end of the attempt"] += over
+            self.tally["a clock that a pause has extended"] += min(game.state.trainer_clock, game.state.challenger_clock) < 0
             self._ended(who, number, move, trainer, band)
         return allowed
 
-    def _place(self, number: int, name: str) -> list[bytes]:
-        """What a trainer's answer names besides, for it to land nowhere else."""
-        if name not in PLACES:
+    def told(self, number: int, move: Move) -> list[Any]:
+        """What a move names besides, for it to land nowhere else."""
+        if isinstance(move, PostTrace):
+            return [self.chain.view("DisputeGame", "game", number).step_place]
+        if not isinstance(move, ON_STEP):
             return []
-        return [getattr(self.chain.view("DisputeGame", "game", number), PLACES[name])]
+        state = self.games.games[number].state
+        return [state.roots if state.step is not None and state.trace_root is not None else NO_ROOTS]
+
+    def misplaced(self, who: str, number: int, move: Move, told: list[Any]) -> None:
+        """Make a move that names another place than the one that the game is at."""
+        name, args = function_of(move)
+        self.refused(who, "DisputeGame", name, number, *told, *args)
 
     def refused(self, who: str, contract: str, name: str, *args: Any) -> None:
-        """Call a function that is nobody's to call."""
+        """Call a function that is nobody's to call in this way."""
         self.sent += 1
         try:
             self.chain.send(self.address(who), contract, name, *args)
@@ -233,7 +256,7 @@ class World:
             self.tally[f"acquitted {way}"] += 1
             assert game.challenger != self.address("watcher"), "an honest challenger loses no game"
             return
-        if not isinstance(move, Timeout):
+        if game.state.verdict is not None:
             self.judged(number)
         self.tally[f"convicted {way}"] += 1
         self.tally[f"convicted in {type(move).__name__}"] += 1
@@ -303,19 +326,32 @@ class World:
     def _check_game(self, number: int) -> None:
         game, view = self.games.games[number], self.chain.view("DisputeGame", "game", number)
         state = game.state
-        assert (view.job, view.attempt, view.segment, view.challenger, view.rank) == (
-            game.job, game.attempt, game.segment, game.challenger, game.rank,
+        assert (view.job, view.attempt, view.segment, view.challenger, view.rank, view.paused) == (
+            game.job, game.attempt, game.segment, game.challenger, game.rank, game.paused,
         )  # fmt: skip
+        assert view.first in self.games.games and self.games.games[view.first] is self.games.first[game.place]
         if not game.live:
             assert OUTCOMES[view.phase] == state.outcome
             return
-        assert (OWED[view.phase], view.trainer_clock, view.challenger_clock, view.moved_at, view.shown) == (
-            state.owed, state.trainer_clock, state.challenger_clock, state.moved_at, state.step is not None,
+        spent = (CLOCKS[0] - state.trainer_clock, CLOCKS[1] - state.challenger_clock)
+        assert (OWED[view.phase], view.trainer_spent, view.challenger_spent, view.moved_at, view.shown) == (
+            state.owed, *spent, state.moved_at, state.step is not None,
         )  # fmt: skip
         assert frozenset(KINDS[tree] for tree in view.descended) == state.demanded
+        assert (view.run_node, view.run_position) == (state.run or (0, 0)) and view.descent.tensor == state.tensor
         if state.step is not None:
-            assert (view.step, view.before, view.after) == (state.step, state.before, state.after)
-            assert view.trace_root == self.games.traces.get(game.place, bytes(32))
+            known = self.games.traces.get(game.place, bytes(32))
+            assert (view.step, view.trace_root) == (state.step, known)
+            assert view.roots == digest_of(replace(state, trace_root=known).roots)
         assert descent_on_chain(view) == descent_of(state)
-        spent = sum(CLOCKS) - view.trainer_clock - view.challenger_clock
-        assert view.moved_at - game.opened_at == spent, "protocol time in a game is on one of its clocks"
+        self._check_clocks(number)
+
+    def _check_clocks(self, number: int) -> None:
+        """Every second since the opening is on one of the clocks, and no game can outlast them."""
+        game = self.games.games[number]
+        state, added = game.state, self.games.added(game)
+        spent = sum(CLOCKS) - state.trainer_clock - state.challenger_clock
+        assert state.moved_at - game.opened_at == spent
+        assert spent <= sum(CLOCKS) + 2 * added
+        if self.calendar.time - game.opened_at > sum(CLOCKS) + 2 * added:
+            assert self.games.left(number) < 0, "whoever is to move has lost"

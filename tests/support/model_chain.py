@@ -44,6 +44,12 @@ def roots_of(trace: Trace, step: int) -> StepRoots:
     )  # fmt: skip
 
 
+def opening_of(trace: Trace, step: int) -> StepOpening:
+    """A step as the trainer with this trace has posted it."""
+    history = trace.history()
+    return StepOpening(step, history.node(0, step), history.node(0, step + 1), tuple(history.prove_range(step, 2)))
+
+
 class ModelChain:
     """Implements bisection.agent.Chain over bisection.game. ``moves`` counts transactions."""
 
@@ -104,4 +110,4 @@ class HonestService:
         return self._trace.tensor(step, number)
 
 
-__all__ = ["HonestService", "ModelChain", "claim_of", "roots_of"]
+__all__ = ["TRAINER", "HonestService", "ModelChain", "claim_of", "opening_of", "roots_of"]

@@ -49,7 +49,7 @@ from bisection.witness import (
     node_proof,
     witness,
 )
-from tests.support.model_chain import HonestService
+from tests.support.model_chain import HonestService, opening_of
 
 __all__ = [
     "STYLES",
@@ -175,10 +175,7 @@ class HostileChallenger:
         return game
 
     def _opening(self) -> StepOpening:
-        history = self._honest.history()
-        step = int(self._rng.integers(self._claim.length))
-        before, after = history.node(0, step), history.node(0, step + 1)
-        return StepOpening(step, before, tuple(history.prove(step)), after, tuple(history.prove(step + 1)))
+        return opening_of(self._honest, int(self._rng.integers(self._claim.length)))
 
     def _move(self, record: FalseChallenge, game: int, move: Move) -> None:
         """A legal move and the trainer's answer."""

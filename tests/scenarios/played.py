@@ -12,8 +12,7 @@ from web3.types import TxReceipt
 
 from bisection.agent import Answers, Challenger, Defender
 from bisection.errors import TransactionFailed
-from bisection.game import StepOpening
-from bisection.merkle import LEAF_BYTES, Tree, blob_tree
+from bisection.merkle import LEAF_BYTES, blob_tree
 from bisection.nodes import DTYPES
 from bisection.trace import Trace
 from bisection.witness import ElementWitness, Leaf, RunWitness, StepRoots, witness
@@ -27,7 +26,7 @@ from tests.contracts.revm import RevmChain, RevmSender
 from tests.contracts.stage import BURNT, SALT, Actor, Stage, TrainerRun, element_witness
 from tests.support.arena import spec
 from tests.support.market import BOUNTY, TERMS, Market
-from tests.support.model_chain import roots_of
+from tests.support.model_chain import opening_of, roots_of
 from trainer.package import commit
 
 __all__ = [
@@ -35,7 +34,6 @@ __all__ = [
     "Fortunes",
     "HandPlayed",
     "concludes",
-    "opening_of",
     "overtaken",
     "roots_in",
     "same_second",
@@ -129,12 +127,6 @@ def concludes(stage: Stage, run: TrainerRun, actor: Actor, game: int) -> None:
 # Disputes with real verdicts --------------------------------------------------------------------------------------------
 
 
-def opening_of(history: Tree, step: int) -> StepOpening:
-    """A step of a segment with its proofs."""
-    proofs = [tuple(history.prove(leaf)) for leaf in (step, step + 1)]
-    return StepOpening(step, history.node(0, step), proofs[0], history.node(0, step + 1), proofs[1])
-
-
 @dataclass
 class HandPlayed:
     """A job of one segment, posted as ``trace`` says it went; its trainer and challengers act by hand or by their agents."""
@@ -181,7 +173,7 @@ class HandPlayed:
     def opens(self, role: str, step: int) -> int:
         """A game on a step of the posted segment, committed to before."""
         self.commits(role, step)
-        return self.market.acting[role].game.open_step(self.job, 0, opening_of(self.trace.history(), step), SALT)
+        return self.market.acting[role].game.open_step(self.job, 0, opening_of(self.trace, step), SALT)
 
     def opens_blind(self, role: str) -> int:
         """A game on the posted segment, committed to before."""

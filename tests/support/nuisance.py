@@ -14,6 +14,7 @@ from bisection.nodes import MAX_LENGTH, RunNode
 from bisection.trace import Trace
 from bisection.witness import Leaf, node_proof
 from tests.support.arena import Party, Place
+from tests.support.model_chain import opening_of
 
 __all__ = ["STYLES", "FalseGame", "Nuisance"]
 
@@ -40,10 +41,7 @@ class FalseGame:
         return np.random.default_rng([self.seed, known])
 
     def opening(self, rng: np.random.Generator) -> StepOpening:
-        history = self.trace.history()
-        step = int(rng.integers(history.count - 1))
-        before, after = history.node(0, step), history.node(0, step + 1)
-        return StepOpening(step, before, tuple(history.prove(step)), after, tuple(history.prove(step + 1)))
+        return opening_of(self.trace, int(rng.integers(self.trace.history().count - 1)))
 
     def move(self, game: Game) -> Move | None:
         """The next one; None for silence."""

@@ -117,8 +117,7 @@ class HonestRun:
     def opening(self) -> StepOpening:
         """The disputed step."""
         before, after = (self.history.levels[0][at] for at in (STEP, STEP + 1))
-        proofs = (tuple(self.history.prove(at)) for at in (STEP, STEP + 1))
-        return StepOpening(STEP, before, next(proofs), after, next(proofs))
+        return StepOpening(STEP, before, after, tuple(self.history.prove_range(STEP, 2)))
 
     @cached_property
     def roots(self) -> StepRoots:

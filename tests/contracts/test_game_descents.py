@@ -252,7 +252,7 @@ def test_a_lying_tree_can_be_revealed_and_then_it_is_nailed_down(stage: Stage) -
     assert line.down(lie, 23) == digest("wrong state")
     with refused("game: nothing to refute"):
         line.refute()
-    opening = StepOpening(22, leaves[22], tuple(lie.prove(22)), leaves[23], tuple(lie.prove(23)))
+    opening = StepOpening(22, leaves[22], leaves[23], tuple(lie.prove_range(22, 2)))
     stage.challenger.game.show_step(line.game, ShowStep(opening))
     roots = replace(honest.roots(0, 22), trace_root=digest("trace"), state_after=digest("wrong state"))
     stage.trainer.game.post_trace(line.game, digest("trace"))

@@ -163,7 +163,7 @@ def other_moves(game: model.Game) -> Iterator[model.Move]:
     yield model.Pick(digest("another seal"), 0)
     yield model.ShowStep(RUN.opening(0, 3))
     yield model.ShowStep(replace(RUN.opening(0, 3), step=4))
-    yield model.ShowStep(replace(RUN.opening(0, 3), before_proof=()))
+    yield model.ShowStep(replace(RUN.opening(0, 3), proof=()))
     yield from demands(game)
     yield model.DemandTensor(NODE, 0, digest("another tensor"), tuple(trace_of(game.step or 0).prove(TENSOR)))
     for payload in (b"", bytes(32), bytes(64 * 32)):

@@ -153,7 +153,7 @@ def test_contract_wallets_play_every_part(stage: Stage) -> None:
     o = RUN.opening(0, 1)
     commitment = step_commitment(challenger.address, job, 0, o.step, SALT)
     challenger.does(stage.game.call("commit", commitment))
-    opening = (job, 0, o.step, o.before, o.before_proof, o.after, o.after_proof, SALT)
+    opening = (job, 0, o.step, o.before, o.after, o.proof, SALT)
     challenger.does(stage.game.call("open_step", *opening, value=PARAMETERS.bond))
     game = stage.game.game_count()
     trainer.does(stage.game.call("post_trace", game, stage.game.game(game).step_place, RUN.trace(1).root, b""))

@@ -155,7 +155,7 @@ class Economy(RuleBasedStateMachine):
             self.tries(challenger, "game", "open_blind", job, segment, root, salt, value=PARAMETERS.bond)
         else:
             o = self.runs[job - 1].opening(segment, 0)
-            opening = (o.step, o.before, o.before_proof, o.after, o.after_proof, salt)
+            opening = (o.step, o.before, o.after, o.proof, salt)
             self.tries(challenger, "game", "open_step", job, segment, *opening, value=PARAMETERS.bond)
         if verdict is not None and self.games():
             self.posts_trace(self.stage.game.game_count())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -191,12 +191,19 @@ def test_a_blind_opening_is_about_the_history_that_it_names(stage: Stage) -> Non
     stage.challenger.game.open_blind(job, 0, SALT, RUN.histories[0].root)
 
 
+def fields_of(opening: StepOpening) -> dict[str, object]:
+    """Its fields by name."""
+    return {field.name: getattr(opening, field.name) for field in fields(opening)}
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"step": 4}, "game: no such step"),
         ({"step": 2**256 - 1}, "game: no such step"),
-        ({"step": 2}, "merkle: proof of another root"),
+        ({"step": 2}, "merkle: proof of another depth"),
+        ({"step": 3}, "merkle: proof of another depth"),
+        ({**fields_of(RUN.opening(0, 0)), "step": 2}, "merkle: proof of another root"),
         ({"before": digest("forged")}, "merkle: proof of another root"),
         ({"after": digest("forged")}, "merkle: proof of another root"),
         ({"before": RUN.opening(0, 1).after, "after": RUN.opening(0, 1).before}, "merkle: proof of another root"),
@@ -220,11 +227,8 @@ def test_every_step_is_shown_by_its_proof_and_by_no_other(stage: Stage, steps: i
     for step in range(steps):
         stage.challenger.commits(job, 0, step)
         honest = run.opening(0, step)
-        lies = [
-            (*honest.proof, bytes(32)),
-            (*honest.proof, bytes(32), bytes(32)),
-            *(() if not honest.proof else (honest.proof[:-1],)),
-        ]
+        lies = [(*honest.proof, bytes(32)), (*honest.proof, bytes(32), bytes(32))]
+        lies += [honest.proof[:-1]] if honest.proof else []
         for at, sibling in enumerate(honest.proof):
             lies.append((*honest.proof[:at], bytes([sibling[0] ^ 1]) + sibling[1:], *honest.proof[at + 1 :]))
         for lie in lies:

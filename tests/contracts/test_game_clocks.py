@@ -219,7 +219,7 @@ def test_all_pauses_since_the_opening_count(stage: Stage) -> None:
     line = blind(stage, RUN)
     opened = stage.now()
     pause(stage, opened + 10, 100)
-    again = opened + 110 + MAX_PAUSE + 10  # the next pause cannot begin before
+    again = opened + 110 + 2 * MAX_PAUSE + 10  # the next pause cannot begin before
     line_last = opened + TRAINER + 100
     stage.at(line_last)
     stage.game.simulate("reveal", line.game, line.d.trail, 0, bytes(256), account=stage.trainer.address)

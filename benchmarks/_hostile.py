@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks._mutation import mutated, parts
 from benchmarks._world import CLOCK_SECONDS, World
 from bisection.agent import Chain, Defender
+from bisection.descent import DIGEST_BYTES, Descent
 from bisection.errors import IllegalMove, TransactionFailed
 from bisection.game import (
     Claim,
@@ -24,8 +25,9 @@ from bisection.game import (
     Outcome,
     Owed,
     Pick,
+    PostTrace,
+    Refute,
     Reveal,
-    RevealLeaf,
     Revelation,
     ShowStep,
     StepOpening,
@@ -47,9 +49,20 @@ from bisection.witness import (
     node_proof,
     witness,
 )
-from tests.support.model_chain import HonestService
+from tests.support.model_chain import HonestService, opening_of
 
-__all__ = ["STYLES", "Erratic", "FalseChallenge", "Fibbing", "HostileChallenger", "honest_witness", "kinds", "nodes_of"]
+__all__ = [
+    "STYLES",
+    "Erratic",
+    "FalseChallenge",
+    "Fibbing",
+    "Garbling",
+    "HostileChallenger",
+    "honest_witness",
+    "kinds",
+    "nodes_of",
+    "pickable",
+]
 
 T = TypeVar("T")
 Rng = np.random.Generator
@@ -63,6 +76,13 @@ def kinds(program: Program) -> list[str]:
 def nodes_of(program: Program, kind: str) -> list[int]:
     """The numbers of the nodes of a kind."""
     return [number for number, node in enumerate(program.nodes) if kind == node.NAME]
+
+
+def pickable(d: Descent) -> list[int]:
+    """What can be picked of what was revealed last; nothing at the leaves."""
+    if d.levels == 0 or (d.levels == d.height and d.tree != TreeKind.TENSOR):
+        return []
+    return list(range(d.within))
 
 
 def honest_witness(trace: Trace, step: int, number: int, rng: Rng) -> Witness:
@@ -155,10 +175,7 @@ class HostileChallenger:
         return game
 
     def _opening(self) -> StepOpening:
-        history = self._honest.history()
-        step = int(self._rng.integers(self._claim.length))
-        before, after = history.node(0, step), history.node(0, step + 1)
-        return StepOpening(step, before, tuple(history.prove(step)), after, tuple(history.prove(step + 1)))
+        return opening_of(self._honest, int(self._rng.integers(self._claim.length)))
 
     def _move(self, record: FalseChallenge, game: int, move: Move) -> None:
         """A legal move and the trainer's answer."""
@@ -170,11 +187,19 @@ class HostileChallenger:
         """Pick at random, ``most`` times or until the leaves are there."""
         for _ in range(most):
             d = self._chain.game(game).descent
-            if d is None or (d.levels == d.height and d.tree != TreeKind.TENSOR):
+            if d is None:
                 return
-            below = d.height - d.levels
-            children = [c for c in range(1 << d.levels) if ((d.position << d.levels) + c) << below < d.count]
-            self._move(record, game, Pick(d.node, int(self._rng.choice(children))))
+            self._refute(record, game, d)
+            if not (children := pickable(d)):
+                return
+            self._move(record, game, Pick(d.seal(self._claim.trainer), int(self._rng.choice(children))))
+
+    def _refute(self, record: FalseChallenge, game: int, d: Descent) -> None:
+        """Try to refute what was truly revealed, with what was said and with something else."""
+        assert d.below is not None
+        true = Refute(d.origin, d.first, d.above, d.below)
+        for told in (true, mutated(true, self._rng)):
+            self._refused(record, f"the refutation {told}", partial(self._chain.move, game, told))
 
     def _shown(self, record: FalseChallenge, game: int) -> Game:
         """The game, once its step is shown and the trace known."""
@@ -276,15 +301,11 @@ STYLES: Mapping[str, Callable[[HostileChallenger, FalseChallenge, int], None]] =
 }
 
 
-class Fibbing:
-    """The chain as a dishonest trainer uses it: before each answer it tries a damaged one, which the contract must refuse.
+class Relay:
+    """A chain, as bisection.agent.Chain, that hands everything on."""
 
-    A trace root cannot be refused: it is a claim. ``refused`` and ``accepted`` count the damaged answers.
-    """
-
-    def __init__(self, chain: Chain, rng: Rng) -> None:
-        self._chain, self._rng = chain, rng
-        self.refused = self.accepted = 0
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
 
     def now(self) -> int:
         """See bisection.agent.Chain."""
@@ -298,20 +319,85 @@ class Fibbing:
         """See bisection.agent.Chain."""
         return self._chain.revelations(game)
 
-    def open(self, claim: Claim, opening: StepOpening | None) -> int:
+    def open(self, claim: Claim, opening: StepOpening | None) -> int | None:
         """See bisection.agent.Chain."""
         return self._chain.open(claim, opening)
 
     def move(self, game: int, move: Move) -> None:
         """See bisection.agent.Chain."""
-        if isinstance(move, Reveal | RevealLeaf):
+        self._chain.move(game, move)
+
+
+class Fibbing(Relay):
+    """The chain as a dishonest trainer uses it: before each answer it tries one about something else, which must be refused.
+
+    That is one after another trail or pick, or of another length: what else is wrong with a payload only the challenger says, and
+    a trace root is a claim. ``refused`` and ``accepted`` count the answers tried.
+    """
+
+    def __init__(self, chain: Chain, rng: Rng) -> None:
+        super().__init__(chain)
+        self._rng = rng
+        self.refused = self.accepted = 0
+
+    def move(self, game: int, move: Move) -> None:
+        """See bisection.agent.Chain."""
+        if isinstance(move, Reveal | PostTrace):
             try:
-                self._chain.move(game, mutated(move, self._rng))
+                self._chain.move(game, self._misplaced(move))
                 self.accepted += 1
                 return
             except TransactionFailed:
                 self.refused += 1
         self._chain.move(game, move)
+
+    def _misplaced(self, move: Reveal | PostTrace) -> Move:
+        payload = move.payload[:-1] if move.payload and self._rng.random() < 0.5 else move.payload + self._rng.bytes(1)
+        longer = replace(move, payload=payload)
+        if isinstance(move, PostTrace):
+            return longer
+        others = (mutated(Place(move.trail, move.picked), self._rng), longer)
+        other = others[int(self._rng.integers(len(others)))]
+        return Reveal(other.trail, other.picked, move.payload) if isinstance(other, Place) else other
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a reveal names."""
+
+    trail: bytes
+    picked: int
+
+
+class Garbling(Relay):
+    """The chain as a trainer uses it whose answer number ``which``, counted from 0, is wrong in one bit, or is nothing but noise.
+
+    ``garbled`` says whether it has come to that answer.
+    """
+
+    def __init__(self, chain: Chain, rng: Rng, which: int) -> None:
+        super().__init__(chain)
+        self._rng, self._left, self.garbled = rng, which, False
+
+    def move(self, game: int, move: Move) -> None:
+        """See bisection.agent.Chain."""
+        if isinstance(move, Reveal | PostTrace) and move.payload:
+            if self._left == 0:
+                self.garbled, move = True, replace(move, payload=garbled(move.payload, self._rng))
+            self._left -= 1
+        self._chain.move(game, move)
+
+
+def garbled(payload: bytes, rng: Rng) -> bytes:
+    """Another payload of the same length: one bit is flipped, one digest is exchanged, or all is noise."""
+    kind = int(rng.integers(3))
+    if kind == 0:
+        return rng.bytes(len(payload))
+    at = int(rng.integers(len(payload)))
+    if kind == 1:
+        return payload[:at] + bytes([payload[at] ^ 1 << int(rng.integers(8))]) + payload[at + 1 :]
+    at = at // DIGEST_BYTES * DIGEST_BYTES
+    return payload[:at] + rng.bytes(len(payload[at : at + DIGEST_BYTES])) + payload[at + DIGEST_BYTES :]
 
 
 class Erratic:

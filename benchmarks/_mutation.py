@@ -14,7 +14,7 @@ from bisection.witness import Leaf, Run
 __all__ = ["mutated", "parts"]
 
 Rng = np.random.Generator
-CONTENT = ("code", "data")  # bytes of any length; all other bytes are digests
+CONTENT = ("code", "data", "payload", "above", "below")  # bytes of any length; all other bytes are digests
 SPLICE_SHARE = 0.3
 LARGE = (1 << 8, 1 << 16, 1 << 32, 1 << 40, 1 << 64, (1 << 255) - 1, 1 << 255, (1 << 256) - 1)
 

@@ -19,9 +19,10 @@ __all__ = ["ARITIES", "LEAF_SIZES", "ROOT", "Variant", "dispute_costs", "sources
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("bisection", "contracts", "trainer", "challenger", "sims", "benchmarks", "tests")
-ARITIES = (2, 4, 8, 16, 32, 64)
+ARITIES = (2, 4, 8, 16, 32, 64, 128)
 LEAF_SIZES = (256, 512, 1024, 2048, 4096)
 RUN_BYTES = 8192  # of the longest run that one verdict reads
+DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,24 @@ class Variant:
         """How many levels a reveal goes down."""
         return self.arity.bit_length() - 1
 
+    @property
+    def payload(self) -> int:
+        """The most bytes that a reveal shows: digests, or a leaf."""
+        return max(DIGEST_BYTES * self.arity, self.leaf_bytes)
+
     def replacements(self) -> Iterator[tuple[str, str, str, int]]:
         """(files, what stands there, what shall stand there, how often at least)."""
         leaf, leaves = self.leaf_bytes, RUN_BYTES // self.leaf_bytes + 1
         contracts = "contracts/**/*.vy*"
-        yield "bisection/game.py", r"^ARITY_BITS = \d+", f"ARITY_BITS = {self.levels}", 1
+        payload = "WIDTH * DIGEST" if self.payload == DIGEST_BYTES * self.arity else str(self.payload)
+        yield "bisection/descent.py", r"^LEVELS = \d+", f"LEVELS = {self.levels}", 1
         yield "bisection/merkle.py", r"^LEAF_BYTES = \d+", f"LEAF_BYTES = {leaf}", 1
         yield contracts, r"^LEVELS: constant\(uint256\) = \d+", f"LEVELS: constant(uint256) = {self.levels}", 1
+        yield contracts, r"^PAYLOAD: constant\(uint256\) = WIDTH \* DIGEST", f"PAYLOAD: constant(uint256) = {payload}", 1
         yield contracts, r"^LEAF_BYTES: constant\(uint256\) = \d+", f"LEAF_BYTES: constant(uint256) = {leaf}", 1
         yield contracts, r"\bBytes\[256\]", f"Bytes[{leaf}]", 4
         yield contracts, r"\bBytes\[8448\]", f"Bytes[{RUN_BYTES + leaf}]", 1
-        yield contracts, r"leaf_digest\(data: Bytes\[2048\]", f"leaf_digest(data: Bytes[{max(2048, leaf)}]", 1
+        yield contracts, r"leaf_digest\(data: Bytes\[2048\]", f"leaf_digest(data: Bytes[{max(2048, self.payload)}]", 1
         yield contracts, r"\bBytes\[8480\]", f"Bytes[{RUN_BYTES + leaf + 32}]", 2
         yield contracts, r"\bDynArray\[bytes32, 33\]", f"DynArray[bytes32, {leaves}]", 3
         yield contracts, r"\bbound=33\)", f"bound={leaves})", 1

@@ -26,7 +26,7 @@ from contracts.sender import Sent, TransactionSender
 from tests.e2e.anvil import anvil_command, running_anvil
 from tests.support.model_chain import HonestService
 
-__all__ = ["CHAINS", "PATHS", "Dispute", "World", "machine", "world"]
+__all__ = ["ANSWERS", "CHAINS", "PATHS", "Dispute", "World", "machine", "world"]
 
 ETHER = 10**18
 CLOCK_SECONDS = 3_600
@@ -36,7 +36,7 @@ BOUNTY = ETHER
 ROLES = ("requester", "trainer", "challenger")
 CHAINS = ("auto", "anvil", "tester")
 PATHS = ("fast", "slow")
-ANSWERS = ("post_trace", "reveal", "reveal_leaf", "reveal_parts")
+ANSWERS = ("post_trace", "reveal")
 MOST_ROUNDS = 100
 
 

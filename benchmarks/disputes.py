@@ -8,9 +8,13 @@ corruption is on a job that starts with a NaN among its weights, so that there a
 Incoherent claims are traces and states with several wrong elements from which nothing follows, by a trainer whose data service
 tells the truth, nothing or lies as it happens. The first wrong element must be found.
 
+False reveals are answers of a trainer, at any round of the slow path, that are not what was asked for: it must be convicted by the
+refutation of just that answer.
+
 False challenges are games of a hostile challenger against an honest trainer (benchmarks/_hostile.py).
 
-    python -m benchmarks.disputes [--corruptions 200] [--incoherent 50] [--false-challenges 100] [--seed 0] [--chain ...]
+    python -m benchmarks.disputes [--corruptions 200] [--incoherent 50] [--false-reveals 100] [--false-challenges 100] [--seed 0]
+                                  [--chain ...]
 """
 
 from __future__ import annotations
@@ -28,8 +32,8 @@ import numpy as np
 import torch
 
 from benchmarks._execution import CHANGES, Execution, Forgery, draw, incoherent, places
-from benchmarks._hostile import STYLES, Erratic, FalseChallenge, Fibbing, HostileChallenger, kinds
-from benchmarks._world import CHAINS, PATHS, TERMS, Dispute, World, machine, world
+from benchmarks._hostile import STYLES, Erratic, FalseChallenge, Fibbing, Garbling, HostileChallenger, kinds
+from benchmarks._world import ANSWERS, CHAINS, PATHS, TERMS, Dispute, World, machine, world
 from bisection.game import Outcome
 from contracts.events import BoundaryJudged, Judged
 from contracts.jobs import JobStatus
@@ -37,7 +41,7 @@ from sims import digits
 from trainer.capture import Captured
 from trainer.executor import Executor
 
-__all__ = ["Result", "Trial", "digits_runs", "false_challenges", "forgeries", "try_forgery"]
+__all__ = ["Result", "Trial", "digits_runs", "false_challenges", "forgeries", "try_false_reveal", "try_forgery"]
 
 STEPS = 32
 DIVERGED_EVERY = 8
@@ -47,7 +51,8 @@ DIVERGED_DRAWS = 10  # a NaN swallows most of what happens before it
 
 @dataclass(frozen=True)
 class Trial:
-    """One forgery on one path. ``findings`` is what must not be; ``fibs`` counts the false answers that the contract refused."""
+    """One forgery on one path. ``findings`` is what must not be; ``fibs`` counts the answers about something else that the contract
+    refused."""
 
     forgery: Forgery
     path: str | None
@@ -64,6 +69,7 @@ class Result:
     places: int = 0
     trials: list[Trial] = field(default_factory=list)
     incoherent: list[Trial] = field(default_factory=list)
+    reveals: list[Trial] = field(default_factory=list)
     challenges: list[FalseChallenge] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
 
@@ -102,18 +108,41 @@ def forgeries(runs: tuple[Execution, Execution], count: int, rng: np.random.Gene
 
 def try_forgery(stage: World, honest: Execution, forgery: Forgery, path: str | None, rng: np.random.Generator) -> Trial:
     """Post the forged run and have it disputed: on one of PATHS, or, when that is None, against an erratic data service. The
-    trainer tries a false answer before each true one."""
+    trainer tries an answer about something else before each true one."""
     job = stage.post(forgery.trainer)
     answers = Fibbing(stage.chains["trainer"], rng)
     served = Erratic(forgery.trainer, rng) if path is None else stage.served(path, forgery.trainer)
     dispute = stage.dispute(job, forgery.trainer, honest, served, answers)
     findings = [*_wrong(forgery, dispute)]
     if answers.accepted:
-        findings.append(f"{answers.accepted} false answers were accepted")
+        findings.append(f"{answers.accepted} answers about something else were accepted")
     if stage.deployments["requester"].registry.job(job).status != JobStatus.SLASHED:
         findings.append("the job was not slashed")
     where = f"{path or 'either'} path, {forgery.place}, {forgery.change}, step {forgery.step}, element {forgery.element}"
     return Trial(forgery, path, dispute, answers.refused, tuple(f"{where}: {finding}" for finding in findings))
+
+
+def try_false_reveal(stage: World, honest: Execution, forgery: Forgery, which: int, rng: np.random.Generator) -> Trial:
+    """Post the forged run and have it disputed on the slow path, where the trainer's reveal number ``which`` is garbage."""
+    job = stage.post(forgery.trainer)
+    answers = Garbling(stage.chains["trainer"], rng, which)
+    dispute = stage.dispute(job, forgery.trainer, honest, stage.served("slow", forgery.trainer), answers)
+    findings = []
+    if not answers.garbled:
+        findings.append("the game was over before it")
+    if dispute.game.outcome != Outcome.CONVICTED:
+        findings.append(f"the game ended {dispute.game.outcome.name}")
+    if [sent.name for sent in dispute.transactions[-2:]] not in (["reveal", "refute"], ["post_trace", "refute"]):
+        findings.append("it was not refuted at once")
+    if stage.deployments["requester"].registry.job(job).status != JobStatus.SLASHED:
+        findings.append("the job was not slashed")
+    where = f"false reveal number {which}, {forgery.place}, {forgery.change}, step {forgery.step}"
+    return Trial(forgery, "slow", dispute, 0, tuple(f"{where}: {finding}" for finding in findings))
+
+
+def reveals_in(dispute: Dispute) -> int:
+    """How many of a trainer's answers showed something. On the slow path the trace root comes with its first descendants."""
+    return sum(sent.name in ANSWERS for sent in dispute.transactions)
 
 
 def _wrong(forgery: Forgery, dispute: Dispute) -> Iterator[str]:
@@ -188,8 +217,8 @@ def report(result: Result) -> str:
         ]
         parts += [
             f"Convicted at the right step, node and element: {convictions['fast']} fast, {convictions['slow']} slow, of "
-            f"{len(trials) // len(PATHS)} corruptions, which cover {covered} of {result.places} places. False "
-            f"answers of the trainer refused: {sum(t.fibs for t in trials):,}.",
+            f"{len(trials) // len(PATHS)} corruptions, which cover {covered} of {result.places} places. "
+            f"Answers about something else refused: {sum(t.fibs for t in trials):,}.",
             table(["change", "in the trace", "in the state"], [(c, by_change[c, False], by_change[c, True]) for c in CHANGES]),
             "Least / median / greatest:",
             table(
@@ -213,6 +242,9 @@ def report(result: Result) -> str:
         parts.append(
             f"Incoherent claims convicted at their first wrong element: {right} of {len(result.incoherent)}, in {moves} moves."
         )
+    if result.reveals:
+        right = sum(not trial.findings for trial in result.reveals)
+        parts.append(f"False reveals refuted at once: {right} of {len(result.reveals)}.")
     if challenges:
         refused = sum((c.refused for c in challenges), Counter[str]())
         parts += [
@@ -225,7 +257,7 @@ def report(result: Result) -> str:
     return "\n\n".join(parts)
 
 
-def campaign(stage: World, corruptions: int, claims: int, challenges: int, seed: int) -> Result:
+def campaign(stage: World, corruptions: int, claims: int, reveals: int, challenges: int, seed: int) -> Result:
     """Run all of it, with a line of progress now and then."""
     result, start = Result(), time.monotonic()
     captured = digits.job(0)[1]
@@ -253,6 +285,13 @@ def campaign(stage: World, corruptions: int, claims: int, challenges: int, seed:
         result.incoherent.append(trial)
         result.findings += trial.findings
         progress("incoherent claim", done, claims)
+    rng = np.random.default_rng([seed, 3])
+    for done, (honest, forgery) in enumerate(forgeries(runs, reveals, rng), 1):
+        rounds = reveals_in(try_forgery(stage, honest, forgery, "slow", rng).dispute)
+        trial = try_false_reveal(stage, honest, forgery, int(rng.integers(rounds)), rng)
+        result.reveals.append(trial)
+        result.findings += trial.findings
+        progress("false reveal", done, reveals)
     for done, challenge in enumerate(false_challenges(stage, runs[0], challenges, np.random.default_rng([seed, 1])), 1):
         result.challenges.append(challenge)
         result.findings += challenge.findings
@@ -267,6 +306,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corruptions", type=int, default=200)
     parser.add_argument("--incoherent", type=int, default=50)
+    parser.add_argument("--false-reveals", type=int, default=100)
     parser.add_argument("--false-challenges", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--chain", choices=CHAINS, default="auto")
@@ -274,7 +314,9 @@ def main() -> int:
     torch.set_num_threads(1)  # the model is small, and the chain needs a core as well
     start = time.monotonic()
     with world(options.chain) as stage:
-        result = campaign(stage, options.corruptions, options.incoherent, options.false_challenges, options.seed)
+        result = campaign(
+            stage, options.corruptions, options.incoherent, options.false_reveals, options.false_challenges, options.seed
+        )
         print(report(result))
         spent = f"{time.monotonic() - start:.0f} s, of which {time.process_time():.0f} s in this process"
         print(f"\n{spent}, on {stage.name}, seed {options.seed}; {machine()}")

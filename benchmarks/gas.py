@@ -23,11 +23,12 @@ from benchmarks._hostile import honest_witness, kinds, nodes_of
 from benchmarks._world import CHAINS, PATHS, TERMS, Dispute, World, machine, world
 from benchmarks.disputes import digits_runs, spread, table
 from bisection.nodes import Output
-from bisection.witness import BoundaryWitness, ElementWitness, Witness
+from bisection.witness import BoundaryWitness, ElementWitness, StepRoots, Witness
 from contracts.bindings import DisputeGame
 from contracts.build import artifact, names
 from contracts.values import plain
 from sims import digits
+from tests.support.model_chain import roots_of
 
 __all__ = ["DISPUTE_TARGET", "SIZE_TARGET", "VERDICT_TARGET", "forgery_at", "largest_node"]
 
@@ -40,17 +41,17 @@ MOST_DRAWS = 200
 # Which nodes ------------------------------------------------------------------------------------------------------------
 
 
-def conclusion(games: DisputeGame, true: Witness) -> bytes:
+def conclusion(games: DisputeGame, roots: StepRoots, true: Witness) -> bytes:
     """The calldata of the verdict."""
     kind = "boundary" if isinstance(true, BoundaryWitness) else "element" if isinstance(true, ElementWitness) else "run"
-    return games.call(f"conclude_{kind}", 1, *plain(true)).data
+    return games.call(f"conclude_{kind}", 1, roots, *plain(true)).data
 
 
 def largest_node(honest: Execution, games: DisputeGame, kind: str) -> int:
     """The number of the node of ``kind`` whose verdict has the most calldata."""
 
     def size(number: int) -> int:
-        return len(conclusion(games, honest_witness(honest, 0, number, np.random.default_rng(0))))
+        return len(conclusion(games, roots_of(honest, 0), honest_witness(honest, 0, number, np.random.default_rng(0))))
 
     return max(nodes_of(honest.program, kind), key=size)
 
@@ -131,7 +132,7 @@ def by_leaf_size(honest: Execution, games: DisputeGame) -> str:
         number = largest_node(honest, games, kind)
         row: list[object] = [kind]
         for size in LEAF_SIZES:
-            data = conclusion(games, _under(size, honest, number))
+            data = conclusion(games, roots_of(honest, 0), _under(size, honest, number))
             row.append(f"{len(data):,} B, {TOKEN * tokens(data):,}, {TRANSACTION + FLOOR_TOKEN * tokens(data):,}")
         rows.append(row)
     return table(["node kind", *(f"leaves of {size} B" for size in LEAF_SIZES)], rows)

@@ -26,8 +26,9 @@ from benchmarks._variants import ARITIES, LEAF_SIZES, Variant, dispute_costs
 from benchmarks._world import CHAINS, PATHS, World, machine, world
 from benchmarks.disputes import spread, table
 from bisection.agent import Challenger, Nothing
+from bisection.descent import LEVELS
 from bisection.errors import RefstepError
-from bisection.game import ARITY_BITS, Outcome
+from bisection.game import Outcome
 from bisection.merkle import LEAF_BYTES
 from tests.support.liar import Liar, balanced
 
@@ -204,7 +205,7 @@ def by_size(rows: Sequence[tuple[str, int, dict[str, Cost]]], full: dict[str, Co
 
 def variants(chain: str, full: dict[str, Cost]) -> list[tuple[Variant, dict[str, list[Move]]]]:
     """The same dispute under every other arity, and every other leaf size. One of both is always as it is."""
-    used = Variant(1 << ARITY_BITS, LEAF_BYTES)
+    used = Variant(1 << LEVELS, LEAF_BYTES)
     others = [replace(used, arity=arity) for arity in ARITIES] + [replace(used, leaf_bytes=leaf) for leaf in LEAF_SIZES]
     found = {used: {path: list(cost.moves) for path, cost in full.items()}}
     for variant in others:

@@ -203,7 +203,7 @@ def test_a_trainer_that_falls_silent_loses_by_its_clock(market: Market, tmp_path
         market.chain.advance(PARAMETERS.trainer_clock + 1)
         market.settle(challenger)
     assert market.job(job).status == JobStatus.SLASHED
-    assert market.sent("challenger") == ["open_blind", "timeout", "withdraw", "withdraw"]
+    assert market.sent("challenger") == ["commit", "open_blind", "timeout", "withdraw", "withdraw"]
 
 
 def test_who_is_beaten_to_the_conviction_takes_its_bond_back(market: Market, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ import numpy as np
 from eth_utils.abi import event_abi_to_log_topic, function_signature_to_4byte_selector
 
 from bisection.boundary import Array, tensor_bytes
-from bisection.game import StepOpening
+from bisection.cut import combined
+from bisection.descent import Descent, below, parts_payload
 from bisection.merkle import LEAF_BYTES, blob_tree
+from bisection.moves import StepOpening
 from bisection.nodes import Gather, Input, Map, Output, Read, Reduce, RunNode
-from bisection.numbers import wrap
 from bisection.program import Program, TensorSpec
 from bisection.reference import part_results
 from bisection.scalar import BY_NAME, Op, ScalarProgram
@@ -28,19 +29,21 @@ from bisection.witness import (
     ElementWitness,
     Leaf,
     RunWitness,
+    StepRoots,
     boundary_witness,
     node_proof,
     part_witness,
     witness,
 )
-from contracts.bindings import Phase, step_commitment
+from contracts.bindings import BLIND, Phase, step_commitment
 from contracts.build import artifact
 from contracts.contract import Contract
 from contracts.deploy import deploy
 from contracts.jobs import NATIVE, JobSpec, claim_commitment
 from contracts.values import plain
+from tests.contracts.descending import begun, leaf_of, partials, raw, refutation, shown, word
 from tests.contracts.revm import ANYBODY, Reverted, RevmChain
-from tests.contracts.stage import BOUNTY, PARAMETERS, SALT, TERMS, Actor, Stage, reveal_of, siblings_of
+from tests.contracts.stage import BOUNTY, PARAMETERS, SALT, TERMS, Actor, Stage
 from tests.differential.evm import abi_types, calldata_gas
 from tests.support.calldata import Calldata, decode, encode
 from tests.support.programs import Builder, hostile
@@ -56,8 +59,8 @@ def event_topic(contract: str, event: str) -> str:
     return "0x" + event_abi_to_log_topic(entry).hex()
 
 
-STEPS = 40
-LONG = 9_000  # elements of a run of i64: 36 parts, two reveals
+STEPS = 70
+LONG = 17_000  # elements of a run of i64: 67 parts, two reveals
 STEP = 23  # the disputed one
 JOB, SEGMENT = 1, 0
 CONVICTIONS = {event_topic("DisputeGame", "Convicted"), event_topic("TaskRegistry", "JobSlashed")}
@@ -114,8 +117,16 @@ class HonestRun:
     def opening(self) -> StepOpening:
         """The disputed step."""
         before, after = (self.history.levels[0][at] for at in (STEP, STEP + 1))
-        proofs = (tuple(self.history.prove(at)) for at in (STEP, STEP + 1))
-        return StepOpening(STEP, before, next(proofs), after, next(proofs))
+        return StepOpening(STEP, before, after, tuple(self.history.prove_range(STEP, 2)))
+
+    @cached_property
+    def roots(self) -> StepRoots:
+        """What is committed about the disputed step."""
+        spec, opening = self.spec, self.opening
+        return StepRoots(
+            spec.program_root, spec.node_count, self.tensors.root, spec.tensor_count, opening.before, opening.after,
+            spec.state_count, spec.data_root, spec.data_count,
+        )  # fmt: skip
 
     def number(self, kind: type, length: int | None = None) -> int:
         """The first node of a kind, with runs of that length."""
@@ -217,6 +228,102 @@ def _question(contract: Contract, function: str, *arguments: Any) -> bytes:
     return contract.call(function, *arguments).data
 
 
+class SlowGame:
+    """Game 1, from a blind opening down every tree to one part of a long sum, which is right.
+
+    ``descent`` is where its descent stands, as both sides follow it.
+    """
+
+    def __init__(self, stage: Stage, run: HonestRun) -> None:
+        self.run, self.game, self.trainer, self.challenger = run, stage.game, stage.trainer, stage.challenger
+        self._account = raw(self.trainer.address)
+        self._descent: Descent | None = None
+
+    @property
+    def descent(self) -> Descent:
+        assert self._descent is not None
+        return self._descent
+
+    def begin(self, root: bytes, payload: bytes | None = None) -> None:
+        """Follow the descent that was demanded, and perhaps answered already."""
+        self._descent = replace(begun(self.game.game(1), root), below=payload)
+
+    def refutation(self) -> Act | None:
+        """A refutation of what was revealed last, which is right; None where there is nothing like it."""
+        if self._descent is None or self._descent.below is None:
+            return None
+        return self.moves("refute", *plain(refutation(self._descent)))
+
+    def moves(self, name: str, *arguments: Any) -> Act:
+        """A move of the challenger."""
+        return Act(self.challenger, self.game, name, (1, *plain(arguments)))
+
+    def shows(self, payload: bytes) -> Act:
+        """An answer of the trainer."""
+        d = self.descent
+        self._descent = replace(d, below=payload)
+        return Act(self.trainer, self.game, "reveal", (1, d.trail, d.picked, payload))
+
+    def answers(self, tree: Any) -> Act:
+        """An answer with what a tree has."""
+        return self.shows(shown(tree, self.descent))
+
+    def picks(self, child: int) -> Act:
+        """Pick one of what was revealed last."""
+        seal = self.descent.seal(self._account)
+        self._descent = below(self.descent, seal, child, self._account)
+        return self.moves("pick", seal, child)
+
+    def acts(self) -> Iterator[Act]:
+        """All of it."""
+        run, game = self.run, self.game
+        yield Act(self.challenger, game, "commit", (step_commitment(self.challenger.address, JOB, SEGMENT, BLIND, SALT),))
+        yield Act(self.challenger, game, "open_blind", (JOB, SEGMENT, run.history.root, SALT), PARAMETERS.bond)
+        self.begin(run.history.root)
+        yield self.answers(run.history)
+        yield self.picks(STEP >> 3)
+        yield self.answers(run.history)
+        yield self.moves("show_step", *plain(run.opening), True)
+        tree = run.tensors
+        first = b"".join(tree.node(0, i) for i in range(1 << tree.depth))
+        yield Act(self.trainer, game, "post_trace", (1, game.game(1).step_place, tree.root, first))
+        self.begin(tree.root, first)
+        yield self.moves("demand_state", run.roots)
+        self.begin(run.states.root)
+        yield self.answers(run.states)
+        yield from self.tensor()
+        yield from self.sum()
+
+    def tensor(self) -> Iterator[Act]:
+        """Down a tensor, to the bytes of a leaf."""
+        run = self.run
+        tensor = run.program.nodes[run.number(Reduce, LONG)].inputs[0].tensor  # its 1,063 leaves are two reveals deep
+        source, tree = run.program.producer[tensor], blob_tree(run.contents[tensor])
+        demanded = run.roots, node_proof(run.program, source), 0, tree.root, run.tensors.prove(tensor)
+        yield self.moves("demand_tensor", *demanded)
+        self.begin(tree.root)
+        yield self.answers(tree)
+        yield self.picks(17)
+        yield self.answers(tree)
+        yield self.picks(5)
+        yield self.shows(leaf_of(run.contents[tensor], self.descent.position))
+
+    def sum(self) -> Iterator[Act]:
+        """Down the long sum, to the verdict on its last part."""
+        run = self.run
+        long = run.number(Reduce, LONG)
+        proof, result = node_proof(run.program, long), run.program.nodes[long].outputs[0].tensor
+        yield self.moves("demand_run", run.roots, proof, 1, run.leaf(result, 0))
+        self.begin(word(combined(run.parts, False)))
+        yield self.shows(parts_payload(partials(run.parts, self.descent)))
+        last = len(run.parts) - 1
+        yield self.picks(last >> (self.descent.height - self.descent.levels))
+        yield self.shows(parts_payload(partials(run.parts, self.descent)))
+        d = self.descent
+        w = part_witness(run.program, long, 1, last, run.contents.__getitem__, run.tensors.prove)
+        yield self.moves("conclude_part", run.roots, proof, d.trail, d.below, last - (d.position << d.levels), w.inputs)
+
+
 class Arena:
     """The real contracts, everybody in their roles, and the honest run."""
 
@@ -225,6 +332,7 @@ class Arena:
         self.stage = Stage(self.chain, deploy(self.chain.senders[0], PARAMETERS))
         self.run = HonestRun()
         self.terms = self.stage.terms(replace(TERMS, retained_share=1_000, delivery_period=3_000))
+        self.slow = SlowGame(self.stage, self.run)
 
     @property
     def ledgers(self) -> tuple[Contract, ...]:
@@ -306,7 +414,7 @@ def script(arena: Arena) -> Iterator[Act]:
     last = run.history.count - 1
     proofs = run.history.prove(0), run.history.levels[0][last], run.history.prove(last)
     yield Act(trainer, registry, "post_segment", (JOB, run.history.root, *proofs))
-    yield from slow_game(arena)
+    yield from arena.slow.acts()
     for number, (function, opened) in enumerate(
         [
             ("conclude_element", run.element(run.number(Map), 77)),
@@ -319,7 +427,7 @@ def script(arena: Arena) -> Iterator[Act]:
     ):
         yield Act(challenger, game, "commit", (step_commitment(challenger.address, JOB, SEGMENT, STEP, SALT),))
         yield Act(challenger, game, "open_step", (JOB, SEGMENT, *plain(run.opening), SALT), PARAMETERS.bond)
-        yield Act(challenger, game, function, (number, *plain(opened)))
+        yield Act(challenger, game, function, (number, plain(run.roots), *plain(opened)))
     assert all(game.game(number).phase == Phase.ACQUITTED for number in range(1, 7))
     stage.at(registry.segment(JOB, SEGMENT).window_end)
     yield Act(stranger, registry, "finalise", (JOB,))
@@ -343,55 +451,12 @@ def answer_of(arena: Arena) -> tuple[Any, ...]:
     return node_proof(run.program, output), tree.root, state.prove(0), shown, tree.prove(leaf)
 
 
-def slow_game(arena: Arena) -> Iterator[Act]:
-    """Game 1: from a blind opening down every tree to one part of a long sum, which is right."""
-    run, game = arena.run, arena.stage.game
-    trainer, challenger = arena.stage.trainer, arena.stage.challenger
-    long = run.number(Reduce, LONG)
-    proof = node_proof(run.program, long)
-    tensor = run.program.nodes[long].inputs[0].tensor  # its 563 leaves are two reveals deep
-    source = run.program.producer[tensor]
-    result = run.program.nodes[long].outputs[0].tensor
-
-    def by_trainer(tree: Any) -> Act:
-        return Act(trainer, game, "reveal", (1, *reveal_of(tree, game.game(1).descent)))
-
-    def picking(child: int) -> Act:
-        return Act(challenger, game, "pick", (1, game.game(1).descent.node, child))
-
-    yield Act(challenger, game, "open_blind", (JOB, SEGMENT, run.history.root), PARAMETERS.bond)
-    yield by_trainer(run.history)
-    yield picking(STEP >> 1)
-    yield by_trainer(run.history)
-    yield Act(challenger, game, "show_step", (1, *plain(run.opening), True))
-    yield Act(trainer, game, "post_trace", (1, game.game(1).step_place, run.tensors.root))
-    yield by_trainer(run.tensors)
-    yield Act(challenger, game, "demand_state", (1,))
-    yield by_trainer(run.states)
-    tree = blob_tree(run.contents[tensor])
-    shown = node_proof(run.program, source), 0, tree.root, run.tensors.prove(tensor)
-    yield Act(challenger, game, "demand_tensor", (1, *shown))
-    yield by_trainer(tree)
-    yield picking(17)
-    yield by_trainer(tree)
-    yield picking(5)
-    place = (17 << 5) + 5
-    content = run.contents[tensor][place * LEAF_BYTES : (place + 1) * LEAF_BYTES]
-    yield Act(trainer, game, "reveal_leaf", (1, content, siblings_of(tree, 0, place, 5)))
-    yield Act(challenger, game, "demand_run", (1, proof, 1, run.leaf(result, 0)))
-    pairs = [wrap(sum(run.parts[at : at + 2]), 64) for at in range(0, len(run.parts), 2)]
-    yield Act(trainer, game, "reveal_parts", (1, game.game(1).parts_place, pairs, []))
-    yield picking(17)
-    yield Act(trainer, game, "reveal_parts", (1, game.game(1).parts_place, run.parts[34:36], pairs))
-    w = part_witness(run.program, long, 1, 35, run.contents.__getitem__, run.tensors.prove)
-    yield Act(challenger, game, "conclude_part", (1, proof, 1, run.parts[34:36], w.inputs))
-
-
 def further(arena: Arena) -> Sequence[Act]:
     """Acts that nobody needs in an honest job, of every other function."""
     stage, run = arena.stage, arena.run
     registry, game, delivery = stage.registry, stage.game, stage.delivery
     deployer, stranger, challenger = stage.deployer, stage.stranger, stage.challenger
+    roots = plain(run.roots)
     other = stage.watcher.address
     acts = [
         *(Act(deployer, registry, name, (other,)) for name in ("add_game", "set_delivery", "transfer_ownership")),
@@ -402,7 +467,6 @@ def further(arena: Arena) -> Sequence[Act]:
         *(Act(stranger, registry, name, (JOB,)) for name in ("job", "spec", "model")),
         Act(stranger, registry, "segment", (JOB, SEGMENT)),
         Act(stranger, registry, "standing", (JOB, 1)),
-        Act(stranger, registry, "moment", (JOB, 1)),
         Act(stranger, registry, "claim_commitment", (other, JOB, SALT)),
         Act(stranger, registry, "game_opened", (JOB, SEGMENT)),
         Act(stranger, registry, "game_closed", (JOB, 1, SEGMENT)),
@@ -410,12 +474,12 @@ def further(arena: Arena) -> Sequence[Act]:
         *(Act(stranger, registry, name, (NATIVE,)) for name in ("burn", "burnable")),
         Act(stranger, registry, "games", (stage.book.game,)),
         *(Act(stranger, ledger, "credit", (NATIVE, other)) for ledger in (registry, game, delivery)),
-        *(Act(stranger, game, name, (1,)) for name in ("timeout", "reclaim", "game")),
+        *(Act(stranger, game, name, (1,)) for name in ("timeout", "reclaim", "contend", "game")),
         Act(stranger, game, "trace_root", (JOB, 1, SEGMENT, STEP)),
-        *(Act(challenger, game, name, (1,)) for name in ("demand_trace", "demand_state")),
-        Act(challenger, game, "conclude_element", (1, *plain(run.element(run.number(Map), 199)))),
-        Act(challenger, game, "conclude_run", (1, *plain(run.element(run.number(Reduce, 50), 0)))),
-        Act(challenger, game, "conclude_boundary", (1, *plain(run.boundary(run.number(Output))))),
+        *(Act(challenger, game, name, (1, roots)) for name in ("demand_trace", "demand_state")),
+        Act(challenger, game, "conclude_element", (1, roots, *plain(run.element(run.number(Map), 199)))),
+        Act(challenger, game, "conclude_run", (1, roots, *plain(run.element(run.number(Reduce, 50), 0)))),
+        Act(challenger, game, "conclude_boundary", (1, roots, *plain(run.boundary(run.number(Output))))),
         *(Act(stranger, delivery, name, (1,)) for name in ("give_up", "reclaim", "demand_of")),
     ]
     return acts

@@ -13,9 +13,9 @@ from bisection.merkle import LEAF_BYTES
 from bisection.moves import Refute, TreeKind
 from contracts.bindings import BLIND, GameView, Tree
 from contracts.events import Event, Picked, Revealed
-from tests.contracts.stage import Actor, Stage
+from tests.contracts.stage import Actor, Stage, TrainerRun
 
-__all__ = ["KIND", "Descending", "Nodes", "about", "begun", "leaf_of", "partials", "raw", "refutation", "shown", "word"]
+__all__ = ["KIND", "Descending", "Nodes", "about", "begun", "blind", "leaf_of", "partials", "raw", "refutation", "shown", "word"]
 
 KIND = {
     Tree.HISTORY: TreeKind.HISTORY,
@@ -89,9 +89,7 @@ class Descending:
     ``d`` is where it stands. The payloads are whatever the test gives; ``trainer`` and ``challenger`` send.
     """
 
-    def __init__(
-        self, stage: Stage, game: int, root: bytes, trainer: Actor | None = None, challenger: Actor | None = None
-    ) -> None:
+    def __init__(self, stage: Stage, game: int, root: bytes, trainer: Actor | None = None, challenger: Actor | None = None) -> None:
         self.stage, self.game = stage, game
         self.trainer, self.challenger = trainer or stage.trainer, challenger or stage.challenger
         self.d = begun(stage.game.game(game), root)
@@ -147,3 +145,8 @@ class Descending:
     def refute(self) -> list[Event]:
         """Have the trainer convicted of what it revealed last; what the transaction told."""
         return self.stage.events(self.challenger.game.refute(self.game, refutation(self.d)))
+
+
+def blind(stage: Stage, run: TrainerRun, segment: int = 0) -> Descending:
+    """A game on a segment of a new job, which waits for the descendants of the history's root."""
+    return Descending(stage, stage.challenger.opens_blind(stage.posted(run), segment), run.histories[segment].root)

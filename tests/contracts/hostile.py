@@ -18,9 +18,9 @@ from tests.support.calldata import Calldata, Undecodable, damaged, decode, encod
 
 __all__ = ["hostile_calls"]
 
-TRAINER = {"post_segment", "claim", "post_trace", "reveal", "reveal_leaf", "reveal_parts"}
+TRAINER = {"post_segment", "claim", "post_trace", "reveal"}
 CHALLENGER = {
-    "open_step", "show_step", "demand_trace", "demand_state", "demand_tensor", "demand_run", "pick",
+    "open_step", "open_blind", "show_step", "demand_trace", "demand_state", "demand_tensor", "demand_run", "pick", "refute",
     "conclude_boundary", "conclude_element", "conclude_run", "conclude_part",
 }  # fmt: skip
 OWNER = {"add_game", "retire_game", "set_delivery", "transfer_ownership", "renounce_ownership", "pause", "unpause"}
@@ -29,12 +29,12 @@ CONTRACTS = {"game_opened", "game_closed", "convict", "demand_opened", "demand_c
 
 
 PROVED: dict[str, int | None] = {
-    **dict.fromkeys(("post_segment", "open_step", "demand_tensor", "reveal", "reveal_leaf", "answer")),
+    **dict.fromkeys(("post_segment", "open_step", "demand_trace", "demand_state", "demand_tensor", "answer")),
     **dict.fromkeys(("conclude_boundary", "conclude_run", "conclude_part")),
-    **{"show_step": 6, "demand_run": 2, "conclude_element": 3},
+    **{"show_step": 5, "demand_run": 3, "conclude_element": 4, "reveal": 3},
 }
 """Functions whose arguments the run determines, but for the number of the job, game or demand, which comes first, and for the
-one whose number stands here: a wish, or the position, as one leaf proves all its elements."""
+one whose number stands here: a wish; the position, as one leaf proves all its elements; a payload, which nobody has checked."""
 
 
 def may(arena: Arena, who: Actor, function: str) -> bool:
@@ -76,15 +76,15 @@ def drawn(arena: Arena, due: Act, known: Sequence[Act], rng: np.random.Generator
 
 
 def spliced(act: Act, known: Sequence[Act], rng: np.random.Generator) -> Calldata | None:
-    """The act with an argument that another call has, or with one number in a list one more; None where nothing fits."""
+    """The act with an argument that another call has, or with one byte of a payload one more; None where nothing fits."""
     kinds, arguments = act.kinds, list(act.spelt)
     places = [i for i, kind in enumerate(kinds) if i and (is_dynamic(kind) or kind == "bytes32")]
     if not places:
         return None
     at = places[int(rng.integers(len(places)))]
-    if kinds[at] == "int64[]" and arguments[at]:
+    if kinds[at] == "bytes" and arguments[at] and rng.random() < 0.5:
         item = int(rng.integers(len(arguments[at])))
-        arguments[at] = [value + (i == item) for i, value in enumerate(arguments[at])]
+        arguments[at] = bytes((byte + (i == item)) % 256 for i, byte in enumerate(arguments[at]))
     else:
         rows = [other.spelt[i] for other in known for i, kind in enumerate(other.kinds) if kind == kinds[at]]
         arguments[at] = rows[int(rng.integers(len(rows)))]
@@ -108,6 +108,8 @@ def hostile_calls(arena: Arena, count: int, seed: int) -> Tally:
                 findings = [f"{where}: {told}" for told in wrongs(arena, call, outcome, wealth, known)]
             tally.note(call.act.contract.NAME, call.damage, outcome.reason, outcome.gas, findings)
         arena.perform(due)
+        if (refutation := arena.slow.refutation()) is not None:
+            known.append(refutation)
     return tally
 
 

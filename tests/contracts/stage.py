@@ -13,8 +13,8 @@ from web3 import Web3
 from web3.types import TxReceipt
 
 from bisection.errors import TransactionFailed
-from bisection.moves import ConcludePart, DemandRun, StepOpening
 from bisection.merkle import LEAF_BYTES, Tree, blob_tree
+from bisection.moves import ConcludePart, DemandRun, StepOpening
 from bisection.witness import BoundaryWitness, ElementWitness, Leaf, NodeProof, Run, RunWitness, StepRoots
 from contracts.bindings import BLIND, DisputeGame, step_commitment
 from contracts.build import artifact
@@ -84,10 +84,10 @@ class TrainerRun:
         return Tree([digest(self.name, "tensor", step, number) for number in range(self.tensors)])
 
     def opening(self, segment: int, step: int) -> StepOpening:
-        """A step of a segment with its proofs."""
+        """A step of a segment with its proof."""
         tree = self.histories[segment]
         before, after = tree.levels[0][step], tree.levels[0][step + 1]
-        return StepOpening(step, before, tuple(tree.prove(step)), after, tuple(tree.prove(step + 1)))
+        return StepOpening(step, before, after, tuple(tree.prove_range(step, 2)))
 
     def roots(self, segment: int, step: int) -> StepRoots:
         """All that is committed about a step of a segment."""

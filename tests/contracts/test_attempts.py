@@ -255,7 +255,7 @@ def test_a_real_game_ends_an_attempt_and_the_games_beside_it(real: Stage) -> Non
 
 
 @pytest.mark.parametrize("paused", [False, True])
-def test_the_moment_of_a_move_is_that_of_the_standing(stage: Stage, paused: bool) -> None:
+def test_a_standing_tells_the_time(stage: Stage, paused: bool) -> None:
     job = stage.opened(RUN, TWICE)
     stage.claim(job)
     stage.chain.advance(1_000)
@@ -265,8 +265,8 @@ def test_the_moment_of_a_move_is_that_of_the_standing(stage: Stage, paused: bool
         stage.deployer.registry.unpause()
     for attempt in range(3):
         standing = stage.registry.standing(job, attempt)
-        assert stage.registry.simulate("moment", job, attempt) == (standing.live, standing.paused, standing.clock)
-        assert (standing.live, standing.paused) == (attempt == 1, paused)
+        assert (standing.live, standing.paused, standing.clock) == (attempt == 1, paused, stage.registry.clock())
+        assert standing.trainer == stage.trainer.address
 
 
 def test_a_standing_says_whether_an_attempt_can_be_disputed(stage: Stage) -> None:

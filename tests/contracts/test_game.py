@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from web3 import Web3
 from web3.types import TxReceipt
 
+from bisection.errors import TransactionFailed
 from bisection.moves import ShowStep, StepOpening
 from bisection.witness import StepRoots
 from contracts.bindings import BLIND, Phase, Tree
@@ -26,13 +28,12 @@ from contracts.events import (
     StepShown,
     TracePosted,
 )
-from contracts.jobs import JobStatus
+from contracts.jobs import NOBODY, JobStatus
 from contracts.sender import Call
 from contracts.values import plain
 from tests.contracts.descending import Descending, shown
 from tests.contracts.moves import all_refused, challenger_moves, trainer_moves
 from tests.contracts.stage import (
-    NOBODY,
     PARAMETERS,
     SALT,
     TERMS,
@@ -124,7 +125,7 @@ def test_a_blind_game_starts_with_the_history(stage: Stage) -> None:
     assert stage.registry.job(job).live_games == 1
 
 
-def openings(job: int) -> tuple[tuple[object, ...], ...]:
+def openings(job: int) -> tuple[tuple[Any, ...], ...]:
     """Both ways to open a game on segment 0."""
     step = ("open_step", job, 0, *plain(RUN.opening(0, 1)), SALT)
     return step, ("open_blind", job, 0, RUN.histories[0].root, SALT)
@@ -190,18 +191,27 @@ def test_a_blind_opening_is_about_the_history_that_it_names(stage: Stage) -> Non
     stage.challenger.game.open_blind(job, 0, SALT, RUN.histories[0].root)
 
 
+def fields_of(opening: StepOpening) -> dict[str, object]:
+    """Its fields by name."""
+    return {field.name: getattr(opening, field.name) for field in fields(opening)}
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"step": 4}, "game: no such step"),
         ({"step": 2**256 - 1}, "game: no such step"),
-        ({"step": 2}, "merkle: proof of another root"),
+        ({"step": 2}, "merkle: proof of another depth"),
+        ({"step": 3}, "merkle: proof of another depth"),
+        ({**fields_of(RUN.opening(0, 0)), "step": 2}, "merkle: proof of another root"),
         ({"before": digest("forged")}, "merkle: proof of another root"),
         ({"after": digest("forged")}, "merkle: proof of another root"),
-        ({"before_proof": ()}, "merkle: proof of another depth"),
-        ({"after_proof": (*RUN.opening(0, 1).after_proof, bytes(32))}, "merkle: proof of another depth"),
-        ({"before_proof": RUN.opening(0, 1).before_proof[::-1]}, "merkle: proof of another root"),
-        ({"before_proof": RUN.opening(0, 1).after_proof}, "merkle: proof of another root"),
+        ({"before": RUN.opening(0, 1).after, "after": RUN.opening(0, 1).before}, "merkle: proof of another root"),
+        ({"proof": ()}, "merkle: proof of another depth"),
+        ({"proof": RUN.opening(0, 1).proof[:-1]}, "merkle: proof of another depth"),
+        ({"proof": (*RUN.opening(0, 1).proof, bytes(32))}, "merkle: proof of another depth"),
+        ({"proof": RUN.opening(0, 1).proof[::-1]}, "merkle: proof of another root"),
+        ({"proof": RUN.opening(0, 2).proof}, "merkle: proof of another depth"),
     ],
 )
 def test_a_step_is_shown_with_true_proofs(stage: Stage, change: dict[str, object], reason: str) -> None:
@@ -210,26 +220,46 @@ def test_a_step_is_shown_with_true_proofs(stage: Stage, change: dict[str, object
         stage.challenger.opens(job, 0, replace(RUN.opening(0, 1), **change))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 8, 15, 16])
+def test_every_step_is_shown_by_its_proof_and_by_no_other(stage: Stage, steps: int) -> None:
+    run = TrainerRun(steps=steps, segment_length=steps)
+    job = stage.posted(run)
+    for step in range(steps):
+        stage.challenger.commits(job, 0, step)
+        honest = run.opening(0, step)
+        lies = [(*honest.proof, bytes(32)), (*honest.proof, bytes(32), bytes(32))]
+        lies += [honest.proof[:-1]] if honest.proof else []
+        for at, sibling in enumerate(honest.proof):
+            lies.append((*honest.proof[:at], bytes([sibling[0] ^ 1]) + sibling[1:], *honest.proof[at + 1 :]))
+        for lie in lies:
+            with pytest.raises(TransactionFailed, match=r"merkle: proof of another (root|depth)"):
+                stage.challenger.game.open_step(job, 0, replace(honest, proof=lie), SALT)
+        stage.challenger.game.open_step(job, 0, honest, SALT)
+
+
 def test_the_padding_of_a_history_is_no_step(stage: Stage) -> None:
     job = stage.posted(RUN)
     tree = RUN.histories[0]  # five leaves, eight places
     with refused("game: no such step"):
-        stage.challenger.opens(job, 0, StepOpening(4, tree.levels[0][4], tuple(tree.prove(4)), bytes(32), tuple(tree.prove(5))))
+        stage.challenger.opens(job, 0, StepOpening(4, tree.levels[0][4], bytes(32), tuple(tree.prove_range(4, 2))))
 
 
 # The trace
 
 
 def test_the_trainer_answers_with_the_trace_root(stage: Stage) -> None:
-    job = stage.posted(RUN)
-    game = stage.challenger.opens(job, 1, RUN.opening(1, 2))
-    root = RUN.trace(6).root
+    jobs = [stage.posted(RUN) for _ in range(5)]
+    for _ in range(3):
+        stage.watcher.opens_blind(jobs[0], 0)
+    game = stage.challenger.opens(jobs[-1], 2, RUN.opening(2, 0))
+    root = RUN.trace(8).root
     (posted,) = stage.events(stage.trainer.game.post_trace(game, root))
     assert isinstance(posted, TracePosted)
-    assert (posted.game, posted.job, posted.attempt, posted.segment, posted.step, posted.root) == (game, job, 1, 1, 2, root)
+    assert (posted.game, posted.job, posted.attempt, posted.segment, posted.step, posted.root) == (4, 5, 1, 2, 0, root)
     view = stage.game.game(game)
+    assert (view.job, view.attempt, view.segment, view.step) == (5, 1, 2, 0)
     assert (view.phase, view.trace_root) == (Phase.CHALLENGER, root)
-    assert stage.game.trace_root(job, 1, 1, 2) == root
+    assert stage.game.trace_root(5, 1, 2, 0) == root
 
 
 def test_a_trace_root_is_posted_once_a_step_and_shared_by_all_games_on_it(stage: Stage) -> None:
@@ -315,12 +345,19 @@ def test_nobody_moves_out_of_turn(stage: Stage) -> None:
         all_refused(stage, stage.trainer, moves, "game: not owed")
 
 
+def nothing_answered(stage: Stage, game: int, reason: str) -> None:
+    """The trainer can answer nothing in a game that is not live; a reveal asks for nothing but what is owed."""
+    moves = trainer_moves(game)
+    all_refused(stage, stage.trainer, {"reveal": moves.pop("reveal")}, "game: not owed")
+    all_refused(stage, stage.trainer, moves, reason)
+
+
 def test_a_game_that_does_not_exist_cannot_be_moved(stage: Stage) -> None:
     others = ("timeout", "reclaim", "contend", "game")
     for game in (0, 1, 2**256 - 1):
         all_refused(stage, stage.challenger, challenger_moves(game), "game: unknown game")
-        all_refused(stage, stage.trainer, trainer_moves(game), "game: unknown game")
-        all_refused(stage, stage.stranger, {name: (game,) for name in others}, "game: unknown game")
+        nothing_answered(stage, game, "game: unknown game")
+        all_refused(stage, stage.stranger, dict.fromkeys(others, (game,)), "game: unknown game")
 
 
 def blind(stage: Stage, job: int, actor: Actor | None = None) -> int:
@@ -374,11 +411,12 @@ CONCLUSIONS: dict[str, Conclusion] = {
 ROOTS = RUN.roots(0, 1)
 
 
+@pytest.mark.parametrize(("claimed", "correct"), [(-5, 7), (7, -5), (0, 1), (1, 0)])
 @pytest.mark.parametrize("kind", CONCLUSIONS)
-def test_a_wrong_number_convicts(stage: Stage, kind: str) -> None:
+def test_a_wrong_number_convicts(stage: Stage, kind: str, claimed: int, correct: int) -> None:
     job = stage.posted(RUN)
     game = stage.traced(job, RUN, segment=1, step=2)
-    stage.referee.send("rule", False, -5, 7)
+    stage.referee.send("rule", False, claimed, correct)
     stage.referee.send("expect", RUN.roots(1, 2))
     events = stage.events(CONCLUSIONS[kind](stage.challenger, game, RUN.roots(1, 2)))
     assert names(events) == ["BoundaryJudged" if kind == "boundary" else "Judged", "JobSlashed", "JobRefunded", "Convicted"]
@@ -387,7 +425,7 @@ def test_a_wrong_number_convicts(stage: Stage, kind: str) -> None:
         assert (judged.node, judged.joined) == (3, False)
         assert (judged.tensor_root, judged.component_root) == (digest("tensor"), digest("component"))
     if isinstance(judged, Judged):
-        assert (judged.node, judged.output, judged.position, judged.claimed, judged.correct) == (3, 0, 11, -5, 7)
+        assert (judged.node, judged.output, judged.position, judged.claimed, judged.correct) == (3, 0, 11, claimed, correct)
     assert isinstance(slashed, JobSlashed) and isinstance(convicted, Convicted)
     assert (slashed.beneficiary, convicted.game, convicted.job, convicted.by_timeout) == (
         stage.challenger.address,
@@ -435,7 +473,7 @@ def test_a_game_is_decided_once(stage: Stage, kind: str) -> None:
     owed = stage.credits()
     stage.chain.advance(10_000)
     all_refused(stage, stage.challenger, challenger_moves(game), "game: over")
-    all_refused(stage, stage.trainer, trainer_moves(game), "game: over")
+    nothing_answered(stage, game, "game: over")
     all_refused(stage, stage.stranger, {"timeout": (game,), "reclaim": (game,), "contend": (game,)}, "game: over")
     assert stage.credits() == owed
 

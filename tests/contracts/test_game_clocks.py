@@ -13,7 +13,7 @@ from contracts.bindings import BLIND, DisputeGame, GameView, Phase, Tree, step_c
 from contracts.events import Acquitted, Convicted
 from contracts.jobs import JobStatus
 from contracts.values import plain
-from tests.contracts.descending import Descending, refutation, shown
+from tests.contracts.descending import Descending, begun, blind, refutation, shown
 from tests.contracts.moves import VERDICTS, challenger_moves
 from tests.contracts.stage import PARAMETERS, SALT, TERMS, Stage, TrainerRun, element_witness, part_conclusion, refused, run_demand
 
@@ -24,11 +24,6 @@ REWARD = TERMS.stake * PARAMETERS.reward_share // 10_000
 TRAINER, CHALLENGER = PARAMETERS.trainer_clock, PARAMETERS.challenger_clock
 DAY = 24 * 60 * 60
 MAX_PAUSE = 14 * DAY
-
-
-def blind(stage: Stage) -> Descending:
-    """A game that waits for the descendants of a history's root."""
-    return Descending(stage, stage.challenger.opens_blind(stage.posted(RUN), 0), RUN.histories[0].root)
 
 
 def timed(stage: Stage, game: int, seconds: int, move: Callable[[], object]) -> GameView:
@@ -90,7 +85,7 @@ def test_a_silent_challenger_loses_its_bond_after_the_last_second_of_its_clock(s
 
 def test_every_move_of_a_challenger_is_late_after_the_last_second(stage: Stage) -> None:
     """In whatever state the game is; what is not its turn anyway is not asked."""
-    line = blind(stage)
+    line = blind(stage, RUN)
     line.answer(RUN.histories[0])
     game = line.game
     stage.at(stage.now() + CHALLENGER + 1)
@@ -100,7 +95,7 @@ def test_every_move_of_a_challenger_is_late_after_the_last_second(stage: Stage) 
 
 
 def test_a_reveal_is_late_after_the_last_second(stage: Stage) -> None:
-    line = blind(stage)
+    line = blind(stage, RUN)
     opened = stage.now()
     answer = ("reveal", line.game, line.d.trail, 0, shown(RUN.histories[0], line.d))
     stage.at(opened + TRAINER)
@@ -111,7 +106,7 @@ def test_a_reveal_is_late_after_the_last_second(stage: Stage) -> None:
 
 
 def test_each_move_takes_its_time_off_the_budget_of_whoever_makes_it(stage: Stage) -> None:
-    line = blind(stage)
+    line = blind(stage, RUN)
     game = line.game
     view = timed(stage, game, 400, lambda: line.answer(RUN.histories[0]))
     assert (view.trainer_spent, view.challenger_spent) == (400, 0)
@@ -181,7 +176,7 @@ def pause(stage: Stage, at: int, length: int) -> None:
 def test_a_pause_in_mid_game_adds_to_both_budgets_exactly(stage: Stage, trainers_turn: bool, length: int) -> None:
     """Whoever's turn it was: the trainer has that much longer, and after its last move so has the challenger."""
     if trainers_turn:
-        line, tree = blind(stage), RUN.histories[0]
+        line, tree = blind(stage, RUN), RUN.histories[0]
     else:
         game = stage.traced(stage.posted(RUN), RUN)
     start = stage.now()
@@ -209,7 +204,7 @@ def test_a_pause_in_mid_game_adds_to_both_budgets_exactly(stage: Stage, trainers
 
 @pytest.mark.parametrize("trainers_turn", [True, False])
 def test_a_clock_runs_out_as_much_later_as_the_pause_was_long(stage: Stage, trainers_turn: bool) -> None:
-    game = blind(stage).game if trainers_turn else stage.traced(stage.posted(RUN), RUN)
+    game = blind(stage, RUN).game if trainers_turn else stage.traced(stage.posted(RUN), RUN)
     moved = stage.now()
     pause(stage, moved + 1, 3 * DAY)
     last = moved + 3 * DAY + (TRAINER if trainers_turn else CHALLENGER)
@@ -221,10 +216,10 @@ def test_a_clock_runs_out_as_much_later_as_the_pause_was_long(stage: Stage, trai
 
 
 def test_all_pauses_since_the_opening_count(stage: Stage) -> None:
-    line = blind(stage)
+    line = blind(stage, RUN)
     opened = stage.now()
     pause(stage, opened + 10, 100)
-    again = opened + 110 + MAX_PAUSE + 10  # the next pause cannot begin before
+    again = opened + 110 + 2 * MAX_PAUSE + 10  # the next pause cannot begin before
     line_last = opened + TRAINER + 100
     stage.at(line_last)
     stage.game.simulate("reveal", line.game, line.d.trail, 0, bytes(256), account=stage.trainer.address)
@@ -254,7 +249,7 @@ def test_a_pause_before_the_opening_adds_nothing(stage: Stage) -> None:
 
 
 def test_a_pause_that_has_not_ended_counts_up_to_now(stage: Stage) -> None:
-    line = blind(stage)
+    line = blind(stage, RUN)
     opened = stage.now()
     stage.chain.next_block_at(opened + 400)
     stage.deployer.registry.pause()
@@ -271,7 +266,7 @@ def test_a_pause_that_has_not_ended_counts_up_to_now(stage: Stage) -> None:
 
 
 def test_a_clock_that_had_run_out_before_the_pause_is_called_after_it(stage: Stage) -> None:
-    game = blind(stage).game
+    game = blind(stage, RUN).game
     stage.chain.advance(TRAINER + 5)
     stage.deployer.registry.pause()
     with refused("game: paused"):
@@ -286,7 +281,7 @@ def test_a_clock_that_had_run_out_before_the_pause_is_called_after_it(stage: Sta
 
 def test_games_are_played_on_during_a_pause(stage: Stage) -> None:
     """All moves but those that end a game."""
-    line = blind(stage)
+    line = blind(stage, RUN)
     game = line.game
     stage.deployer.registry.pause()
     stage.chain.advance(5 * DAY)
@@ -366,9 +361,21 @@ def test_the_longest_clocks_count_to_their_last_second(stage: Stage) -> None:
     job = stage.posted(RUN, terms=replace(TERMS, game=Web3.to_checksum_address(address)))
     games.commit(step_commitment(stage.challenger.address, job, 0, BLIND, SALT))
     game = games.open_blind(job, 0, SALT)
-    stage.at(stage.now() + longest)
+    opened = stage.now()
+    stage.at(opened + longest)
     with refused("game: clock not used up"):
         games.simulate("timeout", game)
+    mark = stage.chain.snapshot()
     stage.chain.advance(1)
     games.timeout(game)
     assert games.game(game).phase == Phase.CONVICTED
+    stage.chain.restore(mark)
+    view = games.game(game)
+    d = begun(view, RUN.histories[0].root)
+    stage.chain.next_block_at(opened + longest)
+    DisputeGame(stage.chain.web3, address, stage.trainer.sender).reveal(game, d.trail, d.picked, shown(RUN.histories[0], d))
+    stage.chain.next_block_at(opened + 2 * longest)
+    games.show_step(game, ShowStep(RUN.opening(0, 1)))
+    after = games.game(game)
+    assert (after.trainer_spent, after.challenger_spent, after.moved_at) == (longest, longest, opened + 2 * longest)
+    assert (after.phase, after.descended, after.shown, after.paused) == (Phase.TRACE, Tree.HISTORY, True, 0)

@@ -11,18 +11,13 @@ from bisection.moves import ShowStep, StepOpening
 from contracts.bindings import Phase
 from contracts.bindings import Tree as Which
 from contracts.events import Demanded
-from tests.contracts.descending import Descending, leaf_of
+from tests.contracts.descending import Descending, blind, leaf_of
 from tests.contracts.stage import TERMS, Stage, TrainerRun, digest, element_witness, refused, run_demand
 
 RUN = TrainerRun()
 MANY = TrainerRun(steps=8_000, segment_length=8_000, components=1)  # 8,001 leaves, depth 13: reveals of five, four and four levels
 ROOTS = RUN.roots(0, 1)
 NODE = element_witness().node
-
-
-def blind(stage: Stage, run: TrainerRun) -> Descending:
-    """A game that waits for the descendants of a history's root."""
-    return Descending(stage, stage.challenger.opens_blind(stage.posted(run), 0), run.histories[0].root)
 
 
 # Histories, traces, states
@@ -134,7 +129,15 @@ def test_reveals_are_few_and_even(stage: Stage, height: int) -> None:
     line = uniform(stage, levels)
     assert stage.game.game(line.game).descent.height == height
     payload = levels[height - span] * (1 << span)
-    for wrong in (payload[:-32], payload[:-1], payload[: len(payload) // 2], b"", payload + b"\0", payload + bytes(32), payload * 2):
+    for wrong in (
+        payload[:-32],
+        payload[:-1],
+        payload[: len(payload) // 2],
+        b"",
+        payload + b"\0",
+        payload + bytes(32),
+        payload * 2,
+    ):
         if len(wrong) <= 2048:
             with refused("game: wrong length"):
                 stage.trainer.game.reveal(line.game, line.d.trail, 0, wrong)
@@ -249,7 +252,7 @@ def test_a_lying_tree_can_be_revealed_and_then_it_is_nailed_down(stage: Stage) -
     assert line.down(lie, 23) == digest("wrong state")
     with refused("game: nothing to refute"):
         line.refute()
-    opening = StepOpening(22, leaves[22], tuple(lie.prove(22)), leaves[23], tuple(lie.prove(23)))
+    opening = StepOpening(22, leaves[22], leaves[23], tuple(lie.prove_range(22, 2)))
     stage.challenger.game.show_step(line.game, ShowStep(opening))
     roots = replace(honest.roots(0, 22), trace_root=digest("trace"), state_after=digest("wrong state"))
     stage.trainer.game.post_trace(line.game, digest("trace"))

@@ -16,7 +16,7 @@ from web3.types import TxReceipt
 
 from bisection.cut import PART_LENGTH, combined, load
 from bisection.descent import Descent, below, parts_payload
-from bisection.merkle import LEAF_BYTES, leaf_digest, parent
+from bisection.merkle import LEAF_BYTES, joined_proofs, leaf_digest, parent
 from bisection.moves import StepOpening
 from bisection.nodes import Dot, Ref
 from bisection.witness import Leaf, NodeProof, Run, StepRoots
@@ -113,7 +113,8 @@ class Lie:
 
     def opening(self) -> StepOpening:
         h = self.history
-        return StepOpening(STEP, h.node(0, STEP), h.prove(STEP), h.node(0, STEP + 1), h.prove(STEP + 1))
+        proof = joined_proofs(STEP, h.prove(STEP), h.prove(STEP + 1))
+        return StepOpening(STEP, h.node(0, STEP), h.node(0, STEP + 1), tuple(proof))
 
     def claim(self) -> Leaf:
         return Leaf(self.product.root, self.trace.prove(PRODUCT.tensor), self.leaf, self.product.prove(self.leaf_number))

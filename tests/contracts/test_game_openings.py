@@ -338,7 +338,9 @@ def test_a_game_that_has_gone_on_to_a_step_has_no_claim_on_the_segment(stage: St
 
 def three(stage: Stage, job: int) -> tuple[int, int, int]:
     """Three games on one step, in the order of their ranks."""
-    first, second, third = (actor.opens(job, 0, RUN.opening(0, STEP)) for actor in (stage.challenger, stage.watcher, stage.stranger))
+    first, second, third = (
+        actor.opens(job, 0, RUN.opening(0, STEP)) for actor in (stage.challenger, stage.watcher, stage.stranger)
+    )
     return first, second, third
 
 

@@ -14,7 +14,7 @@ from bisection.witness import RunPlace
 from contracts.bindings import Phase
 from contracts.events import Convicted, JobSlashed, Refuted
 from contracts.jobs import JobStatus
-from tests.contracts.descending import Descending, leaf_of, refutation, shown, word
+from tests.contracts.descending import Descending, blind, leaf_of, refutation, shown, word
 from tests.contracts.stage import (
     NODE,
     PARAMETERS,
@@ -39,11 +39,6 @@ def flipped(payload: bytes, at: int) -> bytes:
     return payload[:at] + bytes([payload[at] ^ 1]) + payload[at + 1 :]
 
 
-def blind(stage: Stage, run: TrainerRun = RUN) -> Descending:
-    """A game that waits for the descendants of a history's root."""
-    return Descending(stage, stage.challenger.opens_blind(stage.posted(run), 0), run.histories[0].root)
-
-
 def of_tensor(stage: Stage, data: bytes, size: int | None = None) -> Descending:
     """A game in which a tensor with these bytes was demanded, of which the program says that there are ``size``."""
     tree = blob_tree(data)
@@ -66,7 +61,7 @@ def of_run(stage: Stage, claimed: int, count: int, takes_max: bool = False) -> D
 
 def posted_with_its_trace(stage: Stage, payload: bytes) -> Descending:
     """A game in which the trainer has posted a trace root together with ``payload``."""
-    line = blind(stage)
+    line = blind(stage, RUN)
     line.answer(RUN.histories[0])
     stage.challenger.game.show_step(line.game, ShowStep(RUN.opening(0, 1), descend=True))
     stage.trainer.game.post_trace(line.game, RUN.trace(1).root, payload)
@@ -81,7 +76,7 @@ def right(stage: Stage, case: str) -> Descending:
 def revealed(stage: Stage, case: str, change: Callable[[bytes], bytes]) -> Descending:
     """A game in which the last thing that was revealed is what is right, but for a change."""
     if case == "history":
-        line, payload = blind(stage), None
+        line, payload = blind(stage, RUN), None
         payload = shown(RUN.histories[0], line.d)
     elif case in ("trace", "state"):
         game = stage.traced(stage.posted(RUN), RUN)
@@ -155,10 +150,10 @@ def test_the_reward_for_a_refutation_goes_to_the_first_at_the_place(stage: Stage
 
 
 def test_every_digest_counts(stage: Stage) -> None:
-    payload = shown(RUN.histories[0], blind(stage).d)
+    payload = shown(RUN.histories[0], blind(stage, RUN).d)
     for i in range(8):
         mark = stage.chain.snapshot()
-        line = blind(stage)
+        line = blind(stage, RUN)
         line.reveal(flipped(payload, 32 * i + 31))
         line.refute()
         stage.chain.restore(mark)
@@ -217,7 +212,9 @@ def test_a_digest_smuggled_in_above_the_leaves_convicts_too(stage: Stage) -> Non
 
 def test_a_node_on_the_edge_of_the_padding_is_not_padding(stage: Stage) -> None:
     """One digest short of the last leaf would be refused, one more is padding."""
-    run = TrainerRun(steps=64, segment_length=64)  # 65 leaves: of 16 descendants of the root, eight leaves each, nine stand over leaves
+    run = TrainerRun(
+        steps=64, segment_length=64
+    )  # 65 leaves: of 16 descendants of the root, eight leaves each, nine stand over leaves
     line = Descending(stage, stage.challenger.opens_blind(stage.posted(run), 0), run.histories[0].root)
     line.answer(run.histories[0])
     with refused("game: nothing to refute"):
@@ -447,9 +444,10 @@ def test_a_history_that_led_to_a_step_is_not_refuted_afterwards(stage: Stage, kn
     stage.challenger.game.show_step(line.game, ShowStep(RUN.opening(0, 1)))
     if not known:
         stage.trainer.game.post_trace(line.game, RUN.trace(1).root)
-    for picked in (refutation(line.d), replace(refutation(line.d), above=line.d.below, below=line.d.below)):
+    move = refutation(line.d)
+    for asked in (move, replace(move, above=move.below)):
         with refused("descent: none under way"):
-            stage.challenger.game.refute(line.game, picked)
+            stage.challenger.game.refute(line.game, asked)
     assert stage.game.game(line.game).phase == Phase.CHALLENGER
 
 

@@ -1,4 +1,4 @@
-"""What a reveal is bound to: the trainer, all that was revealed and picked before it, and what it is about (docs/protocol.md, "A descent")."""
+"""What a reveal is bound to: its trainer, what was revealed and picked before, the subject (docs/protocol.md, "A descent")."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bisection.witness import RunPlace
 from contracts.bindings import Phase, Tree
 from contracts.events import Demanded, Revealed, TracePosted
 from contracts.values import plain
-from tests.contracts.descending import Descending, leaf_of, raw, shown, word
+from tests.contracts.descending import Descending, blind, leaf_of, raw, shown, word
 from tests.contracts.moves import challenger_moves
 from tests.contracts.stage import NODE, TERMS, Stage, TrainerRun, digest, refused, run_demand
 
@@ -23,14 +23,9 @@ ROOTS = RUN.roots(0, 1)
 MANY = TrainerRun(steps=300, segment_length=300)  # 301 leaves, depth 9: reveals of five and four levels
 
 
-def blind(stage: Stage, run: TrainerRun = MANY, segment: int = 0) -> Descending:
-    """A game that waits for the descendants of a history's root."""
-    return Descending(stage, stage.challenger.opens_blind(stage.posted(run), segment), run.histories[segment].root)
-
-
 def picked(stage: Stage, child: int = 3) -> Descending:
     """A game that waits for a second reveal."""
-    line = blind(stage)
+    line = blind(stage, MANY)
     line.answer(MANY.histories[0])
     line.pick(child)
     return line
@@ -53,7 +48,7 @@ def hashed(data: bytes) -> bytes:
 
 def test_the_seal_is_the_hash_of_all_that_was_said(stage: Stage) -> None:
     """Written out once, without what the agents use."""
-    line = blind(stage)
+    line = blind(stage, MANY)
     job, trainer = stage.game.game(line.game).job, bytes(12) + raw(stage.trainer.address)
 
     def sealed(trail: bytes) -> bytes:
@@ -117,7 +112,7 @@ def test_the_same_answer_in_every_game_has_another_seal(stage: Stage) -> None:
 
 
 def test_only_the_trainer_answers(stage: Stage) -> None:
-    line = blind(stage)
+    line = blind(stage, MANY)
     payload = shown(MANY.histories[0], line.d)
     for actor in (stage.challenger, stage.watcher, stage.requester, stage.deployer, stage.stranger):
         with refused("game: not what the trainer owes"):
@@ -135,7 +130,7 @@ def test_a_copied_answer_is_worth_nothing_and_hinders_nobody(stage: Stage) -> No
 
 @pytest.mark.parametrize("second", [False, True])
 def test_an_answer_names_its_trail(stage: Stage, second: bool) -> None:
-    line = picked(stage) if second else blind(stage)
+    line = picked(stage) if second else blind(stage, MANY)
     d = line.d
     payload = shown(MANY.histories[0], d)
     wrong = [digest("trail"), bytes(32), line.seal, d.origin, bytes([d.trail[0] ^ 1]) + d.trail[1:], d.above[:32]]
@@ -147,7 +142,7 @@ def test_an_answer_names_its_trail(stage: Stage, second: bool) -> None:
 
 @pytest.mark.parametrize("second", [False, True])
 def test_an_answer_names_what_was_picked(stage: Stage, second: bool) -> None:
-    line = picked(stage) if second else blind(stage)
+    line = picked(stage) if second else blind(stage, MANY)
     payload = shown(MANY.histories[0], line.d)
     for index in (line.d.picked + 1, line.d.picked ^ 2, line.d.picked + 256, 2**256 - 1):
         with refused("game: another place"):
@@ -157,7 +152,7 @@ def test_an_answer_names_what_was_picked(stage: Stage, second: bool) -> None:
 
 def test_an_answer_to_one_pick_is_none_to_another(stage: Stage) -> None:
     """After a reorganisation the challenger picks something else: what the trainer has sent is refused."""
-    line = blind(stage)
+    line = blind(stage, MANY)
     line.answer(MANY.histories[0])
     mark, start = stage.chain.snapshot(), line.d
     line.pick(3)
@@ -184,7 +179,7 @@ def test_an_answer_in_one_game_is_none_in_another(stage: Stage) -> None:
 
 
 def test_an_answer_is_given_once(stage: Stage) -> None:
-    line = blind(stage)
+    line = blind(stage, MANY)
     first = (line.d.trail, 0, shown(MANY.histories[0], line.d))
     line.reveal(first[2])
     with refused("game: not owed"):
@@ -236,7 +231,7 @@ def test_anything_of_the_right_length_is_taken(stage: Stage) -> None:
     line = blind(stage, RUN)
     line.reveal(bytes(256))
     assert stage.game.game(line.game).phase == Phase.CHALLENGER
-    line = blind(stage)
+    line = blind(stage, MANY)
     line.reveal(bytes(1024))
     line.pick(4)
 

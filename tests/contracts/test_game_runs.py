@@ -138,12 +138,30 @@ def test_a_run_is_demanded_of_the_step_in_question(stage: Stage) -> None:
         stage.challenger.game.demand_run(game, ROOTS, run_demand())
 
 
-def test_positions_of_forty_bits_are_kept(stage: Stage) -> None:
-    game = stage.traced(stage.posted(RUN), RUN)
-    stage.referee.send("cut", RunPlace(-1, TENSOR, 1 << 24, True))
-    stage.challenger.game.demand_run(game, ROOTS, run_demand((1 << 40) - 1))
+def test_the_largest_numbers_of_a_run_are_kept_apart(stage: Stage) -> None:
+    game = stage.traced(stage.posted(RUN), RUN, segment=1, step=2)
+    node, position = replace(NODE, index=(1 << 32) - 1), (1 << 40) - 1
+    stage.referee.send("cut", RunPlace(-1, (1 << 32) - 1, 1 << 24, True))
+    before = stage.game.game(game)
+    stage.challenger.game.demand_run(game, RUN.roots(1, 2), replace(run_demand(position), node=node))
     view = stage.game.game(game)
-    assert (view.run_position, view.descent.count, view.descent.height, view.descent.size) == ((1 << 40) - 1, 1 << 24, 24, 1)
+    d = view.descent
+    assert (view.run_node, view.run_position, d.tensor) == (node.index, position, (1 << 32) - 1)
+    assert (d.tree, d.count, d.height, d.position, d.picked, d.size) == (Tree.RUN, 1 << 24, 24, 0, 3, 1)
+    assert (view.rank, view.step, view.first) == (before.rank, 2, before.first)
+    run = Descending(stage, game, word(-1))
+    for width in (64, 64, 64, 64):
+        run.show_parts(*(-1,) * width)
+        if run.d.levels < run.d.height:
+            run.pick(width - 1)
+    d = stage.game.game(game).descent
+    assert (d.position, d.height, d.picked, d.count) == ((1 << 18) - 1, 6, 63, 1 << 24)
+    assert run.d.below is not None
+    stage.referee.send("expect_part", position, (1 << 24) - 1)
+    stage.referee.send("rule", False, 0, -1)
+    move = replace(part_conclusion(run.d.trail, run.d.below, 63), node=node)
+    stage.challenger.game.conclude_part(game, RUN.roots(1, 2), move)
+    assert stage.game.game(game).phase == Phase.ACQUITTED
 
 
 # Reveals

@@ -132,9 +132,9 @@ def test_a_loser_that_refuses_money_cannot_stop_its_conviction(stage: Stage) -> 
         wallet.send("behave", True, b"")
     trainer.does(stage.registry.call("post_segment", job, *RUN.claim(0)))
     game = stage.challenger.opens(job, 0, RUN.opening(0, 1))
-    trainer.does(stage.game.call("post_trace", game, stage.game.game(game).step_place, RUN.trace(1).root))
+    trainer.does(stage.game.call("post_trace", game, stage.game.game(game).step_place, RUN.trace(1).root, b""))
     stage.referee.send("rule", False, 3, 4)
-    stage.challenger.game.conclude_element(game, element_witness())
+    stage.challenger.game.conclude_element(game, RUN.roots(0, 1), element_witness())
     assert stage.registry.job(job).status == JobStatus.SLASHED
     burnt, reward = (TERMS.stake * share // 10_000 for share in (PARAMETERS.burn_share, PARAMETERS.reward_share))
     assert stage.registry.credit(requester.address) == BOUNTY + TERMS.stake - burnt - reward
@@ -153,13 +153,13 @@ def test_contract_wallets_play_every_part(stage: Stage) -> None:
     o = RUN.opening(0, 1)
     commitment = step_commitment(challenger.address, job, 0, o.step, SALT)
     challenger.does(stage.game.call("commit", commitment))
-    opening = (job, 0, o.step, o.before, o.before_proof, o.after, o.after_proof, SALT)
+    opening = (job, 0, o.step, o.before, o.after, o.proof, SALT)
     challenger.does(stage.game.call("open_step", *opening, value=PARAMETERS.bond))
     game = stage.game.game_count()
-    trainer.does(stage.game.call("post_trace", game, stage.game.game(game).step_place, RUN.trace(1).root))
+    trainer.does(stage.game.call("post_trace", game, stage.game.game(game).step_place, RUN.trace(1).root, b""))
     stage.referee.send("rule", True, 4, 4)
     w = element_witness()
-    challenger.does(stage.game.call("conclude_element", game, w.node, w.output, w.position, w.claim, ()))
+    challenger.does(stage.game.call("conclude_element", game, RUN.roots(0, 1), w.node, w.output, w.position, w.claim, ()))
     stage.chain.advance(TERMS.challenge_window + 1)
     for _ in range(3):
         stage.stranger.registry.finalise(job)
@@ -191,7 +191,7 @@ def test_who_plays_several_parts_is_owed_the_sum(stage: Stage) -> None:
     game = everybody.opens(job, 0, RUN.opening(0, 1))
     everybody.game.post_trace(game, RUN.trace(1).root)
     stage.referee.send("rule", False, 3, 4)
-    everybody.game.conclude_element(game, element_witness())
+    everybody.game.conclude_element(game, RUN.roots(0, 1), element_witness())
     burnt = TERMS.stake * PARAMETERS.burn_share // 10_000
     assert stage.registry.credit(everybody.address) == BOUNTY + TERMS.stake - burnt
     assert stage.game.credit(everybody.address) == PARAMETERS.bond

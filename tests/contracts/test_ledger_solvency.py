@@ -9,10 +9,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
+from bisection.descent import owed_bytes
 from bisection.errors import TransactionFailed
-from contracts.bindings import step_commitment
+from contracts.bindings import BLIND, step_commitment
 from contracts.jobs import NATIVE, NOBODY, JobStatus, claim_commitment
 from tests.contracts.coins import Coin
+from tests.contracts.descending import begun
 from tests.contracts.stage import BURNT, PARAMETERS, Actor, ModelRun, Stage, element_witness
 
 RUNS = [ModelRun((300, 5), steps=3, segment_length=2, name=name) for name in ("a", "b")]
@@ -146,20 +148,14 @@ class Economy(RuleBasedStateMachine):
     def open_game(self, pick: int, segment: int, who: int, blind: bool, verdict: int | None) -> None:
         """Dispute a step; with ``verdict`` it goes on to the end, with what the referee then says."""
         job, challenger = self.job(pick, JobStatus.TRAINING, JobStatus.VERIFICATION), self.stage.actors[who]
+        step, salt = BLIND if blind else 0, self.stage.salt()
+        self.tries(challenger, "game", "commit", step_commitment(challenger.address, job, segment, step, salt))
         if blind:
-            self.tries(
-                challenger,
-                "game",
-                "open_blind",
-                job,
-                segment,
-                self.stage.registry.segment(job, segment).history_root,
-                value=PARAMETERS.bond,
-            )
+            root = self.runs[job - 1].histories[segment].root
+            self.tries(challenger, "game", "open_blind", job, segment, root, salt, value=PARAMETERS.bond)
         else:
-            o, salt = self.runs[job - 1].opening(segment, 0), self.stage.salt()
-            self.tries(challenger, "game", "commit", step_commitment(challenger.address, job, segment, 0, salt))
-            opening = (o.step, o.before, o.before_proof, o.after, o.after_proof, salt)
+            o = self.runs[job - 1].opening(segment, 0)
+            opening = (o.step, o.before, o.after, o.proof, salt)
             self.tries(challenger, "game", "open_step", job, segment, *opening, value=PARAMETERS.bond)
         if verdict is not None and self.games():
             self.posts_trace(self.stage.game.game_count())
@@ -167,15 +163,21 @@ class Economy(RuleBasedStateMachine):
 
     @precondition(games)
     @rule(pick=PICK)
-    def post_trace(self, pick: int) -> None:
+    def answer_game(self, pick: int) -> None:
         self.posts_trace(self.game(pick))
 
     def posts_trace(self, game: int) -> None:
+        """The trainer posts the trace that it owes, or shows something of the history, which is not what is there."""
         view = self.stage.game.game(game)
-        root = self.runs[view.job - 1].trace(view.segment).root
+        run = self.runs[view.job - 1]
+        root = run.roots(view.segment, 0).trace_root
         owner = self.stage.registry.standing(view.job, view.attempt).trainer
         for trainer in (actor for actor in self.stage.actors if actor.address == owner):
-            self.tries(trainer, "game", "post_trace", game, view.step_place, root)
+            if view.shown:
+                self.tries(trainer, "game", "post_trace", game, view.step_place, root, b"")
+            else:
+                d = begun(view, run.histories[view.segment].root)
+                self.tries(trainer, "game", "reveal", game, d.trail, d.picked, bytes(owed_bytes(d)))
 
     @precondition(games)
     @rule(pick=PICK, correct=st.integers(0, 1))
@@ -183,13 +185,20 @@ class Economy(RuleBasedStateMachine):
         self.concludes(self.game(pick), correct)
 
     def concludes(self, game: int, correct: int) -> None:
-        w, owner = element_witness(), self.stage.game.game(game).challenger
-        (challenger,) = (actor for actor in self.stage.actors if actor.address == owner)
-        self.stage.referee.send("rule", correct == 0, 0, correct)
-        self.tries(challenger, "game", "conclude_element", game, w.node, w.output, w.position, w.claim, w.inputs)
+        """The challenger has an element judged, or refutes what was shown of the history."""
+        view, w = self.stage.game.game(game), element_witness()
+        run = self.runs[view.job - 1]
+        (challenger,) = (actor for actor in self.stage.actors if actor.address == view.challenger)
+        if view.shown:
+            self.stage.referee.send("rule", correct == 0, 0, correct)
+            opened = (run.roots(view.segment, 0), w.node, w.output, w.position, w.claim, w.inputs)
+            self.tries(challenger, "game", "conclude_element", game, *opened)
+        else:
+            d = begun(view, run.histories[view.segment].root)
+            self.tries(challenger, "game", "refute", game, d.origin, d.first, d.above, bytes(owed_bytes(d)))
 
     @precondition(games)
-    @rule(pick=PICK, name=st.sampled_from(["timeout", "reclaim"]))
+    @rule(pick=PICK, name=st.sampled_from(["timeout", "reclaim", "contend"]))
     def end_game(self, pick: int, name: str) -> None:
         self.tries(self.stage.stranger, "game", name, self.game(pick))
 

@@ -29,10 +29,10 @@ from tests.support.model_chain import ModelChain, claim_of
 SMALL = Scale(steps=5, nodes=9, elements=64, length=2048)
 
 # Gas and transactions from the opening to the verdict, between accounts that have been paid before.
-MOST_GAS = {"fast": 1_520_000, "slow": 3_780_000}
-MOST_VERDICT_GAS = 650_000
-TRANSACTIONS = {"fast": 8, "slow": 34}
-FULL_DEPTHS = Depths(history=21, trace=14, state=0, tensor=25, run=10)
+MOST_GAS = {"fast": 1_200_000, "slow": 2_500_000}
+MOST_VERDICT_GAS = 450_000
+TRANSACTIONS = {"fast": 8, "slow": 32}
+FULL_DEPTHS = Depths(history=21, trace=14, state=0, tensor=25, run=12)
 TRANSACTION_GAS_CAP = 1 << 24  # EIP-7825
 
 
@@ -169,7 +169,7 @@ def test_the_bond_counts_with_what_the_trainers_moves_cost(costs: dict[str, Cost
 def test_a_dispute_grows_with_the_depth_of_the_trees_only() -> None:
     stage = World(local_chain(4).web3, "eth-tester with py-evm")
     small = play(stage, Scale(steps=40, nodes=40, elements=1 << 12, length=1 << 15), "slow")
-    assert len(small.moves) <= 18 and small.gas <= 2_300_000
+    assert len(small.moves) <= 16 and small.gas <= 1_700_000
 
 
 # Variants ---------------------------------------------------------------------------------------------------------------
@@ -180,6 +180,7 @@ def test_a_variant_replaces_its_constants_and_nothing_else(variant: Variant) -> 
     with sources_of(variant) as copy:
         game = (copy / "contracts/modules/arity.vy").read_text(encoding="utf-8")
         assert f"LEVELS: constant(uint256) = {variant.levels}\n" in game
+        assert f"\nLEVELS = {variant.levels} " in (copy / "bisection/descent.py").read_text(encoding="utf-8")
         merkle = (copy / "bisection/merkle.py").read_text(encoding="utf-8")
         assert re.findall(r"^LEAF_BYTES = (\d+)$", merkle, re.MULTILINE) == [str(variant.leaf_bytes)]
         referee = (copy / "contracts/interfaces/IReferee.vyi").read_text(encoding="utf-8")
@@ -187,6 +188,6 @@ def test_a_variant_replaces_its_constants_and_nothing_else(variant: Variant) -> 
 
 
 def test_the_variant_in_use_is_the_sources_as_they_are() -> None:
-    with sources_of(Variant(32, 256)) as copy:
+    with sources_of(Variant(64, 256)) as copy:
         for path in (*ROOT.glob("contracts/**/*.vy*"), *ROOT.glob("bisection/*.py")):
             assert (copy / path.relative_to(ROOT)).read_bytes() == path.read_bytes(), path

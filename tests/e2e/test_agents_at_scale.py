@@ -16,12 +16,12 @@ import pytest
 
 from bisection.agent import Nothing
 from bisection.trace import Trace
-from contracts.events import TracePosted
+from contracts.events import Refuted, TracePosted
 from contracts.jobs import JobStatus
 from tests.e2e.anvil import require_anvil
 from tests.support.arena import ETHER, PARAMETERS, Arena, Killed, Party, TheChallenger, TheTrainer, arena
 from tests.support.copycat import Copycat
-from tests.support.lies import COUNTING, LONG, SEGMENT, Fabricator, Misstated, run_of
+from tests.support.lies import COUNTING, LONG, SEGMENT, Fabricator, Garbler, Misstated, run_of
 from tests.support.model_chain import HonestService
 from tests.support.nuisance import STYLES, FalseGame, Nuisance
 from tests.support.rpc import Proxy, http_server
@@ -30,9 +30,9 @@ pytestmark = [pytest.mark.xdist_group("agents"), pytest.mark.timeout(600)]
 
 CHALLENGERS_MOVES = {
     *("commit", "open_step", "open_blind", "show_step", "demand_trace", "demand_state", "demand_tensor", "demand_run", "pick"),
-    *("conclude_boundary", "conclude_element", "conclude_part", "timeout", "reclaim"),
+    *("refute", "conclude_boundary", "conclude_element", "conclude_part", "timeout", "reclaim"),
 }
-TRAINERS_MOVES = {"post_trace", "reveal", "reveal_leaf", "reveal_parts", "timeout"}
+TRAINERS_MOVES = {"post_trace", "reveal", "timeout"}
 SIZES = [pytest.param(4, id="few"), pytest.param(50, id="50", marks=pytest.mark.deep)]
 
 
@@ -113,6 +113,21 @@ def test_an_honest_challenger_convicts_every_lie(stage: Arena, games: int) -> No
     require_one_answer_each(stage, challenger)
 
 
+@pytest.mark.parametrize("games", SIZES)
+def test_an_honest_challenger_refutes_all_garbage(stage: Arena, games: int) -> None:
+    """Every other trainer withholds all its data, and then reveals garbage of the history, of the trace or of a tensor."""
+    garbler, challenger = stage.party(Garbler), stage.party(TheChallenger)
+    jobs = lies(stage, garbler, challenger, games)
+    started = time.monotonic()
+    rounds = stage.finish(garbler, challenger)
+    tell(stage, challenger, rounds, started)
+    assert stage.phases() == {"CONVICTED": games} and not challenger.failures
+    assert {stage.looking.registry.job(job).status for job in jobs} == {JobStatus.SLASHED}
+    refuted = [event.game for event in stage.events() if isinstance(event, Refuted)]
+    assert sorted(stage.looking.game.game(game).job for game in refuted) == jobs[::2]
+    require_one_answer_each(stage, challenger)
+
+
 def test_games_in_which_nothing_happens_cost_no_calls(stage: Arena) -> None:
     """A look at the chain asks once for each job and for the block, not for each game."""
     calls = []
@@ -156,23 +171,24 @@ class HistoryAlone(Nothing):
 
 def test_a_challenger_that_is_killed_at_every_kind_of_move_goes_on(stage: Arena) -> None:
     liar, fabricator, silent = stage.party(TheTrainer), stage.party(Fabricator), stage.party(TheTrainer)
-    challenger, rival = stage.party(TheChallenger), stage.party(TheChallenger)
+    garbler, challenger, rival = stage.party(Garbler), stage.party(TheChallenger), stage.party(TheChallenger)
     program, state, data = COUNTING
     withheld, served, misstated = stage.post(liar, [run_of(1, 2), run_of(1, 1), [Misstated(program, state, data, SEGMENT)]])
     (long,) = stage.post(fabricator, [run_of(1, 3, job=LONG)])
+    (garbled,) = stage.post(garbler, [run_of(1, 2)])
     left, contested = stage.post(silent, [run_of(1, 0), run_of(1, 0, seed=1)])
-    honest = {job: run_of(1)[0] for job in (withheld, served, misstated, left, contested)} | {long: run_of(1, job=LONG)[0]}
+    honest = {job: run_of(1)[0] for job in (withheld, served, misstated, garbled, left, contested)} | {long: run_of(1, job=LONG)[0]}
     challenger.traces = {(job, 0): trace for job, trace in honest.items()}
     challenger.served = lambda place: HistoryAlone(liar.traces[place]) if place == (served, 0) else Nothing()
     rival.traces = {(contested, 0): honest[contested]}
     challenger.wire.doom = Reaper()
-    stage.finish(liar, fabricator, rival, challenger)
+    stage.finish(liar, fabricator, garbler, rival, challenger)
     challenger.sender.recover()
     names = Counter(entry.name for entry in challenger.journal.mined(0))
     assert names.keys() >= CHALLENGERS_MOVES
     assert challenger.restarts == 2 * names.total() and not challenger.failures
     phases = stage.phases()
-    assert phases == {"CONVICTED": 6, "CANCELLED": 1}
+    assert phases == {"CONVICTED": 7, "CANCELLED": 1}
     require_one_answer_each(stage, challenger)
 
 

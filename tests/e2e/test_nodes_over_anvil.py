@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -16,7 +16,7 @@ import pytest
 from eth_account import Account
 from web3 import Web3
 
-from contracts.bindings import Tree
+from contracts.bindings import GameView, Phase, Tree
 from contracts.client import connect, development_accounts, pass_time
 from contracts.deploy import AddressBook, Deployment, attach
 from contracts.jobs import JobStatus
@@ -30,7 +30,9 @@ pytestmark = [pytest.mark.xdist_group("anvil"), pytest.mark.timeout(300)]
 ETHER = 10**18
 DAY = 24 * 60 * 60
 STEPS, SEGMENT_LENGTH = 160, 100
+DEPTH = 7  # of a segment's history, which takes two reveals
 LIE = 67
+BESIDE = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}  # for programs that lie among the tests
 REQUESTER = ["--keystore", "requester.json", "--password-file", "password"]
 JOB = """
 import torch
@@ -119,7 +121,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     with running_anvil() as url:
         printed = refstep(folder, "key", "new", *REQUESTER)
         addresses = {"requester": printed.split()[1]}
-        for role in ("trainer", "dishonest", "challenger"):
+        for role in ("trainer", "dishonest", "challenger", "mistaken"):
             account = Account.create()
             # As weak as can be, so that the test does not spend its time on opening it.
             document = account.encrypt("correct horse battery staple", iterations=2)
@@ -176,8 +178,7 @@ def test_an_honest_job_is_completed_and_paid_though_its_trainer_is_killed(town: 
 def test_a_lie_is_convicted_though_its_challenger_is_killed(town: Town) -> None:
     job, game = int(town.on_chain(*town.job("published")).split()[1]), town.looking.game.game_count() + 1
     arguments = [town.url, "book.json", "dishonest.json", "password", "dishonest", f"127.0.0.1:{free_port()}", str(LIE)]
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    with Process(town.folder / "dishonest.log", "tests.e2e.dishonest", *arguments, **environment) as dishonest:
+    with Process(town.folder / "dishonest.log", "tests.e2e.dishonest", *arguments, **BESIDE) as dishonest:
         with town.node("challenger") as challenger:
             wait_until(lambda: town.looking.game.game_count() == game, "a game is opened")
             wait_until(lambda: Tree.TRACE in town.looking.game.game(game).descended, "the game has come to the trace")
@@ -192,3 +193,39 @@ def test_a_lie_is_convicted_though_its_challenger_is_killed(town: Town) -> None:
     assert town.looking.game.game(game).step == LIE
     town.await_balance("challenger", 10 * ETHER + 2 * ETHER * 4 // 10 - ETHER // 20)
     assert f"game {game}" in town.on_chain("chain", "show", str(job))
+
+
+def test_a_false_challenge_is_acquitted_though_both_sides_are_killed_in_mid_dispute(town: Town) -> None:
+    """The trainer is down whenever it is its turn: what it has answered stands, and a new process goes on from there."""
+    job, game = int(town.on_chain(*town.job("published")).split()[1]), town.looking.game.game_count() + 1
+    before, port = town.web3.eth.get_balance(town.addresses["trainer"]), free_port()  # type: ignore[arg-type]
+    arguments = [town.url, "book.json", "mistaken.json", "password", "mistaken", str(LIE)]
+
+    def seen() -> GameView:
+        return town.looking.game.game(game)
+
+    def answers_until(reached: Callable[[], bool], what: str) -> None:
+        with town.node("trainer", "--listen", f"127.0.0.1:{port}") as trainer:
+            wait_until(reached, what)
+            trainer.kill()
+
+    answers_until(lambda: town.looking.registry.job(job).status == JobStatus.VERIFICATION, "all segments are posted")
+    with Process(town.folder / "mistaken.log", "tests.e2e.mistaken", *arguments, **BESIDE) as challenger:
+        wait_until(lambda: town.looking.game.game_count() == game, "a game is opened")
+        assert seen().phase == Phase.CHILDREN, "it was opened blindly, while nobody served the history"
+        challenger.kill()
+    with Process(town.folder / "mistaken.log", "tests.e2e.mistaken", *arguments, **BESIDE):
+        for reached, what in (
+            (lambda: seen().phase == Phase.CHALLENGER or seen().descent.height < DEPTH, "the history's first half is revealed"),
+            (lambda: seen().shown, "the rest of it is revealed, and the step shown"),
+            (lambda: seen().trace_root != bytes(32), "the trace root is posted"),
+        ):
+            answers_until(reached, what)
+            wait_until(lambda: seen().phase != Phase.CHALLENGER, "it is not the challenger's turn")
+        with town.node("trainer", "--listen", f"127.0.0.1:{port}") as trainer:
+            wait_until(lambda: seen().phase == Phase.ACQUITTED, "the trainer is acquitted")
+            pass_time(town.web3, DAY + 1)
+            town.await_status(job, JobStatus.COMPLETED)
+            town.await_balance("trainer", before + ETHER + town.looking.game.bond - ETHER // 20)
+            assert trainer.end() == 0
+    assert (town.looking.game.game_count(), seen().step) == (game, LIE)

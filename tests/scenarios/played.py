@@ -12,22 +12,33 @@ from web3.types import TxReceipt
 
 from bisection.agent import Answers, Challenger, Defender
 from bisection.errors import TransactionFailed
-from bisection.game import StepOpening
-from bisection.merkle import LEAF_BYTES, Tree, blob_tree
+from bisection.merkle import LEAF_BYTES, blob_tree
 from bisection.nodes import DTYPES
 from bisection.trace import Trace
-from bisection.witness import ElementWitness, Leaf, RunWitness, witness
-from contracts.bindings import step_commitment
+from bisection.witness import ElementWitness, Leaf, RunWitness, StepRoots, witness
+from contracts.bindings import BLIND, step_commitment
 from contracts.chain import GameChain
 from contracts.contract import Ledger
 from contracts.index import Index
+from contracts.jobs import JobSpec
 from contracts.sender import Call
 from tests.contracts.revm import RevmChain, RevmSender
-from tests.contracts.stage import BURNT, SALT, Actor, Stage
+from tests.contracts.stage import BURNT, SALT, Actor, Stage, TrainerRun, element_witness
+from tests.support.arena import spec
 from tests.support.market import BOUNTY, TERMS, Market
+from tests.support.model_chain import opening_of, roots_of
 from trainer.package import commit
 
-__all__ = ["Attacker", "Fortunes", "HandPlayed", "opening_of", "overtaken", "same_second", "settle"]
+__all__ = [
+    "Attacker",
+    "Fortunes",
+    "HandPlayed",
+    "concludes",
+    "overtaken",
+    "roots_in",
+    "same_second",
+    "settle",
+]
 
 
 # Who has how much -------------------------------------------------------------------------------------------------------
@@ -99,13 +110,21 @@ class Attacker:
         self.through[call.name] = self.through.get(call.name, 0) + 1
 
 
+# Disputes with scripted verdicts ----------------------------------------------------------------------------------------
+
+
+def roots_in(stage: Stage, run: TrainerRun, game: int) -> StepRoots:
+    """All that is committed about the step that a game has shown."""
+    view = stage.game.game(game)
+    return run.roots(view.segment, view.step)
+
+
+def concludes(stage: Stage, run: TrainerRun, actor: Actor, game: int) -> None:
+    """Have an element of the step judged that a game has shown."""
+    actor.game.conclude_element(game, roots_in(stage, run, game), element_witness())
+
+
 # Disputes with real verdicts --------------------------------------------------------------------------------------------
-
-
-def opening_of(history: Tree, step: int) -> StepOpening:
-    """A step of a segment with its proofs."""
-    proofs = [tuple(history.prove(leaf)) for leaf in (step, step + 1)]
-    return StepOpening(step, history.node(0, step), proofs[0], history.node(0, step + 1), proofs[1])
 
 
 @dataclass
@@ -122,7 +141,15 @@ class HandPlayed:
         cls, market: Market, trace: Trace, state: Mapping[str, Any], data: Mapping[str, Any], steps: int, **terms: Any
     ) -> HandPlayed:
         """Offer, claim and post the job."""
-        spec = commit(trace.program, state, data).spec(steps, steps)
+        return cls._offered(market, trace, steps, commit(trace.program, state, data).spec(steps, steps), terms)
+
+    @classmethod
+    def synthetic(cls, market: Market, trace: Trace) -> HandPlayed:
+        """The same of a job that nobody but ``trace`` knows."""
+        return cls._offered(market, trace, trace.history().count - 1, spec([trace]), {})
+
+    @classmethod
+    def _offered(cls, market: Market, trace: Trace, steps: int, spec: JobSpec, terms: Mapping[str, Any]) -> HandPlayed:
         agreed = replace(TERMS, game=Web3.to_checksum_address(market.book.game), **terms)
         job = market.acting["requester"].registry.open_job(spec, agreed, "", BOUNTY)
         played = cls(market, trace, steps, job)
@@ -146,14 +173,23 @@ class HandPlayed:
     def opens(self, role: str, step: int) -> int:
         """A game on a step of the posted segment, committed to before."""
         self.commits(role, step)
-        return self.market.acting[role].game.open_step(self.job, 0, opening_of(self.trace.history(), step), SALT)
+        return self.market.acting[role].game.open_step(self.job, 0, opening_of(self.trace, step), SALT)
+
+    def opens_blind(self, role: str) -> int:
+        """A game on the posted segment, committed to before."""
+        self.commits(role, BLIND)
+        return self.market.acting[role].game.open_blind(self.job, 0, SALT)
 
     def traced(self, role: str, step: int) -> int:
-        """The same, with the trainer's trace root."""
+        """A game on a step, with the trainer's trace root."""
         game = self.opens(role, step)
         if self.market.looking.game.game(game).trace_root == bytes(32):
             self.market.acting["trainer"].game.post_trace(game, self.trace.tensors(step).root)
         return game
+
+    def roots(self, step: int) -> StepRoots:
+        """All that is committed about a step."""
+        return roots_of(self.trace, step)
 
     def witness(self, step: int, tensor: int, position: int) -> ElementWitness | RunWitness:
         """What the trainer's own trace of a step says of one element, opened."""

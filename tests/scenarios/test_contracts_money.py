@@ -10,30 +10,33 @@ from hypothesis import strategies as st
 from web3.constants import ADDRESS_ZERO
 
 from bisection.boundary import state_tensors
+from bisection.descent import span
 from bisection.errors import TransactionFailed
 from bisection.game import ShowStep
+from bisection.merkle import Tree
 from bisection.trace import MemoryTrace
-from contracts.bindings import Phase
+from contracts.bindings import BLIND, Phase, step_commitment
 from contracts.build import artifact
 from contracts.jobs import NATIVE, JobStatus
 from contracts.values import plain
+from tests.contracts.descending import Descending, refutation, shown
 from tests.contracts.stage import (
     BOUNTY,
     PARAMETERS,
+    SALT,
     TERMS,
     Stage,
     TrainerRun,
     digest,
     element_witness,
     refused,
-    reveal_of,
 )
-from tests.scenarios.played import Fortunes, HandPlayed, settle
+from tests.scenarios.played import Fortunes, HandPlayed, concludes, settle
 from tests.support.market import PARAMETERS as MARKET
 from tests.support.market import Market, honest_trace
 from tests.support.programs import counting_program
 
-RUN, OTHER = TrainerRun(), TrainerRun(name="other")
+RUN = TrainerRun()
 REWARD = TERMS.stake * PARAMETERS.reward_share // 10_000
 BURN = TERMS.stake * PARAMETERS.burn_share // 10_000
 STEPS = 6
@@ -44,7 +47,7 @@ WEIGHTS = state_tensors(PROGRAM)[1]
 def acquit(stage: Stage, game: int) -> None:
     """Have the challenger lose."""
     stage.referee.send("rule", True, 7, 7)
-    stage.challenger.game.conclude_element(game, element_witness())
+    concludes(stage, RUN, stage.challenger, game)
 
 
 # 13: the same result
@@ -55,7 +58,7 @@ def test_scenario_13_a_challenger_that_finds_what_the_trainer_found_loses(market
     """No result is claimed against another one: the referee recomputes, and an equal element acquits. The bond is the trainer's."""
     played = HandPlayed.posted(market, honest_trace(STEPS), STATE, DATA, STEPS)
     game = played.traced("challenger", 2)
-    market.acting["challenger"].game.conclude_element(game, played.witness(2, WEIGHTS, position))
+    market.acting["challenger"].game.conclude_element(game, played.roots(2), played.witness(2, WEIGHTS, position))
     assert market.looking.game.game(game).phase == Phase.ACQUITTED
     assert market.looking.game.credit(market.address("trainer")) == MARKET.bond
     assert market.looking.game.credit(market.address("challenger")) == 0
@@ -82,7 +85,7 @@ def test_scenario_14_what_is_resolved_is_resolved_once(stage: Stage) -> None:
                     with refused("game: over"):
                         actor.game.send(name, game)
                 with refused("game: over"):
-                    actor.game.conclude_element(game, element_witness())
+                    concludes(stage, RUN, actor, game)
             for job in (lost, won):
                 for name in ("finalise", "expire", "cancel", "release"):
                     with pytest.raises(TransactionFailed):
@@ -113,7 +116,7 @@ def test_scenario_15_nobody_takes_money_out_of_a_dispute_under_way(stage: Stage)
     stage.stranger.registry.renounce_ownership()
     assert stage.held() == held == BOUNTY + TERMS.stake + PARAMETERS.bond
     stage.referee.send("rule", False, 1, 2)
-    stage.challenger.game.conclude_element(game, element_witness())
+    concludes(stage, RUN, stage.challenger, game)
     assert stage.registry.credit(stage.challenger.address) == REWARD
 
 
@@ -147,9 +150,8 @@ def test_scenario_16_a_result_cannot_be_overwritten(stage: Stage) -> None:
 
 ANYBODYS = {
     "TaskRegistry": "accept_ownership burn cancel claim commit expire finalise open_job post_segment release withdraw",
-    "DisputeGame": "commit conclude_boundary conclude_element conclude_part conclude_run demand_run demand_state "
-    "demand_tensor demand_trace open_blind open_step pick post_trace reclaim reveal reveal_leaf reveal_parts show_step "
-    "timeout withdraw",
+    "DisputeGame": "commit conclude_boundary conclude_element conclude_part conclude_run contend demand_run demand_state "
+    "demand_tensor demand_trace open_blind open_step pick post_trace reclaim refute reveal show_step timeout withdraw",
     "Delivery": "answer demand give_up reclaim withdraw",
     "Referee": "",
 }
@@ -195,7 +197,7 @@ def test_scenario_17_what_is_the_owners_or_a_contracts_is_refused_to_everybody_e
 def test_scenario_18_when_nobody_moves_for_years_nothing_locks(stage: Stage, trainers_turn: bool) -> None:
     """Only the mover's clock runs: whoever comes by, and whenever, ends the game against it, then the job, and all is paid out."""
     job = stage.posted(RUN)
-    game = stage.challenger.game.open_blind(job, 0) if trainers_turn else stage.traced(job, RUN)
+    game = stage.challenger.opens_blind(job, 0) if trainers_turn else stage.traced(job, RUN)
     stage.chain.advance(10 * 365 * 24 * 3600)
     stage.stranger.game.timeout(game)
     assert stage.game.game(game).phase == (Phase.CONVICTED if trainers_turn else Phase.ACQUITTED)
@@ -214,13 +216,13 @@ def test_scenario_19_any_number_of_games_on_one_step_share_one_trace_and_one_end
     early = [actor.opens(job, 0, RUN.opening(0, 1)) for actor in crowd]
     stage.trainer.game.post_trace(early[0], RUN.trace(1).root)
     for game in early[1:]:
-        with refused("game: another trace root is known"):
+        with refused("game: another trace root known"):
             stage.trainer.game.post_trace(game, digest("another trace"))
         stage.trainer.game.post_trace(game, RUN.trace(1).root)
     late = [actor.opens(job, 0, RUN.opening(0, 1)) for actor in crowd]
     assert {stage.game.game(game).phase for game in late} == {Phase.CHALLENGER}
     stage.referee.send("rule", False, 1, 2)
-    stage.stranger.game.conclude_element(late[2], element_witness())
+    concludes(stage, RUN, stage.stranger, late[2])
     for game in {*early, *late} - {late[2]}:
         stage.deployer.game.reclaim(game)
     settle(stage)
@@ -233,8 +235,9 @@ def test_scenario_20_a_recipient_that_reverts_or_calls_back_stops_nobody_and_gai
     """The challenger's wallet refuses money, then calls back into every ledger while it is paid: solvent to the wei throughout."""
     job, wallet = stage.posted(RUN), stage.wallet(stage.challenger)
     wallet.send("behave", True, b"")
-    stage.watcher.game.open_blind(job, 0)
-    wallet.does(stage.game.call("open_blind", job, 0, stage.registry.segment(job, 0).history_root, value=PARAMETERS.bond))
+    stage.watcher.opens_blind(job, 0)
+    wallet.does(stage.game.call("commit", step_commitment(wallet.address, job, 0, BLIND, SALT)))
+    wallet.does(stage.game.call("open_blind", job, 0, RUN.histories[0].root, SALT, value=PARAMETERS.bond))
     stage.chain.advance(PARAMETERS.trainer_clock + 1)
     stage.stranger.game.timeout(1)
     stage.stranger.game.reclaim(2)
@@ -262,7 +265,7 @@ def test_scenario_21_a_reward_always_has_an_owner(stage: Stage) -> None:
         if stage.game.game(game).phase == Phase.TRACE:
             stage.trainer.game.post_trace(game, RUN.trace(attempt).root)
         stage.referee.send("rule", False, 1, 2)
-        stage.challenger.game.conclude_element(game, element_witness())
+        concludes(stage, RUN, stage.challenger, game)
         assert fortunes.gain(stage.challenger) == REWARD
         if attempt == 1:
             stage.claim(job)
@@ -280,7 +283,7 @@ def test_scenario_21_a_reward_always_has_an_owner(stage: Stage) -> None:
 def test_scenario_22_a_pause_in_mid_game_gives_and_takes_no_second(stage: Stage) -> None:
     """However long it lasts, and in whatever phase games are: after it, each side has exactly the seconds that it had before."""
     job = stage.posted(RUN)
-    games = [stage.challenger.game.open_blind(job, 0), stage.traced(job, RUN, challenger=stage.watcher)]
+    games = [stage.challenger.opens_blind(job, 0), stage.traced(job, RUN, challenger=stage.watcher)]
     stage.chain.advance(200)
     mark = stage.chain.snapshot()
 
@@ -300,7 +303,7 @@ def test_scenario_22_a_pause_in_mid_game_gives_and_takes_no_second(stage: Stage)
         length = min(length, 14 * 24 * 3600)
         for game, clock in zip(games, (PARAMETERS.trainer_clock, PARAMETERS.challenger_clock), strict=True):
             moved = stage.game.game(game).moved_at
-            assert stage.registry.clock() - moved == stage.now() - length - moved
+            assert stage.registry.clock() == stage.now() - length
             stage.at(max(moved + clock + length, stage.now()))
             if stage.now() == moved + clock + length:
                 with refused("game: clock not used up"):
@@ -309,6 +312,70 @@ def test_scenario_22_a_pause_in_mid_game_gives_and_takes_no_second(stage: Stage)
             stage.game.simulate("timeout", game)
 
     as_before()
+
+
+@pytest.mark.parametrize("trainers_turn", [True, False])
+def test_scenario_22_a_pause_in_mid_game_extends_both_clocks_and_nobody_loses_by_it(stage: Stage, trainers_turn: bool) -> None:
+    """Whoever moves during the pause, or in the last second after it, has spent nothing that the pause did not give."""
+    job, length = stage.posted(RUN), 8 * 24 * 3600
+    game = stage.challenger.opens_blind(job, 0)
+    history = Descending(stage, game, RUN.histories[0].root)
+    stage.deployer.registry.pause()
+    if not trainers_turn:
+        stage.chain.advance(length // 2)
+        history.answer(RUN.histories[0])  # longer after the opening than its clock, and in the pause
+    stage.chain.next_block_at(stage.now() + length)
+    stage.deployer.registry.unpause()
+    view = stage.game.game(game)
+    left = dict(zip((True, False), view.clocks(stage.game.clocks, stage.now() - stage.registry.clock()), strict=True))
+    last = view.moved_at + left[trainers_turn]
+    stage.at(last)
+    with refused("game: clock not used up"):
+        stage.stranger.game.simulate("timeout", game)
+    stage.chain.next_block_at(last)
+    if trainers_turn:
+        history.answer(RUN.histories[0])
+    else:
+        stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 1)))
+    view = stage.game.game(game)
+    spent = (view.trainer_spent, view.challenger_spent)[not trainers_turn]
+    assert spent == stage.game.clocks[not trainers_turn] + stage.now() - stage.registry.clock()
+    assert view.phase == (Phase.CHALLENGER if trainers_turn else Phase.TRACE)
+
+
+def test_scenario_22_an_owner_decides_no_game_by_pausing(stage: Stage) -> None:
+    """No verdict, refutation, timeout or opening falls in the pause; moves do, and after it everything is as it was."""
+    job = stage.posted(RUN)
+    garbage = Descending(stage, stage.watcher.opens_blind(job, 0), RUN.histories[0].root, challenger=stage.watcher)
+    silent = stage.stranger.opens_blind(job, 1)
+    stage.chain.advance(PARAMETERS.trainer_clock - 10)
+    stage.watcher.commits(job, 0, 2)
+    stage.referee.send("rule", False, 1, 2)
+    garbage.reveal(bytes(len(shown(RUN.histories[0], garbage.d))))
+    judged = stage.traced(job, RUN)
+    stage.at(stage.game.game(silent).moved_at + PARAMETERS.trainer_clock + 1)
+    stage.chain.next_block_at(stage.now())
+    stage.deployer.registry.pause()
+    before = stage.credits()
+    ends = {
+        "conclude_element": (stage.challenger, judged, RUN.roots(0, 1), *plain(element_witness())),
+        "refute": (stage.watcher, garbage.game, *plain(refutation(garbage.d))),
+        "timeout": (stage.stranger, silent),
+    }
+    for hour in range(3):
+        for name, (actor, *args) in ends.items():
+            with refused("game: paused"):
+                stage.game.simulate(name, *args, account=actor.address)
+        opening = (job, 0, *plain(RUN.opening(0, 2)), SALT)
+        with refused("governance: paused" if hour < 1 else "commitments: expired"):
+            stage.game.simulate("open_step", *opening, account=stage.watcher.address, value=PARAMETERS.bond)
+        stage.chain.advance(3600)
+    stage.challenger.game.demand_trace(judged, RUN.roots(0, 1))
+    Descending(stage, judged, RUN.trace(1).root).answer(RUN.trace(1))
+    assert stage.credits() == before
+    stage.deployer.registry.unpause()
+    for name, (actor, *args) in ends.items():
+        stage.game.simulate(name, *args, account=actor.address)
 
 
 # 23: stale roots and foreign programs
@@ -323,7 +390,7 @@ def test_scenario_23_a_trace_root_counts_for_its_step_and_attempt_alone(stage: S
         game = stage.watcher.opens(other, segment, RUN.opening(segment, step))
         assert stage.game.game(game).phase == Phase.TRACE
         with refused("game: no step shown" if not stage.game.game(game).shown else "game: not the challenger's turn"):
-            stage.watcher.game.conclude_element(game, element_witness())
+            stage.watcher.game.conclude_element(game, RUN.roots(segment, step), element_witness())
     stage.chain.advance(PARAMETERS.trainer_clock + 1)
     stage.stranger.game.timeout(stage.game.game_count() - 2)
     stage.claim(job)
@@ -335,15 +402,22 @@ def test_scenario_23_a_blind_game_cannot_bring_a_known_root_to_another_step(stag
     """It shows one step, and the trace that it descends is that step's."""
     job = stage.posted(RUN)
     stage.traced(job, RUN, step=1)
-    blind = stage.watcher.game.open_blind(job, 0)
-    stage.trainer.game.reveal(blind, *reveal_of(RUN.histories[0], stage.game.game(blind).descent))
+    blind = stage.watcher.opens_blind(job, 0)
+    Descending(stage, blind, RUN.histories[0].root).answer(RUN.histories[0])
     stage.watcher.game.show_step(blind, ShowStep(RUN.opening(0, 2), descend=True))
     assert (stage.game.game(blind).phase, stage.game.game(blind).trace_root) == (Phase.TRACE, bytes(32))
-    stage.trainer.game.post_trace(blind, RUN.trace(2).root)
-    stage.trainer.game.reveal(blind, *reveal_of(RUN.trace(2), stage.game.game(blind).descent))
+    with refused("game: wrong length"):
+        stage.trainer.game.post_trace(blind, RUN.trace(2).root)
+    stage.trainer.game.post_trace(blind, RUN.trace(2).root, shown_at_once(RUN.trace(2)))
     with refused("game: step already shown"):
         stage.watcher.game.show_step(blind, ShowStep(RUN.opening(0, 1)))
     assert stage.game.game(blind).trace_root == RUN.trace(2).root
+
+
+def shown_at_once(trace: Tree) -> bytes:
+    """The first descendants of a trace's root."""
+    levels = span(trace.depth)
+    return b"".join(trace.node(trace.depth - levels, at) for at in range(1 << levels))
 
 
 def test_scenario_23_a_node_of_another_jobs_program_proves_nothing(market: Market) -> None:
@@ -359,9 +433,14 @@ def test_scenario_23_a_node_of_another_jobs_program_proves_nothing(market: Marke
         replace(true, node=foreign.witness(2, WEIGHTS, 70).node),
         played.witness(4, WEIGHTS, 70),
     ]
+    roots = played.roots(2)
     for forged in forgeries:
         with pytest.raises(TransactionFailed, match="merkle: proof of another root"):
-            games.simulate("conclude_element", game, *plain(forged), account=account)
+            games.simulate("conclude_element", game, roots, *plain(forged), account=account)
+    demand = (forgeries[1].node, 0, true.claim.root, true.claim.trace_proof)
     with pytest.raises(TransactionFailed, match="merkle: proof of another root"):
-        games.simulate("demand_tensor", game, forgeries[1].node, 0, true.claim.root, true.claim.trace_proof, account=account)
-    games.simulate("conclude_element", game, *plain(true), account=account)
+        games.simulate("demand_tensor", game, roots, *demand, account=account)
+    for elsewhere in (foreign.roots(2), played.roots(4), replace(roots, program_root=foreign.roots(2).program_root)):
+        with pytest.raises(TransactionFailed, match="game: another place"):
+            games.simulate("conclude_element", game, elsewhere, *plain(true), account=account)
+    games.simulate("conclude_element", game, roots, *plain(true), account=account)

@@ -27,7 +27,7 @@ from sims import digits
 from sims.cheats import CHEATS, CheatingExecutor, cheat
 from tests.scenarios.played import HandPlayed
 from tests.support.market import BOUNTY, PARAMETERS, TERMS, Diary, Market, honest_trace, lying
-from tests.support.model_chain import HonestService
+from tests.support.model_chain import HonestService, roots_of
 from tests.support.programs import counting_program
 from trainer.capture import Captured
 from trainer.executor import Executor
@@ -253,7 +253,8 @@ def test_scenario_32_a_friend_that_has_a_true_trace_posted_and_loses_hides_nothi
         game = played.opens("watcher", FALSIFIED)
         if market.looking.game.game(game).phase == Phase.TRACE:
             market.acting["trainer"].game.post_trace(game, HONEST.tensors(FALSIFIED).root)
-        market.acting["watcher"].game.conclude_element(game, truth.witness(FALSIFIED, state_tensors(PROGRAM)[1], position))
+        roots, witness = roots_of(TwoFaced(), FALSIFIED), truth.witness(FALSIFIED, state_tensors(PROGRAM)[1], position)
+        market.acting["watcher"].game.conclude_element(game, roots, witness)
         assert market.looking.game.game(game).phase == Phase.ACQUITTED
     assert convicted(market, played, HONEST, Nothing(), defended=TwoFaced()) == FALSIFIED
     index = Index(market.chain.web3, market.book)
@@ -270,7 +271,8 @@ def test_scenario_32_watchers_that_copy_a_wrong_verdict_pay_for_it_each(market: 
     before = {role: market.balance(role) for role in roles}
     for role in roles:
         game = played.traced(role, FALSIFIED)
-        market.acting[role].game.conclude_element(game, played.witness(FALSIFIED, state_tensors(PROGRAM)[1], 70))
+        witness = played.witness(FALSIFIED, state_tensors(PROGRAM)[1], 70)
+        market.acting[role].game.conclude_element(game, played.roots(FALSIFIED), witness)
         assert market.looking.game.game(game).phase == Phase.ACQUITTED
     assert {role: market.balance(role) - before[role] for role in roles} == dict.fromkeys(roles, -PARAMETERS.bond)
     assert market.looking.game.credit(market.address("trainer")) == len(roles) * PARAMETERS.bond
@@ -285,7 +287,7 @@ def test_scenario_32_watchers_that_copy_a_right_verdict_earn_nothing_by_it(marke
     played = HandPlayed.posted(market, LYING, STATE, DATA, STEPS)
     games = [played.traced(role, FALSIFIED) for role in ("challenger", "watcher", "rival")]
     witness = played.witness(FALSIFIED, state_tensors(PROGRAM)[1], 70)
-    market.acting["rival"].game.conclude_element(games[2], witness)
+    market.acting["rival"].game.conclude_element(games[2], played.roots(FALSIFIED), witness)
     for game in games[:2]:
         market.acting["rival"].game.reclaim(game)
     assert [market.looking.registry.credit(market.address(role)) for role in ("challenger", "watcher", "rival")] == [REWARD, 0, 0]

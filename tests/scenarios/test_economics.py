@@ -17,14 +17,16 @@ from hypothesis import strategies as st
 
 from bisection.errors import TransactionFailed
 from bisection.game import ShowStep
+from bisection.merkle import Tree
 from challenger.node import SegmentVerdict
-from contracts.bindings import Phase
+from contracts.bindings import BLIND, Phase, step_commitment
 from contracts.build import artifact
 from contracts.deploy import deploy
 from contracts.economics import GWEI, LIMITS, game_bond, least_stake, trainer_gas
 from contracts.jobs import JobStatus
 from contracts.sender import Call
 from sims.demo import Withholding
+from tests.contracts.descending import Descending, shown
 from tests.contracts.stage import (
     BOUNTY,
     PARAMETERS,
@@ -33,28 +35,35 @@ from tests.contracts.stage import (
     Actor,
     Stage,
     TrainerRun,
-    element_witness,
+    digest,
     refused,
-    reveal_of,
 )
 from tests.contracts.test_game_gas import RealChain
-from tests.scenarios.played import Attacker, Fortunes, overtaken, same_second, settle
+from tests.scenarios.played import Attacker, Fortunes, concludes, overtaken, same_second, settle
 from tests.support.market import PARAMETERS as MARKET
 from tests.support.market import TERMS as OFFER
 from tests.support.market import Diary, Market, lying
 
 RUN = TrainerRun()
+WIDE = TrainerRun(100, 100, tensors=100, name="wide")  # history and trace take two reveals each
 REWARD = TERMS.stake * PARAMETERS.reward_share // 10_000
 BURN = TERMS.stake * PARAMETERS.burn_share // 10_000
 CLOCKS = PARAMETERS.trainer_clock + PARAMETERS.challenger_clock
 
 
-def convict(stage: Stage, actor: Actor, game: int) -> None:
+def convict(stage: Stage, actor: Actor, game: int, run: TrainerRun = RUN) -> None:
     """Have the trainer convicted, its trace root posted first if it is owed."""
     if stage.game.game(game).phase == Phase.TRACE:
-        stage.trainer.game.post_trace(game, RUN.trace(stage.game.game(game).step).root)
+        stage.trainer.game.post_trace(game, run.trace(stage.game.game(game).step).root)
     stage.referee.send("rule", False, 1, 2)
-    actor.game.conclude_element(game, element_witness())
+    concludes(stage, run, actor, game)
+
+
+def revealed(stage: Stage, game: int, tree: Tree) -> Descending:
+    """A game's descent into a tree, with the first reveal."""
+    line = Descending(stage, game, tree.root)
+    line.answer(tree)
+    return line
 
 
 # 24, 25: front-running
@@ -67,8 +76,8 @@ def test_scenario_24_a_node_whose_every_move_is_overtaken_keeps_to_its_own_game(
 
     def attack(call: Call) -> None:
         attacker.copy(call)
-        if call.name == "pick":
-            market.acting["watcher"].game.open_blind(job, 0)
+        if call.name in ("pick", "show_step"):
+            blind_by(market, "watcher", job)
 
     with (
         market.trainer(tmp_path / "trainer", executor_of=lying(3), served_of=Withholding) as trainer,
@@ -77,11 +86,18 @@ def test_scenario_24_a_node_whose_every_move_is_overtaken_keeps_to_its_own_game(
     ):
         market.finish(trainer, challenger)
     assert market.job(job).status == JobStatus.SLASHED
-    assert attacker.through.keys() <= {"open_blind", "withdraw"}
+    assert attacker.through.keys() <= {"commit", "withdraw"}
     mine = [game for game in range(1, market.looking.game.game_count() + 1) if convicted(market, game)]
     assert [market.looking.game.game(game).challenger for game in mine] == [market.address("challenger")]
     assert market.looking.game.game_count() > 2
     assert market.balance("challenger") == before + OFFER.stake * MARKET.reward_share // 10_000
+
+
+def blind_by(market: Market, role: str, job: int) -> int:
+    """A game on the first segment of a job, committed to before."""
+    game = market.acting[role].game
+    game.commit(step_commitment(market.address(role), job, 0, BLIND, SALT))
+    return game.open_blind(job, 0, SALT)
 
 
 def convicted(market: Market, game: int) -> bool:
@@ -127,7 +143,7 @@ def test_scenario_25_who_copies_an_opening_and_a_verdict_from_the_mempool_gains_
         assert copy[0] < honest
         stage.trainer.game.post_trace(honest, RUN.trace(1).root)
         with refused("game: attempt is over"):
-            stage.challenger.game.conclude_element(honest, element_witness())
+            concludes(stage, RUN, stage.challenger, honest)
     stage.stranger.game.reclaim(honest)
     settle(stage)
     assert (fortunes.gain(stage.challenger), fortunes.gain(stage.watcher)) == (REWARD, 0)
@@ -147,15 +163,24 @@ def test_scenario_25_who_copies_a_commitment_or_a_timeout_gains_nothing(stage: S
     assert (fortunes.gain(stage.challenger), fortunes.gain(stage.watcher)) == (REWARD, 0)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a copied blind opening that is mined first ranks first")
 def test_scenario_25_who_copies_a_blind_opening_from_the_mempool_gains_nothing(stage: Stage) -> None:
     """Only who has seen a fraud opens blindly: whoever overtakes it and repeats its moves has computed nothing."""
     job, fortunes = stage.posted(RUN), Fortunes(stage)
-    with overtaken(stage.challenger.sender, Attacker(stage.watcher.sender, {}).copy):
-        honest = stage.challenger.game.open_blind(job, 0)
-    copy = honest - 1
+    stage.challenger.commits(job, 0, BLIND)
+    copies = []
+
+    def attack(call: Call) -> None:
+        """The opening cannot be copied; one with a commitment of its own, made in the same block at the earliest, is the second."""
+        with refused("commitments: none made"):
+            stage.watcher.sender.send(call)
+        copies.append(stage.watcher.opens_blind(job, 0))
+
+    with overtaken(stage.challenger.sender, attack):
+        honest = stage.challenger.game.open_blind(job, 0, SALT)
+    (copy,) = copies
+    assert copy < honest and stage.game.game(honest).rank < stage.game.game(copy).rank
     for game in (copy, honest):
-        stage.trainer.game.reveal(game, *reveal_of(RUN.histories[0], stage.game.game(game).descent))
+        revealed(stage, game, RUN.histories[0])
     stage.watcher.game.show_step(copy, ShowStep(RUN.opening(0, 1)))  # as seen in the mempool
     stage.challenger.game.show_step(honest, ShowStep(RUN.opening(0, 1)))
     convict(stage, stage.challenger, honest)
@@ -163,20 +188,48 @@ def test_scenario_25_who_copies_a_blind_opening_from_the_mempool_gains_nothing(s
     assert (fortunes.gain(stage.challenger), fortunes.gain(stage.watcher)) == (REWARD, 0)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a place that was left is whoever comes next's, whatever its rank")
 def test_scenario_25_a_copy_that_comes_after_a_lost_game_ranks_behind_the_live_one(stage: Stage) -> None:
-    """A third party's lost game leaves the place, and the copycat enters it: the honest game there is still the earlier one."""
+    """A third party's lost game leaves the place, and the copycat enters it: the honest game there is still the earlier one, and
+    says so."""
     job = stage.posted(RUN)
     lost, honest = (actor.opens(job, 0, RUN.opening(0, 1)) for actor in (stage.stranger, stage.challenger))
     stage.trainer.game.post_trace(lost, RUN.trace(1).root)
     stage.referee.send("rule", True, 7, 7)
-    stage.stranger.game.conclude_element(lost, element_witness())
+    concludes(stage, RUN, stage.stranger, lost)
     fortunes = Fortunes(stage)
     copy = stage.watcher.opens(job, 0, RUN.opening(0, 1))
+    assert stage.game.game(honest).first == copy
+    stage.stranger.game.contend(honest)
+    stage.watcher.game.contend(copy)
+    assert stage.game.game(copy).first == honest
     convict(stage, stage.watcher, copy)
     stage.stranger.game.reclaim(honest)
     assert fortunes.gain(stage.watcher) == 0
     assert fortunes.gain(stage.challenger) == REWARD + PARAMETERS.bond
+
+
+def test_scenario_25_a_node_whose_place_was_left_and_taken_contends_for_it(market: Market, tmp_path: Path) -> None:
+    """A stranger's game stood before the node's, and is lost; a copycat comes. Then the node says that its own is the first."""
+    job, before = market.open_job(tmp_path / "material", steps=6), market.balance("challenger")
+    with (
+        market.trainer(tmp_path / "trainer", executor_of=lying(3), served_of=Withholding) as trainer,
+        market.challenger(tmp_path / "challenger") as challenger,
+    ):
+        market.until(lambda: market.job(job).status == JobStatus.VERIFICATION, trainer)
+        lost = blind_by(market, "rival", job)
+        market.until(lambda: market.looking.game.game(lost).phase == Phase.CHALLENGER, trainer)
+        market.chain.advance(MARKET.challenger_clock)
+        market.until(lambda: market.looking.game.game_count() == 2, challenger)
+        assert market.looking.game.game(2).first == lost
+        market.acting["watcher"].game.timeout(lost)
+        copy = blind_by(market, "watcher", job)
+        assert market.looking.game.game(2).first == copy
+        challenger.tick()
+        assert market.looking.game.game(copy).first == 2
+        market.finish(trainer, challenger)
+        challenger.tick()
+    assert market.sent("challenger").count("contend") == 1
+    assert market.balance("challenger") == before + OFFER.stake * MARKET.reward_share // 10_000
 
 
 # 26: the trainer challenges itself
@@ -205,7 +258,7 @@ def test_scenario_26_a_friend_that_fills_the_place_keeps_nobody_out(stage: Stage
     job, fortunes = stage.posted(RUN), Fortunes(stage)
     for _ in range(10):
         stage.watcher.opens(job, 0, RUN.opening(0, 1))
-        stage.watcher.game.open_blind(job, 0)
+        stage.watcher.opens_blind(job, 0)
     stage.chain.advance(10)
     before = stage.now()
     convict(stage, stage.challenger, stage.challenger.opens(job, 0, RUN.opening(0, 1)))
@@ -227,13 +280,16 @@ def test_scenario_27_any_number_of_sybils_delay_a_job_by_both_clocks_and_pay_for
     fortunes, window = Fortunes(stage), stage.registry.segment(job, 2).window_end
     crowd = [stage.challenger, stage.watcher, stage.stranger]
     games = []
+    stage.at(window - 100)
+    for number in range(sybils):
+        crowd[number % 3].game.commit(step_commitment(crowd[number % 3].address, job, 2, BLIND, digest("salt", number)))
     for number in range(sybils):
         stage.chain.next_block_at(window)
-        games.append(crowd[number % 3].game.open_blind(job, 2))
+        games.append(crowd[number % 3].game.open_blind(job, 2, digest("salt", number)))
     stage.chain.advance(PARAMETERS.trainer_clock - 1)
     for game in games:
         stage.chain.next_block_at(window + PARAMETERS.trainer_clock)
-        stage.trainer.game.reveal(game, *reveal_of(RUN.histories[2], stage.game.game(game).descent))
+        revealed(stage, game, RUN.histories[2])
     for game in games:
         stage.chain.next_block_at(window + CLOCKS + 1)
         stage.stranger.game.timeout(game)
@@ -256,16 +312,22 @@ def metered() -> Iterator[Stage]:
 def test_scenario_27_what_sybils_cost_the_trainer_in_gas_is_less_than_the_bonds_that_it_wins(metered: Stage) -> None:
     """Each Sybil has the whole history and trace revealed, at 50 gwei, and then falls silent."""
     stage, sybils = metered, 2
-    job, fee, gas = stage.posted(RUN, segments=1), 50 * GWEI, 0
-    games = [stage.challenger.game.open_blind(job, 0) for _ in range(sybils)]
+    job, fee, gas = stage.posted(WIDE, segments=1), 50 * GWEI, 0
+    games = [stage.challenger.opens_blind(job, 0) for _ in range(sybils)]
     before = stage.game.credit(stage.trainer.address)
     for game in games:
-        gas += revealed(stage, game, 0)
-        stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 1), descend=True))
-        gas += stage.trainer.game.post_trace(game, RUN.trace(1).root)["gasUsed"] if owes_trace(stage, game) else 0
-        gas += revealed(stage, game, 1)
-        stage.challenger.game.pick(game, stage.game.game(game).descent.node, 1)
-        gas += revealed(stage, game, 1)
+        history = Descending(stage, game, WIDE.histories[0].root)
+        gas += answered(history, WIDE.histories[0])
+        history.pick(1)
+        gas += answered(history, WIDE.histories[0])
+        stage.challenger.game.show_step(game, ShowStep(WIDE.opening(0, 1)))
+        if stage.game.game(game).phase == Phase.TRACE:
+            gas += stage.trainer.game.post_trace(game, WIDE.trace(1).root)["gasUsed"]
+        stage.challenger.game.demand_trace(game, WIDE.roots(0, 1))
+        trace = Descending(stage, game, WIDE.trace(1).root)
+        gas += answered(trace, WIDE.trace(1))
+        trace.pick(1)
+        gas += answered(trace, WIDE.trace(1))
     stage.chain.advance(PARAMETERS.challenger_clock + 1)
     for game in games:
         gas += stage.trainer.game.timeout(game)["gasUsed"]
@@ -275,14 +337,12 @@ def test_scenario_27_what_sybils_cost_the_trainer_in_gas_is_less_than_the_bonds_
     assert gas < sybils * trainer_gas(LIMITS)
 
 
-def revealed(stage: Stage, game: int, tree: int) -> int:
-    """The gas of an honest answer in the descent of the history (0) or of the trace (1)."""
-    tree_of = RUN.trace(1) if tree else RUN.histories[0]
-    return int(stage.trainer.game.reveal(game, *reveal_of(tree_of, stage.game.game(game).descent))["gasUsed"])
-
-
-def owes_trace(stage: Stage, game: int) -> bool:
-    return stage.game.game(game).phase == Phase.TRACE
+def answered(line: Descending, tree: Tree) -> int:
+    """The gas of an honest answer."""
+    payload = shown(tree, line.d)
+    gas = line.trainer.game.reveal(line.game, line.d.trail, line.d.picked, payload)["gasUsed"]
+    line.revealed(payload)
+    return int(gas)
 
 
 def test_scenario_27_a_trainer_node_answers_every_sybil(market: Market, tmp_path: Path) -> None:
@@ -291,9 +351,9 @@ def test_scenario_27_a_trainer_node_answers_every_sybil(market: Market, tmp_path
     sybils = ("challenger", "watcher", "rival")
     with market.trainer(tmp_path / "trainer") as trainer:
         market.until(lambda: market.job(job).status == JobStatus.VERIFICATION, trainer)
-        market.chain.advance(market.looking.registry.segment(job, 0).window_end - market.chain.now() - 10)
+        market.chain.advance(market.looking.registry.segment(job, 0).window_end - market.chain.now() - 15)
         for role in 2 * sybils:
-            market.acting[role].game.open_blind(job, 0)
+            blind_by(market, role, job)
         market.finish(trainer)
         trainer.tick()
     assert market.job(job).status == JobStatus.COMPLETED
@@ -313,10 +373,10 @@ def test_scenario_28_who_is_censored_for_its_whole_clock_in_any_slices_still_win
         nonlocal mark
         stage.chain.restore(mark)
         mark = stage.chain.snapshot()
-        job, fortunes = stage.posted(RUN), Fortunes(stage)
+        job, fortunes = stage.posted(WIDE), Fortunes(stage)
         game = slow_dispute(stage, job, slices(cuts))
         assert stage.game.game(game).phase == Phase.CONVICTED
-        assert stage.game.game(game).challenger_clock == 0
+        assert stage.game.game(game).challenger_spent == PARAMETERS.challenger_clock
         assert fortunes.gain(stage.challenger) == REWARD
 
     wins()
@@ -332,54 +392,56 @@ def slow_dispute(stage: Stage, job: int, delays: list[int]) -> int:
     """A blind game whose challenger makes its four moves after these delays, and whose trainer answers in the same second."""
     me, trainer = stage.challenger.game, stage.trainer.game
     stage.referee.send("rule", False, 1, 2)
-    game = me.open_blind(job, 0)
+    game = stage.challenger.opens_blind(job, 0)
 
     def held_up(delay: int) -> None:
         stage.chain.next_block_at(stage.now() + delay)
 
-    def answer(tree: Any) -> None:
+    def answer(line: Descending, tree: Tree) -> None:
         same_second(stage.chain)
-        trainer.reveal(game, *reveal_of(tree, stage.game.game(game).descent))
+        line.answer(tree)
 
-    answer(RUN.histories[0])
+    answer(Descending(stage, game, WIDE.histories[0].root), WIDE.histories[0])
     held_up(delays[0])
-    me.show_step(game, ShowStep(RUN.opening(0, 1)))
+    me.show_step(game, ShowStep(WIDE.opening(0, 1)))
     same_second(stage.chain)
-    trainer.post_trace(game, RUN.trace(1).root)
+    trainer.post_trace(game, WIDE.trace(1).root)
     held_up(delays[1])
-    me.demand_trace(game)
-    answer(RUN.trace(1))
+    me.demand_trace(game, WIDE.roots(0, 1))
+    trace = Descending(stage, game, WIDE.trace(1).root)
+    answer(trace, WIDE.trace(1))
     held_up(delays[2])
-    me.pick(game, stage.game.game(game).descent.node, 1)
-    answer(RUN.trace(1))
+    trace.pick(1)
+    answer(trace, WIDE.trace(1))
     held_up(delays[3])
-    me.conclude_element(game, element_witness())
+    concludes(stage, WIDE, stage.challenger, game)
     return game
 
 
 def test_scenario_28_a_second_more_of_censorship_costs_the_bond_and_no_more(stage: Stage) -> None:
     """The clock is what an operator must outlast; past it, that game alone is lost, and the fraud can be disputed anew."""
-    job, fortunes = stage.posted(RUN), Fortunes(stage)
+    job, fortunes = stage.posted(WIDE), Fortunes(stage)
     with refused("game: clock used up"):
         slow_dispute(stage, job, [0, 0, 0, PARAMETERS.challenger_clock + 1])
     stage.stranger.game.timeout(1)
     assert fortunes.gain(stage.challenger) == -PARAMETERS.bond
-    convict(stage, stage.challenger, stage.challenger.opens(job, 0, RUN.opening(0, 1)))
+    convict(stage, stage.challenger, stage.challenger.opens(job, 0, WIDE.opening(0, 1)), WIDE)
     assert fortunes.gain(stage.challenger) == REWARD - PARAMETERS.bond
 
 
 def test_scenario_28_a_censored_trainer_has_its_own_whole_clock_too(stage: Stage) -> None:
     """Held up to the last second of its budget, in slices, an honest trainer still answers everything."""
     job = stage.posted(RUN)
-    game = stage.challenger.game.open_blind(job, 0)
+    game = stage.challenger.opens_blind(job, 0)
     stage.chain.next_block_at(stage.now() + 400)
-    stage.trainer.game.reveal(game, *reveal_of(RUN.histories[0], stage.game.game(game).descent))
-    stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 1), descend=True))
+    revealed(stage, game, RUN.histories[0])
+    stage.challenger.game.show_step(game, ShowStep(RUN.opening(0, 1)))
     stage.chain.next_block_at(stage.now() + 300)
     stage.trainer.game.post_trace(game, RUN.trace(1).root)
+    stage.challenger.game.demand_trace(game, RUN.roots(0, 1))
     stage.chain.next_block_at(stage.now() + PARAMETERS.trainer_clock - 700)
-    stage.trainer.game.reveal(game, *reveal_of(RUN.trace(1), stage.game.game(game).descent))
-    assert (stage.game.game(game).trainer_clock, stage.game.game(game).phase) == (0, Phase.CHALLENGER)
+    revealed(stage, game, RUN.trace(1))
+    assert (stage.game.game(game).trainer_spent, stage.game.game(game).phase) == (PARAMETERS.trainer_clock, Phase.CHALLENGER)
 
 
 # 29: the verifier's dilemma

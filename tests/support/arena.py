@@ -190,7 +190,9 @@ class TheChallenger(Party):
             self._agents[place] = Challenger(self.chain, trace, self.chain.claim(job, segment), self.served(place))
         if not mine:
             self._agents[place].open()
-        elif not self.chain.answered(mine[0]):
+            return
+        self.chain.contend(mine[0])
+        if not self.chain.answered(mine[0]):
             self._agents[place].play(mine[0])
 
     def _own(self, game: int) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from bisection.game import TreeKind
+from benchmarks._hostile import Relay
+from bisection.agent import Chain, Defender
+from bisection.game import Move, PostTrace, Reveal, TreeKind
 from bisection.merkle import Tree
 from bisection.nodes import Dot, Output
 from bisection.program import Program
@@ -16,12 +19,12 @@ from tests.support.arena import TheTrainer
 from tests.support.liar import Liar, balanced
 from tests.support.programs import counting_program, run_program
 
-__all__ = ["COUNTING", "LONG", "SEGMENT", "Fabricator", "Misstated", "run_of"]
+__all__ = ["COUNTING", "LONG", "SEGMENT", "Fabricator", "Garbler", "Misstated", "run_of"]
 
 SEGMENT = 4
 Job = tuple[Program, Mapping[str, np.ndarray[Any, Any]], Mapping[str, np.ndarray[Any, Any]]]
 COUNTING: Job = counting_program()
-LONG: Job = run_program(np.random.default_rng(0), Dot, 40_000, rows=1)  # one element of 40 parts: two levels of partial results
+LONG: Job = run_program(np.random.default_rng(0), Dot, 40_000, rows=1)  # one element of 157 parts: two reveals of partial results
 
 
 def run_of(segments: int, lie: int | None = None, seed: int = 0, job: Job = COUNTING) -> list[MemoryTrace]:
@@ -71,3 +74,29 @@ class Fabricator(TheTrainer):
             self._liars.setdefault(game, Liar(self.chain, trace, lambda *parts: balanced(parts[0], 0, parts[1], parts[2]))).play(
                 game
             )
+
+
+class Spoilt(Relay):
+    """A chain on which everything that is revealed of one tree is inverted."""
+
+    def __init__(self, chain: Chain, tree: TreeKind) -> None:
+        super().__init__(chain)
+        self._tree = tree
+
+    def move(self, game: int, move: Move) -> None:
+        d = self._chain.game(game).descent
+        tree = TreeKind.TRACE if isinstance(move, PostTrace) or d is None else d.tree
+        if isinstance(move, Reveal | PostTrace) and tree == self._tree:
+            move = replace(move, payload=bytes(byte ^ 0xFF for byte in move.payload))
+        self._chain.move(game, move)
+
+
+class Garbler(TheTrainer):
+    """A trainer that reveals garbage of one of the trees, which one goes by the job."""
+
+    TREES = (TreeKind.HISTORY, TreeKind.TRACE, TreeKind.TENSOR)
+
+    def _play(self, game: int, trace: Any) -> None:
+        if not self.chain.answered(game):
+            tree = self.TREES[self.chain.view(game).job % len(self.TREES)]
+            Defender(Spoilt(self.chain, tree), trace).play(game)

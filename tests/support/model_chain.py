@@ -22,6 +22,7 @@ from bisection.game import (
 )
 from bisection.program import Program
 from bisection.trace import Trace
+from bisection.witness import StepRoots
 
 TRAINER = bytes(range(20))
 
@@ -31,6 +32,15 @@ def claim_of(program: Program, trace: Trace, length: int) -> Claim:
     return Claim(
         0, 0, 0, TRAINER, 0, length, trace.history().root, program.root, len(program.nodes), len(program.tensors),
         len(program.state), trace.data().root, len(program.data),
+    )  # fmt: skip
+
+
+def roots_of(trace: Trace, step: int) -> StepRoots:
+    """All that is committed about a step of an execution."""
+    program = trace.program
+    return StepRoots(
+        program.root, len(program.nodes), trace.tensors(step).root, len(program.tensors), trace.state(step).root,
+        trace.state(step + 1).root, len(program.state), trace.data().root, len(program.data),
     )  # fmt: skip
 
 
@@ -100,4 +110,4 @@ class HonestService:
         return self._trace.tensor(step, number)
 
 
-__all__ = ["TRAINER", "HonestService", "ModelChain", "claim_of", "opening_of"]
+__all__ = ["TRAINER", "HonestService", "ModelChain", "claim_of", "opening_of", "roots_of"]

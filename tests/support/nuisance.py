@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._hostile import honest_witness, kinds, nodes_of
+from benchmarks._hostile import honest_witness, kinds, nodes_of, pickable
 from bisection.game import Conclude, Demand, DemandRun, DemandTensor, Game, Move, Owed, Pick, ShowStep, StepOpening, TreeKind
 from bisection.merkle import LEAF_BYTES, blob_tree
 from bisection.nodes import MAX_LENGTH, RunNode
 from bisection.trace import Trace
 from bisection.witness import Leaf, node_proof
 from tests.support.arena import Party, Place
+from tests.support.model_chain import opening_of
 
 __all__ = ["STYLES", "FalseGame", "Nuisance"]
 
@@ -40,20 +41,15 @@ class FalseGame:
         return np.random.default_rng([self.seed, known])
 
     def opening(self, rng: np.random.Generator) -> StepOpening:
-        history = self.trace.history()
-        step = int(rng.integers(history.count - 1))
-        before, after = history.node(0, step), history.node(0, step + 1)
-        return StepOpening(step, before, tuple(history.prove(step)), after, tuple(history.prove(step + 1)))
+        return opening_of(self.trace, int(rng.integers(self.trace.history().count - 1)))
 
     def move(self, game: Game) -> Move | None:
         """The next one; None for silence."""
         rng, d = self.rng(game), game.descent
         if self.style == "stall" and len(game.demanded) > self.seed // 3 % 3:
             return None
-        if d is not None and rng.random() < 0.9 and not (d.levels == d.height and d.tree != TreeKind.TENSOR):
-            below = d.height - d.levels
-            fitting = [c for c in range(1 << d.levels) if ((d.position << d.levels) + c) << below < d.count]
-            return Pick(d.node, int(rng.choice(fitting)))
+        if d is not None and rng.random() < 0.9 and (children := pickable(d)):
+            return Pick(d.seal(game.claim.trainer), int(rng.choice(children)))
         if game.step is None:
             return ShowStep(self.opening(rng), bool(rng.random() < 0.5))
         left = [tree for tree in (TreeKind.TRACE, TreeKind.STATE, TreeKind.TENSOR, TreeKind.RUN) if tree not in game.demanded]

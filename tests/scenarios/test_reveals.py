@@ -93,10 +93,11 @@ def first_digests(tree: Tree) -> bytes:
     return b"".join(tree.node(tree.depth - 4, at) for at in range(16))
 
 
-ROUNDS = {of_history: 2, of_trace: 2, of_state: 2, of_tensor: 3, of_run: 2, of_maximum: 2}
+Demand = Callable[[Stage, int], tuple[bytes, Payload]]
+ROUNDS: dict[Demand, int] = {of_history: 2, of_trace: 2, of_state: 2, of_tensor: 3, of_run: 2, of_maximum: 2}
 
 
-def begun(stage: Stage, demand: Callable[[Stage, int], tuple[bytes, Payload]]) -> tuple[Descending, Payload]:
+def begun(stage: Stage, demand: Demand) -> tuple[Descending, Payload]:
     """A game in which a tree has just been demanded, on a job of its own."""
     job = stage.posted(RUN, segments=1)
     game = stage.challenger.opens_blind(job, 0)
@@ -124,9 +125,7 @@ def last_child(d: Descent) -> int:
 
 
 @pytest.mark.parametrize("demand", ROUNDS, ids=lambda demand: demand.__name__)
-def test_scenario_35_whatever_is_wrong_with_a_reveal_convicts_and_nothing_that_is_right(
-    stage: Stage, demand: Callable[[Stage, int], tuple[bytes, Payload]]
-) -> None:
+def test_scenario_35_whatever_is_wrong_with_a_reveal_convicts_and_nothing_that_is_right(stage: Stage, demand: Demand) -> None:
     """In every tree, at every round: noise, zeros, one bit of one byte."""
     line, payload = begun(stage, demand)
     for number in range(1, ROUNDS[demand] + 1):
@@ -160,9 +159,7 @@ def test_scenario_35_a_refutation_tells_that_it_was_one(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("demand", ROUNDS, ids=lambda demand: demand.__name__)
-def test_scenario_35_who_refutes_what_is_right_gains_nothing_by_any_preimage(
-    stage: Stage, demand: Callable[[Stage, int], tuple[bytes, Payload]]
-) -> None:
+def test_scenario_35_who_refutes_what_is_right_gains_nothing_by_any_preimage(stage: Stage, demand: Demand) -> None:
     """With the truth, a lie put in its place, one payload for the other: refused. The clock runs on, and the bond is lost."""
     line, payload = begun(stage, demand)
     line.reveal(payload(line.d))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bisection.cut import element, part_count, part_result
-from bisection.game import parts_digest
+from bisection.descent import extended, parts_payload
 from bisection.merkle import Tree, blob_root, leaf_digest
 from bisection.nodes import DTYPES, Dot, Reduce, Ref, RunNode, ScatterAdd
 from bisection.program import NUMERICS_VERSION
@@ -56,7 +56,7 @@ def program() -> dict[str, str]:
 
 
 def runs() -> dict[str, Any]:
-    """Long nodes: their encoding, the last element, the partial results of its parts, and what a contract stores of these."""
+    """Long nodes: their encoding, the last element, the partial results of its parts, and the trail that begins with these."""
     table = {}
     for name, (node, inputs) in long_nodes().items():
 
@@ -69,7 +69,7 @@ def runs() -> dict[str, Any]:
             "encoding": node.encode().hex(),
             "element": element(node, 0, position, fetch),
             "parts": parts,
-            "digest of the parts": parts_digest(parts).hex(),
+            "trail of the parts": extended(bytes(32), 0, parts_payload(parts)).hex(),
         }
     return table
 

@@ -1,0 +1,207 @@
+"""What the referee says of boundaries, long runs and heads of nodes, field by field, and the least damage that it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bisection.cut import part_count, part_result
+from bisection.errors import IllegalMove
+from bisection.merkle import Tree, leaf_digest
+from bisection.nodes import MAX_LENGTH, Dot, Gather, Input, Node, Output, Reduce, Ref, RunNode, ScatterAdd
+from bisection.program import NUMERICS_VERSION
+from bisection.witness import NodeProof, StepRoots, boundary, locate, locate_run, node_proof
+from tests.differential.evm import Contract, Reverted
+from tests.differential.scene import BoundaryScene, Scene, ask, judgement, program_around
+
+MALFORMED = "referee: malformed node"
+NO_OPENING = (bytes(32), (), bytes(32), ())
+"""The roots and paths of ``judge_boundary``, where the node is refused before they are looked at."""
+
+
+@pytest.fixture(scope="module")
+def referee() -> Contract:
+    return Contract("Referee")
+
+
+@pytest.fixture(scope="module")
+def step() -> BoundaryScene:
+    return BoundaryScene()
+
+
+def test_the_numerics_are_those_of_the_programs(referee: Contract) -> None:
+    assert referee.call("numerics_version") == NUMERICS_VERSION
+
+
+# Boundaries
+
+
+def instead(step: BoundaryScene, number: int, code: bytes) -> tuple[StepRoots, NodeProof]:
+    """The step, and the proof of ``code``, in a program that has it in the place of node ``number``."""
+    leaves = list(step.program.tree.levels[0])
+    leaves[number] = leaf_digest(code)
+    tree = Tree(leaves)
+    return replace(step.roots, program_root=tree.root), NodeProof(number, code, tuple(tree.prove(number)))
+
+
+def boundary_node(step: BoundaryScene, kind: type[Node]) -> tuple[int, Any]:
+    """The number of the second node of a kind, which joins the tensor of weights, and the node."""
+    number = [i for i in step.boundary if isinstance(step.program.nodes[i], kind)][1]
+    return number, step.program.nodes[number]
+
+
+def test_a_boundary_is_told_field_by_field(referee: Contract, step: BoundaryScene) -> None:
+    told = []
+    for number in step.boundary:
+        proof = node_proof(step.program, number)
+        told.append(referee.call("boundary", step.roots, proof))
+        assert told[-1] == astuple(boundary(step.roots, proof))
+    assert {source for source, _, _, _ in told} == {0, 1, 2}
+    number, node = boundary_node(step, Input)
+    assert referee.call("boundary", step.roots, node_proof(step.program, number)) == (0, node.index, node.outputs[0].tensor, 800)
+
+
+def test_a_boundary_joins_any_index(referee: Contract, step: BoundaryScene) -> None:
+    for kind in (Input, Output):
+        number, node = boundary_node(step, kind)
+        roots, proof = instead(step, number, replace(node, index=0xFEDCBA98).encode())
+        assert referee.call("boundary", roots, proof) == astuple(boundary(roots, proof))
+
+
+def damaged_boundaries(step: BoundaryScene) -> dict[str, tuple[int, bytes]]:
+    """Encodings of input and output nodes with a single fault, and the places they stand in."""
+    reads, source = boundary_node(step, Input)
+    writes, sink = boundary_node(step, Output)
+    assert isinstance(source, Input) and isinstance(sink, Output)
+    (written,), (read,) = source.outputs, sink.inputs
+    other = Ref(written.tensor + 1, "i64", 4)
+    code, end = source.encode(), sink.encode()
+    return {
+        "an input node that reads": (reads, replace(source, inputs=(other,)).encode()),
+        "an input node that reads and writes twice": (reads, replace(source, inputs=(other,), outputs=(written, other)).encode()),
+        "an input node that writes twice": (reads, replace(source, outputs=(written, other)).encode()),
+        "an input node that writes nothing": (reads, replace(source, outputs=()).encode()),
+        "an input node of the state after": (reads, code[:-5] + b"\2" + code[-4:]),
+        "an input node of nothing known": (reads, code[:-5] + b"\3" + code[-4:]),
+        "an input node with a byte more": (reads, code + b"\0"),
+        "an input node with a byte less": (reads, replace(source, index=0).encode()[:-1]),
+        "an output node that writes": (writes, replace(sink, outputs=(Ref(0, "i64", 1),)).encode()),
+        "an output node that reads twice": (writes, replace(sink, inputs=(read, other)).encode()),
+        "an output node that reads nothing": (writes, replace(sink, inputs=()).encode()),
+        "an output node that reads nothing and writes": (writes, replace(sink, inputs=(), outputs=(written,)).encode()),
+        "an output node with a byte more": (writes, end + b"\0"),
+        "an output node with a byte less": (writes, replace(sink, index=0).encode()[:-1]),
+    }
+
+
+def test_a_damaged_boundary_is_refused(referee: Contract, step: BoundaryScene) -> None:
+    for what, (number, code) in damaged_boundaries(step).items():
+        roots, proof = instead(step, number, code)
+        with pytest.raises(IllegalMove):
+            boundary(roots, proof)
+        for question in (("boundary", roots, proof), ("judge_boundary", roots, proof, *NO_OPENING)):
+            with pytest.raises(Reverted) as refusal:
+                referee.call(*question)
+            assert str(refusal.value) == MALFORMED, what
+
+
+def test_a_node_that_computes_is_no_boundary(referee: Contract, step: BoundaryScene) -> None:
+    for number in set(range(len(step.program.nodes))) - set(step.boundary):
+        with pytest.raises(Reverted, match="referee: not a boundary"):
+            referee.call("boundary", step.roots, node_proof(step.program, number))
+
+
+def test_a_node_of_its_head_alone_writes_nothing(referee: Contract, step: BoundaryScene) -> None:
+    """``locate`` reads no further than the head, and yet some body must follow."""
+    number, node = boundary_node(step, Input)
+    head = len(node.encode()) - 5
+    roots, proof = instead(step, number, node.encode()[:head])
+    with pytest.raises(IllegalMove):
+        locate(roots, proof, 0)
+    with pytest.raises(Reverted, match=MALFORMED):
+        referee.call("locate", roots, proof, 0)
+
+
+# Gathers
+
+
+def test_a_gather_of_wide_rows_cut_short_by_a_byte_is_refused(referee: Contract) -> None:
+    """The byte cut off is zero, as is whatever is read in its place: the fields mean the same."""
+    scene = Scene.of(program_around(Gather, [("i8", 512), ("i32", 1)], [("i8", 256)], 256), {}, np.random.default_rng(0))
+    w: Any = scene.witness(0, 3)
+    assert ask(referee, scene.roots, w) == scene.expected(0, 3)
+    cut = scene.recoded(w.node.code[:-1], w)
+    assert judgement(*cut) == "refused"
+    with pytest.raises(Reverted, match=MALFORMED):
+        ask(referee, *cut)
+
+
+# Runs
+
+LONG = MAX_LENGTH + 300
+RUNS: dict[str, tuple[type[Node], list[tuple[str, int]], list[tuple[str, int]], tuple[Any, ...]]] = {
+    "sum": (Reduce, [("i16", 2 * LONG)], [("i64", 2)], ("sum", LONG)),
+    "max": (Reduce, [("i32", 2 * LONG)], [("i32", 2)], ("max", LONG)),
+    "dot": (Dot, [("i8", 4 * LONG), ("i16", 6 * LONG)], [("i64", 12)], (2, 3, LONG)),
+    "scatter_add": (ScatterAdd, [("i32", 2 * LONG), ("i8", LONG)], [("i64", 6)], (LONG, 3)),
+}
+
+
+def long_run(what: str) -> Scene:
+    """One of RUNS over hostile data."""
+    kind, inputs, outputs, fields = RUNS[what]
+    return Scene.of(program_around(kind, inputs, outputs, *fields), {}, np.random.default_rng(len(what)))
+
+
+@pytest.mark.parametrize("what", RUNS)
+def test_a_long_run_is_told_field_by_field(referee: Contract, what: str) -> None:
+    scene = long_run(what)
+    ref, proof = scene.node.outputs[0], node_proof(scene.program, scene.number)
+    for position in (0, ref.count - 1):
+        claim = scene.leaf(ref.tensor, ref.dtype, position)
+        told = referee.call("locate_run", scene.roots, proof, position, claim)
+        assert told == astuple(locate_run(scene.roots, proof, position, claim))
+        assert told == (scene.expected(0, position)[0], ref.tensor, 6, what == "max")
+    with pytest.raises(Reverted, match="referee: position outside the tensor"):
+        referee.call("locate_run", scene.roots, proof, ref.count, claim)
+
+
+@pytest.mark.parametrize("what", RUNS)
+def test_every_part_of_a_long_run_is_summed(referee: Contract, what: str) -> None:
+    scene = long_run(what)
+    node = scene.node
+    assert isinstance(node, RunNode)
+    for position in range(node.outputs[0].count):
+        for part in range(part_count(node)) if position in (0, node.outputs[0].count - 1) else [1]:
+            w = scene.part(position, part)
+            assert ask(referee, scene.roots, w) == part_result(node, position, part, scene.fetch), (position, part)
+
+
+@pytest.mark.parametrize("what", RUNS)
+def test_there_is_no_part_behind_the_last(referee: Contract, what: str) -> None:
+    scene = long_run(what)
+    assert isinstance(scene.node, RunNode)
+    w, count = scene.part(0, 0), scene.node.outputs[0].count
+    for question, reason in (
+        (replace(w, part=part_count(scene.node)), "referee: no such part"),
+        (replace(w, part=1 << 255), "referee: no such part"),
+        (replace(w, position=count), "referee: position outside the tensor"),
+        (replace(w, position=1 << 255), "referee: position outside the tensor"),
+        (replace(w, inputs=()), "referee: openings for another number of inputs"),
+    ):
+        assert judgement(scene.roots, question) == "refused"
+        with pytest.raises(Reverted) as refusal:
+            ask(referee, scene.roots, question)
+        assert str(refusal.value) == reason
+
+
+def test_a_reduction_of_one_input_is_opened_once(referee: Contract) -> None:
+    scene = long_run("sum")
+    w = scene.part(0, 0)
+    question = replace(w, inputs=w.inputs * 2)
+    assert judgement(scene.roots, question) == "refused"
+    with pytest.raises(Reverted, match="referee: openings for another number of inputs"):
+        ask(referee, scene.roots, question)

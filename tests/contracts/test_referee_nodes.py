@@ -11,8 +11,9 @@ import pytest
 from bisection.cut import part_count, part_result
 from bisection.errors import IllegalMove
 from bisection.merkle import Tree, leaf_digest
-from bisection.nodes import MAX_LENGTH, Dot, Gather, Input, Node, Output, Reduce, Ref, RunNode, ScatterAdd
+from bisection.nodes import MAX_LENGTH, Dot, Gather, Input, Map, Node, Output, Read, Reduce, Ref, RunNode, ScatterAdd
 from bisection.program import NUMERICS_VERSION
+from bisection.scalar import ScalarProgram
 from bisection.witness import NodeProof, StepRoots, boundary, locate, locate_run, node_proof
 from tests.differential.evm import Contract, Reverted
 from tests.differential.scene import BoundaryScene, Scene, ask, judgement, program_around
@@ -39,7 +40,7 @@ def test_the_numerics_are_those_of_the_programs(referee: Contract) -> None:
 # Boundaries
 
 
-def instead(step: BoundaryScene, number: int, code: bytes) -> tuple[StepRoots, NodeProof]:
+def instead(step: BoundaryScene | Scene, number: int, code: bytes) -> tuple[StepRoots, NodeProof]:
     """The step, and the proof of ``code``, in a program that has it in the place of node ``number``."""
     leaves = list(step.program.tree.levels[0])
     leaves[number] = leaf_digest(code)
@@ -125,24 +126,64 @@ def test_a_node_of_its_head_alone_writes_nothing(referee: Contract, step: Bounda
         referee.call("locate", roots, proof, 0)
 
 
-# Gathers
+# Lengths
+
+Row = tuple[type[Node], list[tuple[str, int]], list[tuple[str, int]], tuple[Any, ...]]
+"""Kind, inputs, outputs, fields."""
+ROUND: dict[str, Row] = {
+    "gather": (Gather, [("i8", 512), ("i32", 1)], [("i8", 256)], (256,)),
+    "reduce": (Reduce, [("i16", 512)], [("i64", 2)], ("sum", 256)),
+    "dot": (Dot, [("i16", 512), ("i16", 256)], [("i64", 2)], (2, 1, 256)),
+    "scatter_add": (ScatterAdd, [("i16", 8), ("i8", 8)], [("i64", 256)], (8, 256)),
+}
+"""The last byte of their encodings is zero, as is whatever is read where it is cut off: the fields would mean the same."""
 
 
-def test_a_gather_of_wide_rows_cut_short_by_a_byte_is_refused(referee: Contract) -> None:
-    """The byte cut off is zero, as is whatever is read in its place: the fields mean the same."""
-    scene = Scene.of(program_around(Gather, [("i8", 512), ("i32", 1)], [("i8", 256)], 256), {}, np.random.default_rng(0))
-    w: Any = scene.witness(0, 3)
-    assert ask(referee, scene.roots, w) == scene.expected(0, 3)
-    cut = scene.recoded(w.node.code[:-1], w)
-    assert judgement(*cut) == "refused"
-    with pytest.raises(Reverted, match=MALFORMED):
-        ask(referee, *cut)
+@pytest.mark.parametrize("what", ROUND)
+def test_a_node_cut_short_by_a_zero_is_refused(referee: Contract, what: str) -> None:
+    kind, inputs, outputs, fields = ROUND[what]
+    scene = Scene.of(program_around(kind, inputs, outputs, *fields), {}, np.random.default_rng(0))
+    w: Any = scene.witness(0, 1)
+    assert ask(referee, scene.roots, w) == scene.expected(0, 1)
+    for code in (w.node.code[:-1], w.node.code + b"\0"):
+        damaged = scene.recoded(code, w)
+        assert judgement(*damaged) == "refused"
+        with pytest.raises(Reverted, match=MALFORMED):
+            ask(referee, *damaged)
 
 
 # Runs
 
+OTHER_NUMBERS: dict[str, Row] = {
+    "a sum of nothing": (Reduce, [], [("i64", 4)], ("sum", 2)),
+    "a sum of two inputs": (Reduce, [("i32", 8)] * 2, [("i64", 4)], ("sum", 2)),
+    "a sum written twice": (Reduce, [("i32", 8)], [("i64", 4)] * 2, ("sum", 2)),
+    "a dot of one input": (Dot, [("i32", 8)], [("i64", 1)], (1, 1, 8)),
+    "a dot of three inputs": (Dot, [("i32", 8)] * 3, [("i64", 1)], (1, 1, 8)),
+    "a dot written twice": (Dot, [("i32", 8)] * 2, [("i64", 1)] * 2, (1, 1, 8)),
+    "a scatter_add of one input": (ScatterAdd, [("i32", 8)], [("i64", 2)], (8, 2)),
+    "a scatter_add of three inputs": (ScatterAdd, [("i32", 8)] * 3, [("i64", 2)], (8, 2)),
+    "a scatter_add written twice": (ScatterAdd, [("i32", 8)] * 2, [("i64", 2)] * 2, (8, 2)),
+}
+"""Nodes whose shapes fit, but not the numbers of their tensors."""
+
+
+@pytest.mark.parametrize("what", OTHER_NUMBERS)
+def test_a_run_of_another_number_of_tensors_is_not_located(referee: Contract, what: str) -> None:
+    kind, inputs, outputs, fields = OTHER_NUMBERS[what]
+    reads, shape = tuple(Read(0, (0,)) for _ in inputs), (outputs[0][1],)
+    copy = ScalarProgram(len(inputs), 1, (), (), (0,) * len(outputs))
+    scene = Scene.of(program_around(Map, inputs, outputs, shape, reads, copy), {}, np.random.default_rng(0))
+    roots, proof = instead(scene, scene.number, kind(scene.node.inputs, scene.node.outputs, *fields).encode())
+    claim = scene.leaf(scene.node.outputs[0].tensor, "i64", 0)
+    with pytest.raises(IllegalMove):
+        locate_run(roots, proof, 0, claim)
+    with pytest.raises(Reverted, match=MALFORMED):
+        referee.call("locate_run", roots, proof, 0, claim)
+
+
 LONG = MAX_LENGTH + 300
-RUNS: dict[str, tuple[type[Node], list[tuple[str, int]], list[tuple[str, int]], tuple[Any, ...]]] = {
+RUNS: dict[str, Row] = {
     "sum": (Reduce, [("i16", 2 * LONG)], [("i64", 2)], ("sum", LONG)),
     "max": (Reduce, [("i32", 2 * LONG)], [("i32", 2)], ("max", LONG)),
     "dot": (Dot, [("i8", 4 * LONG), ("i16", 6 * LONG)], [("i64", 12)], (2, 3, LONG)),

@@ -39,10 +39,14 @@ MALFORMED: dict[str, tuple[type[Node], list[tuple[str, int]], list[tuple[str, in
     "a map with an empty dimension": (Map, X, X, ((0,), EACH, COPY)),
     "a map of nine dimensions": (Map, X, X, ((1,) * 8 + (8,), (Read(0, (1,) * 9),), COPY)),
     "a map that names a register not yet written": (Map, X, X, ((8,), EACH, scalar(Op(ADD, 0, 2)))),
+    "a map that names a first register not yet written": (Map, X, X, ((8,), EACH, scalar(Op(ADD, 2, 0)))),
     "a map that names a third register not yet written": (Map, X, X, ((8,), EACH, scalar(Op(0x1E, 0, 0, 2)))),
     "a map whose result is no register": (Map, X, X, ((8,), EACH, scalar(Op(ADD, 0, 1), results=(3,)))),
     "a map of 129 instructions": (Map, X, X, ((8,), EACH, scalar(*[Op(ADD, 0, 1)] * 129))),
     "a map of 257 registers": (Map, X, X, ((8,), EACH, scalar(*[Op(ADD, 0, 1)] * 100, constants=155))),
+    "a map of 257 registers, all but the indices constants": (
+        Map, [], X, ((1,) * 7 + (8,), (), ScalarProgram(0, 8, (0,) * 249, (), (0,))),
+    ),
     "a gather of broken rows": (Gather, [("f32", 7), ("i32", 4)], [("f32", 8)], (2,)),
     "a gather of another shape": (Gather, [("f32", 6), ("i32", 5)], [("f32", 8)], (2,)),
     "a gather of no width": (Gather, [("f32", 6), ("i32", 4)], [("f32", 8)], (0,)),
@@ -85,7 +89,7 @@ MALFORMED: dict[str, tuple[type[Node], list[tuple[str, int]], list[tuple[str, in
     "a scatter_add of broken rows": (ScatterAdd, [("i32", 8), ("i32", 6)], [("i64", 4)], (6, 3)),
     "a scatter_add of another shape": (ScatterAdd, [("i32", 6), ("i32", 3)], [("i64", 9)], (3, 4)),
     "a scatter_add without bins": (ScatterAdd, [("i32", 6), ("i32", 3)], [("i64", 8)], (3, 0)),
-}
+}  # fmt: skip
 
 LONG: dict[str, tuple[type[Node], list[tuple[str, int]], list[tuple[str, int]], tuple[Any, ...]]] = {
     "a sum of 1,025 elements": (Reduce, [("i8", 2050)], [("i64", 2)], ("sum", 1025)),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import astuple, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,9 @@ import pytest
 from bisection.cut import part_count, part_result
 from bisection.errors import IllegalMove
 from bisection.merkle import Tree, leaf_digest
-from bisection.nodes import MAX_LENGTH, Dot, Gather, Input, Map, Node, Output, Read, Reduce, Ref, RunNode, ScatterAdd
+from bisection.nodes import MAX_LENGTH, Condition, Dot, Gather, Input, Map, Node, Output, Read, Reduce, Ref, RunNode, ScatterAdd
 from bisection.program import NUMERICS_VERSION
-from bisection.scalar import ScalarProgram
+from bisection.scalar import Op, ScalarProgram
 from bisection.witness import NodeProof, StepRoots, boundary, locate, locate_run, node_proof
 from tests.differential.evm import Contract, Reverted
 from tests.differential.scene import BoundaryScene, Scene, ask, judgement, program_around
@@ -152,6 +154,42 @@ def test_a_node_cut_short_by_a_zero_is_refused(referee: Contract, what: str) -> 
             ask(referee, *damaged)
 
 
+# Maps
+
+
+def scene_of(kind: type[Node], inputs: list[tuple[str, int]], outputs: list[tuple[str, int]], *fields: Any) -> Scene:
+    """A node over hostile data."""
+    return Scene.of(program_around(kind, inputs, outputs, *fields), {}, np.random.default_rng(0))
+
+
+def agrees(referee: Contract, scene: Scene, positions: Iterable[int]) -> bool:
+    """Whether the contract gives these elements of the first output as they are defined."""
+    return all(ask(referee, scene.roots, scene.witness(0, i)) == scene.expected(0, i) for i in positions)
+
+
+@pytest.mark.parametrize("base", [-1, 0, 1])
+def test_a_map_reads_up_to_the_end_of_a_tensor_and_zeros_behind_it(referee: Contract, base: int) -> None:
+    copy = ScalarProgram(1, 1, (), (), (0,))
+    assert agrees(referee, scene_of(Map, [("i32", 8)], [("i32", 8)], (8,), (Read(base, (1,)),), copy), range(8))
+
+
+@pytest.mark.parametrize("start", [-1, 0, 1])
+def test_a_condition_holds_from_zero_up_to_its_size(referee: Contract, start: int) -> None:
+    """Of two conditions on different axes, either may be the one that fails."""
+    copy = ScalarProgram(1, 2, (), (), (0,))
+    reads = (Read(0, (4, 1), (Condition(start, 3, (1, 0)), Condition(-start, 4, (0, 1)))),)
+    assert agrees(referee, scene_of(Map, [("i32", 12)], [("i32", 12)], (3, 4), reads, copy), range(12))
+
+
+def test_a_map_may_have_256_registers(referee: Contract) -> None:
+    """Filled by instructions, and by constants alone."""
+    ops = (Op(0x20, 0, 1), *(Op(0x20, i, 155) for i in range(156, 255)))
+    program = ScalarProgram(1, 1, tuple(range(154)), ops, (255,))
+    assert agrees(referee, scene_of(Map, [("i32", 8)], [("i64", 8)], (8,), (Read(0, (1,)),), program), [0, 7])
+    program = ScalarProgram(0, 8, tuple(range(248)), (), (255,))
+    assert agrees(referee, scene_of(Map, [], [("i64", 8)], (1,) * 7 + (8,), (), program), [0, 7])
+
+
 # Runs
 
 OTHER_NUMBERS: dict[str, Row] = {
@@ -219,6 +257,13 @@ def test_every_part_of_a_long_run_is_summed(referee: Contract, what: str) -> Non
         for part in range(part_count(node)) if position in (0, node.outputs[0].count - 1) else [1]:
             w = scene.part(position, part)
             assert ask(referee, scene.roots, w) == part_result(node, position, part, scene.fetch), (position, part)
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 33])
+def test_dots_of_any_two_types(referee: Contract, length: int) -> None:
+    """Among them those where the count of one operand is the size of the other's elements."""
+    for x, y in product(("i8", "i16", "i32"), repeat=2):
+        assert agrees(referee, scene_of(Dot, [(x, length), (y, length)], [("i64", 1)], 1, 1, length), [0]), (x, y)
 
 
 @pytest.mark.parametrize("what", RUNS)

@@ -43,7 +43,7 @@ UNITS = {
 }
 """Tests of a module on its own, through a mock."""
 
-REFEREE = ("test_referee.py", "test_referee_malformed.py", "test_mutants_referee.py", "test_referee*.py")
+REFEREE = tuple(f"test_{what}.py" for what in ("referee", "mutants_referee", "referee_nodes", "referee_malformed", "referee_*"))
 DIFFERENTIAL = ("tests/differential/test_nodes_vyper.py",)
 PROTOCOL = tuple(
     f"test_{what}.py"

@@ -2,6 +2,7 @@
 # @title The functions of modules/merkle, for tests
 # @license Apache-2.0
 
+from modules import arity
 from modules import merkle
 
 
@@ -12,6 +13,15 @@ def parent(left: bytes32, right: bytes32) -> bytes32:
     @notice See modules/merkle.
     """
     return merkle.parent(left, right)
+
+
+@external
+@pure
+def join(digests: DynArray[bytes32, arity.WIDTH]) -> bytes32:
+    """
+    @notice See modules/merkle.
+    """
+    return merkle.join(digests)
 
 
 @external

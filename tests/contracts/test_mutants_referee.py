@@ -1,4 +1,4 @@
-"""The limits of trees, encodings and openings at the referee: the last value that is taken, the first that is refused, and why."""
+"""The limits of encodings and openings at the referee: the last value that is taken, the first that is refused, and why."""
 
 from __future__ import annotations
 
@@ -7,22 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bisection.merkle import Tree, parent
 from bisection.nodes import Map, Node, Read, Reduce, Ref
 from bisection.scalar import ScalarProgram
 from bisection.witness import ElementWitness, RunWitness
 from tests.differential.evm import Contract, Reverted
 from tests.differential.scene import Scene, ask, judgement, program_around
 
-LEAF = bytes(range(32))
-SIBLING = bytes(range(32, 64))
 WHOLE = Read(0, (1,))
 MALFORMED = "referee: malformed node"
-
-
-@pytest.fixture(scope="module")
-def merkle() -> Contract:
-    return Contract("merkle_mock")
 
 
 @pytest.fixture(scope="module")
@@ -39,45 +31,6 @@ def copy_of(inputs: int) -> ScalarProgram:
 def copying() -> Scene:
     """A map that copies eight words."""
     return Scene.of(program_around(Map, [("i32", 8)], [("i32", 8)], (8,), (WHOLE,), copy_of(1)), {}, np.random.default_rng(0))
-
-
-# Trees
-
-
-def test_the_deepest_tree(merkle: Contract) -> None:
-    for count in ((1 << 254) + 1, 1 << 255):
-        assert merkle.call("depth_of", count) == 255
-    with pytest.raises(Reverted, match="merkle: too many leaves"):
-        merkle.call("depth_of", (1 << 255) + 1)
-
-
-def test_a_range_reaches_up_to_height_32(merkle: Contract) -> None:
-    node, proof = LEAF, []
-    for _ in range(32):
-        node = parent(node, SIBLING)
-        proof.append(SIBLING)
-    assert merkle.call("fold_range", [LEAF], 0, 32, proof) == node
-    with pytest.raises(Reverted, match="merkle: range in too deep a tree"):
-        merkle.call("fold_range", [LEAF], 0, 33, [*proof, SIBLING])
-
-
-def test_a_range_of_no_leaves_leads_nowhere(merkle: Contract) -> None:
-    for depth, proof in [(0, []), (1, []), (1, [SIBLING])]:
-        with pytest.raises(Reverted, match="merkle: range proof of another depth"):
-            merkle.call("fold_range", [], 0, depth, proof)
-
-
-def test_two_leaves_are_no_root(merkle: Contract) -> None:
-    with pytest.raises(Reverted, match="merkle: range proof of another depth"):
-        merkle.call("fold_range", [LEAF, SIBLING], 0, 0, [])
-
-
-@pytest.mark.parametrize("first", [0, 1, 2, 31])
-def test_a_range_of_as_many_leaves_as_a_run_has(merkle: Contract, first: int) -> None:
-    """33 of 64 leaves: from an even place on, the lowest level has seventeen pairs, the last of which the proof completes."""
-    tree = Tree([bytes([i]) * 32 for i in range(64)])
-    leaves, proof = tree.levels[0][first : first + 33], tree.prove_range(first, 33)
-    assert merkle.call("fold_range", leaves, first, 6, proof) == tree.root
 
 
 # Encodings

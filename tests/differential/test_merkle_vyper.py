@@ -8,6 +8,8 @@ import pytest
 from bisection.merkle import EMPTY, Tree, depth_of, leaf_digest, parent
 from tests.differential.evm import Contract, Reverted
 
+LEAF = bytes(range(32))
+SIBLING = bytes(range(32, 64))
 SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 33, 64, 100]
 
 
@@ -73,3 +75,56 @@ def test_every_range_leads_to_the_root(merkle: Contract, count: int) -> None:
                     merkle.call("fold_range", leaves, first, tree.depth, wrong)
         with pytest.raises(Reverted, match="merkle: range proof of another depth"):
             merkle.call("fold_range", leaves, first + (1 << tree.depth), tree.depth, proof)
+
+
+@pytest.mark.parametrize("height", range(7))
+def test_a_row_is_joined_to_the_node_above_it(merkle: Contract, height: int) -> None:
+    """With empty places behind the leaves, as at the end of a tree, and anywhere else."""
+    rng = np.random.default_rng(height)
+    whole = [rng.bytes(32) for _ in range(1 << height)]
+    rows = [whole[:count] + [EMPTY] * (len(whole) - count) for count in {0, 1, len(whole) // 2, len(whole) - 1, len(whole)}]
+    rows += [[digest if rng.random() < 0.5 else EMPTY for digest in whole] for _ in range(5)]
+    for row in rows:
+        node = row
+        while len(node) > 1:
+            node = [parent(node[i], node[i + 1]) for i in range(0, len(node), 2)]
+        assert merkle.call("join", row) == node[0]
+
+
+# Limits
+
+
+def test_the_deepest_tree(merkle: Contract) -> None:
+    for count in ((1 << 254) + 1, 1 << 255):
+        assert merkle.call("depth_of", count) == 255
+    with pytest.raises(Reverted, match="merkle: too many leaves"):
+        merkle.call("depth_of", (1 << 255) + 1)
+
+
+def test_a_range_reaches_up_to_height_32(merkle: Contract) -> None:
+    node, proof = LEAF, []
+    for _ in range(32):
+        node = parent(node, SIBLING)
+        proof.append(SIBLING)
+    assert merkle.call("fold_range", [LEAF], 0, 32, proof) == node
+    with pytest.raises(Reverted, match="merkle: range in too deep a tree"):
+        merkle.call("fold_range", [LEAF], 0, 33, [*proof, SIBLING])
+
+
+def test_a_range_of_no_leaves_leads_nowhere(merkle: Contract) -> None:
+    for depth, proof in [(0, []), (1, []), (1, [SIBLING])]:
+        with pytest.raises(Reverted, match="merkle: range proof of another depth"):
+            merkle.call("fold_range", [], 0, depth, proof)
+
+
+def test_two_leaves_are_no_root(merkle: Contract) -> None:
+    with pytest.raises(Reverted, match="merkle: range proof of another depth"):
+        merkle.call("fold_range", [LEAF, SIBLING], 0, 0, [])
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 31])
+def test_a_range_of_as_many_leaves_as_a_run_has(merkle: Contract, first: int) -> None:
+    """33 of 64 leaves: from an even place on, the lowest level has seventeen pairs, the last of which the proof completes."""
+    tree = Tree([bytes([i]) * 32 for i in range(64)])
+    leaves, proof = tree.levels[0][first : first + 33], tree.prove_range(first, 33)
+    assert merkle.call("fold_range", leaves, first, 6, proof) == tree.root

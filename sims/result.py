@@ -93,10 +93,10 @@ class Result:
     tables: Mapping[str, Table] = field(default_factory=dict)
     versions: Mapping[str, str | int] = field(default_factory=versions)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The result as JSON has it: a table is an object with ``columns`` and ``rows``."""
         return asdict(self)
 
     def to_bytes(self) -> bytes:
         """The result as one line of JSON with sorted keys; equal results have equal bytes."""
-        return canonical(self.to_dict()) + b"\n"
+        return canonical(self.to_json()) + b"\n"

@@ -22,13 +22,15 @@ Value = int | float | bool | str | None
 
 
 def _plain(value: Any, where: str) -> Value:
-    """``value`` without NumPy's types. Raises ValueError for what JSON has no name for."""
+    """``value`` without NumPy's types, None for NaN. Raises ValueError for what JSON has no name for."""
     if isinstance(value, np.generic):
         value = value.item()
-    if not isinstance(value, Value):
+    if not isinstance(value, bool | int | float | str | None):
         raise ValueError(f"{where} is a {type(value).__name__}: only numbers, truths, texts and None can be kept")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where} is {value}: give None where there is no number")
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError(f"{where} is infinite: give None where there is no number")
     return value
 
 

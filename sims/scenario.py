@@ -1,11 +1,11 @@
 """A scenario: what is simulated, with which parameters and seed. TOML in, results out.
 
-    kind = "economy.fraud"         # what is simulated: `refstep sims list` names the kinds
-    title = "Does fraud pay if one segment in ten is replayed?"
-    attack = 29                    # optional: its number in docs/attacks.md
-    seed = 0                       # optional
-    [parameters]                   # optional: those left out have their defaults
-    audit_rate = 0.1
+kind = "economy.fraud"         # what is simulated: `refstep sims list` names the kinds
+title = "Does fraud pay if one segment in ten is replayed?"
+attack = 29                    # optional: its number in docs/attacks.md
+seed = 0                       # optional
+[parameters]                   # optional: those left out have their defaults
+audit_rate = 0.1
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Scenario:
     def changed(self, changes: Mapping[str, Any], origin: str = "parameters") -> Scenario:
         """The scenario with some parameters changed. Raises UsageError, naming the origin of the change."""
         try:
-            return replace(self, parameters=build(self.kind.parameters, values_of(self.parameters) | changes))
+            return replace(self, parameters=build(self.kind.parameters, {**values_of(self.parameters), **changes}))
         except BadParameter as error:
             raise UsageError(f"{origin}: {error}") from None
 
@@ -145,7 +145,7 @@ def seed_at(document: Document) -> int:
 
 
 def add_parameters(document: Document, kind: Kind, base: Any = None) -> Any:
-    """The parameters in a document's table ``parameters``, the others as in ``base``, by default as ``kind`` has them. Raises UsageError."""
+    """The parameters in a document's table ``parameters``, the others as in ``base`` or as ``kind`` has them. Raises UsageError."""
     where: Where = ("parameters",)
     given = document.get(where, dict, {})
     try:

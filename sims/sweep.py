@@ -1,17 +1,17 @@
-"""A sweep: a scenario over a grid of parameters, or over random ones, each point run with several seeds. TOML in; sims/sweeping.py runs it.
+"""A sweep: a scenario over a grid of parameters, or over random ones, each with several seeds. sims/sweeping.py runs it.
 
-    title = "Stake against audit rate"
-    scenario = "fraud"             # or a file beside this one, or kind = ...; [parameters] are changed before anything is varied
-    mode = "grid"                  # or "random", with samples = 1000
-    repeats = 3                    # seeds for each point
-    seed = 0
-    [vary]
-    audit_rate = [0.01, 0.1, 0.5]
-    stake = {from = 0.1, to = 10.0, points = 20, scale = "log"}     # mode "random" draws from the range
-    [[figure]]                     # see sims/figures.py
-    name = "profit"
-    x = "stake"
-    y = "attacker_profit"
+title = "Stake against audit rate"
+scenario = "fraud"             # or a file beside this one, or kind = ...; [parameters] are changed before anything is varied
+mode = "grid"                  # or "random", with samples = 1000
+repeats = 3                    # seeds for each point
+seed = 0
+[vary]
+audit_rate = [0.01, 0.1, 0.5]
+stake = {from = 0.1, to = 10.0, points = 20, scale = "log"}     # mode "random" draws from the range
+[[figure]]                     # see sims/figures.py
+name = "profit"
+x = "stake"
+y = "attacker_profit"
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: a point of the sweep with one of its seeds. ``key`` names kind, parameters, seed and versions; equal keys have equal results."""
+    """One run: a point with one of its seeds. ``key`` names kind, parameters, seed and versions: equal keys have equal results."""
 
     key: str
     parameters: Any
@@ -227,7 +227,9 @@ def _axes(document: Document, scenario: Scenario, random: bool) -> tuple[Axis, .
 
 def _list(parameter: Parameter, found: Any) -> Axis:
     if not isinstance(found, list) or not found:
-        raise BadParameter(parameter.name, f"{parameter.name} = {written(found)}; expected a list of values or {{from, to, points, scale}}")
+        raise BadParameter(
+            parameter.name, f"{parameter.name} = {written(found)}; expected a list of values or {{from, to, points, scale}}"
+        )
     values = tuple(parameter.read(one) for one in found)
     twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
     if twice is not None:
@@ -238,7 +240,9 @@ def _list(parameter: Parameter, found: Any) -> Axis:
 def _range(document: Document, where: Where, parameter: Parameter, random: bool) -> Axis:
     document.only(RANGE, where)
     if parameter.type not in (int, float) or parameter.many:
-        raise BadParameter(parameter.name, f"a range for {parameter.name}, which is {parameter.expected}; expected a list of values")
+        raise BadParameter(
+            parameter.name, f"a range for {parameter.name}, which is {parameter.expected}; expected a list of values"
+        )
     for end in ("from", "to"):
         if document.at((*where, end)) is None:
             document.refuse(where, f"{parameter.name} has no {end!r}; expected from, to and points")

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep happen: in this process, in several, or on a Ray cluster. The results are the same, their order is not."""
+"""Where the runs of a sweep happen: in this process, in several, or on a Ray cluster. Only the order of the results depends on it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def in_this_process(kind: Kind, jobs: Iterable[Job]) -> Iterator[Finished]:
 
 
 def in_processes(count: int) -> Workers:
-    """Runs in so many processes of this machine. A run that ends its process is told apart from those beside it, which are run again."""
+    """Runs in so many processes of this machine. Those beside a run that ends its process are run again."""
 
     def run(kind: Kind, jobs: Iterable[Job]) -> Iterator[Finished]:
         queue, broken = iter(jobs), True
@@ -84,9 +84,13 @@ def _pooled(count: int, kind: Kind, queue: Iterator[Job]) -> Iterator[tuple[Job,
     try:
         broken = False
         while True:
-            if not broken:
-                for job in islice(queue, AHEAD * count - len(futures)):
+            for job in islice(queue, 0 if broken else AHEAD * count - len(futures)):
+                try:
                     futures[pool.submit(attempt, kind, job.parameters, job.seed)] = job
+                except BrokenProcessPool as ended:
+                    broken = True
+                    yield job, ended
+                    break
             if not futures:
                 return
             done, _ = wait(futures, return_when=FIRST_COMPLETED)
@@ -123,7 +127,8 @@ def on_ray(kind: Kind, jobs: Iterable[Job]) -> Iterator[Finished]:
     try:
         remote = ray.remote(num_cpus=1)(attempt)
         ahead = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        queue, pending = iter(jobs), {}
+        queue = iter(jobs)
+        pending: dict[Any, Job] = {}
         while True:
             for job in islice(queue, ahead - len(pending)):
                 pending[remote.remote(kind, job.parameters, job.seed)] = job

@@ -52,11 +52,11 @@ def toy(parameters: Toy, seed: int) -> Outcome:
 
 
 def brittle(parameters: Toy, seed: int) -> Outcome:
-    """Fails for one stake, ends its process for another, until the file in ``note`` is there."""
+    """Fails for one stake, ends its process for another and a high rate, until the file in ``note`` is there."""
     if not (parameters.note and Path(parameters.note).exists()):
         if parameters.stake == 2:
             raise RuntimeError("two is\ntoo much")
-        if parameters.stake == 3:
+        if parameters.stake == 3 and parameters.rate > 0.5:
             os._exit(1)
     return toy(parameters, seed)
 

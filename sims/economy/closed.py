@@ -1,6 +1,6 @@
 """Closed forms of what sims/economy/model.py simulates: expectations, exact but for rounding.
 
-Each follows from the same assumptions, by another way than drawing: they check the simulation, and answer where a simulation is too slow.
+Each follows from the same assumptions by another way than drawing. They check the simulation, and answer where it is too slow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from sims.economy.draws import normal
 from sims.economy.model import ROLES, posted_and_paid
 from sims.economy.setting import PATHS, Cheats, Setting
 
-__all__ = ["break_even_audit_rate", "break_even_stake", "detected", "expected", "found", "fraud_pays", "gas_price_above", "mean_gas_price"]
+__all__ = [
+    "break_even_audit_rate",
+    "break_even_stake",
+    "detected",
+    "expected",
+    "found",
+    "fraud_pays",
+    "gas_price_above",
+    "mean_gas_price",
+]
 
 HALVINGS = 60
 

@@ -59,8 +59,9 @@ class Costs:
 
 
 def read(document: Mapping[str, Any]) -> Costs:
-    """The costs that a document gives: an object with the fields of ``Costs``, a side as ``{"gas": …, "transactions": …}``; what it leaves
-    out has its default, and other fields are ignored. Raises UsageError for what is no count.
+    """The costs that a document gives: an object with the fields of ``Costs``, a side as ``{"gas": …, "transactions": …}``.
+
+    What it leaves out has its default, and other fields are ignored. Raises UsageError for what is no count.
     """
     given: dict[str, Any] = {}
     for spec in fields(Costs):
@@ -70,7 +71,9 @@ def read(document: Mapping[str, Any]) -> Costs:
         side = isinstance(getattr(Costs, spec.name), Side)
         counts = (value.get("gas"), value.get("transactions")) if isinstance(value, Mapping) and side else (value,)
         if len(counts) != 1 + side or not all(type(count) is int and count > 0 for count in counts):
-            raise UsageError(f"the costs have {spec.name} = {value!r}; expected {'gas and transactions' if side else 'gas'} above 0")
+            raise UsageError(
+                f"the costs have {spec.name} = {value!r}; expected {'gas and transactions' if side else 'gas'} above 0"
+            )
         given[spec.name] = Side(*counts) if side else value
     return Costs(**given)
 

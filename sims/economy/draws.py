@@ -55,10 +55,11 @@ class Moments:
 
     @classmethod
     def of(cls, sample: NDArray[np.generic]) -> Moments:
-        """Those of an array."""
-        if not sample.size:
-            return cls()
+        """Those of the numbers in an array: NaN is no member of the sample."""
         values = sample.astype(np.float64)
+        values = values[~np.isnan(values)]
+        if not values.size:
+            return cls()
         mean = float(values.mean())
         return cls(values.size, mean, float(np.square(values - mean).sum()))
 
@@ -85,22 +86,26 @@ class Moments:
 
 
 class Tally(dict[str, Moments]):
-    """Moments by name, of columns that grow by blocks."""
+    """Moments by name, of columns that grow by blocks; of a name that nothing was added to, those of an empty sample."""
+
+    def __missing__(self, name: str) -> Moments:
+        return Moments()
 
     def add(self, columns: Mapping[str, NDArray[np.generic]]) -> None:
         """Take in the next block."""
         for name, column in columns.items():
-            self[name] = self.get(name, Moments()) + Moments.of(column)
+            self[name] = self[name] + Moments.of(column)
 
     def merge(self, other: Mapping[str, Moments]) -> None:
         """Take in all that another tally has."""
         for name, moments in other.items():
-            self[name] = self.get(name, Moments()) + moments
+            self[name] = self[name] + moments
 
 
 def interval(moments: Moments, errors: float = CONFIDENT, share: bool = False) -> tuple[float, float]:
-    """The confidence interval of a mean, so many standard errors wide to either side: by the normal law, of a share by Wilson's formula,
-    which is sound near 0 and 1 too.
+    """The confidence interval of a mean, so many standard errors wide to either side.
+
+    It is that of the normal law; of a share that of Wilson, which is sound near 0 and 1 too.
     """
     if not share:
         return moments.mean - errors * moments.error, moments.mean + errors * moments.error
@@ -109,4 +114,4 @@ def interval(moments: Moments, errors: float = CONFIDENT, share: bool = False) -
     n, z2 = moments.count, errors * errors
     middle = (moments.mean + z2 / (2 * n)) / (1 + z2 / n)
     wide = errors / (1 + z2 / n) * sqrt(moments.mean * (1 - moments.mean) / n + z2 / (4 * n * n))
-    return max(0.0, middle - wide), min(1.0, middle + wide)
+    return (middle - wide if moments.mean > 0 else 0.0), (middle + wide if moments.mean < 1 else 1.0)

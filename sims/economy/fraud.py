@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from bisection.errors import UsageError
 from contracts.economics import least_stake
 from sims.economy import closed
-from sims.economy.draws import Moments, Tally, blocks, generator
-from sims.economy.model import ROLES, jobs
-from sims.economy.setting import SHARE, Cheats, Setting, quantity
+from sims.economy.costs import costs
+from sims.economy.draws import Ints, Moments, Tally, blocks, generator
+from sims.economy.model import ROLES, at_once, jobs, looks
+from sims.economy.setting import PATHS, SHARE, Setting, quantity
 from sims.economy.told import mean_of, share_of, table, value
-from sims.result import Column, Outcome
+from sims.result import Column, Outcome, Value
 
 __all__ = ["Detection", "Fraud", "fates", "run_detection", "run_fraud"]
 
@@ -25,11 +27,13 @@ PRECISION = 10**9  # least_stake counts in whole units of money: a bounty has so
 class Fraud(Setting):
     """One fraud, played again and again."""
 
-    cheats: Cheats = quantity("all", "in which segments the trainer cheats: in all, in the last, or in one at random")
+    cheats: Literal["all", "last", "one"] = quantity(
+        "all", "in which segments the trainer cheats: in all, in the last, or in one at random"
+    )
     episodes: int = quantity(20_000, "jobs to play", "jobs", least=2, most=100_000_000)
 
 
-def fates(tally: Tally, roles: Sequence[str] = ROLES) -> list[dict[str, float | str]]:
+def fates(tally: Tally, roles: Sequence[str] = ROLES) -> list[dict[str, Value]]:
     """What each role has in the end, on average, with its uncertainty."""
     return [{"role": role, **mean_of("mean", tally[role])} for role in roles]
 
@@ -58,7 +62,7 @@ def run_fraud(p: Fraud, seed: int) -> Outcome:
         **mean_of("burnt", fraud["burnt"]),
         **mean_of("stolen", fraud["stolen"]),
         **share_of("detection", fraud["caught"]),
-        **mean_of("delay_seconds", fraud["delay_seconds"]),
+        **mean_of("conviction_delay_seconds", fraud["conviction_delay_seconds"]),
         "expected_attacker_profit": value(likely["attacker"]),
         "expected_advantage": value(closed.fraud_pays(p, p.cheats)),
         "expected_detection": value(likely["caught"]),
@@ -71,11 +75,12 @@ def run_fraud(p: Fraud, seed: int) -> Outcome:
 
 
 def sufficient_stake(setting: Setting, detection: float) -> float | None:
-    """What ``contracts.economics.least_stake`` asks for, in bounties: enough whatever work the fraud saves, and with the quickest of
-    friends. None where no stake is enough.
+    """What ``contracts.economics.least_stake`` asks for, in bounties; None where no stake is enough.
+
+    It is enough whatever work the fraud saves, and with the quickest of friends.
     """
     gas = setting.gas_unit * closed.mean_gas_price(setting.gas_price, setting.gas_spread)
-    dispute = gas * max(closed.costs().challenger(path).gas for path in closed.PATHS)
+    dispute = gas * max(costs().challenger(path).gas for path in PATHS)
     try:
         return least_stake(PRECISION, detection, round(setting.reward_share * 10_000), round(dispute * PRECISION)) / PRECISION
     except UsageError:
@@ -119,12 +124,16 @@ DETECTION = (
 def run_detection(p: Detection, seed: int) -> Outcome:
     """How surely fraud is found, by the number of frauds so far."""
     when = np.zeros(p.cheated + 1, np.int64)
-    for number, size in blocks(p.episodes, max(256, min(8192, (1 << 19) // p.cheated))):
+    for number, size in blocks(p.episodes, at_once(p.cheated)):
         when += found_at(p, size, generator(seed, "detection", number))
     by = np.cumsum(when)[:-1]
     chance = closed.found(p.setting)
-    rows = [
-        {"segments": k + 1, **share_of("detection", _share(int(caught), p.episodes)), "expected": closed.detected(k + 1, chance)}
+    rows: list[dict[str, Value]] = [
+        {
+            "segments": k + 1,
+            **share_of("detection", _share(int(caught), p.episodes)),
+            "expected": value(closed.detected(k + 1, chance)),
+        }
         for k, caught in enumerate(by)
     ]
     last = rows[-1]
@@ -132,7 +141,7 @@ def run_detection(p: Detection, seed: int) -> Outcome:
     first = float((when[:-1] * np.arange(1, p.cheated + 1)).sum() / by[-1]) if by[-1] else None
     metrics = {
         **{name: last[name] for name in named},
-        "expected_detection": value(float(last["expected"])),
+        "expected_detection": last["expected"],
         "segment_detection": rows[0]["detection"],
         "expected_segment_detection": value(chance),
         "segments_until_found": value(first),
@@ -140,13 +149,9 @@ def run_detection(p: Detection, seed: int) -> Outcome:
     return Outcome(metrics, {"detection": table(DETECTION, rows)})
 
 
-def found_at(p: Detection, size: int, random: np.random.Generator) -> np.ndarray:
+def found_at(p: Detection, size: int, random: np.random.Generator) -> Ints:
     """How many of ``size`` jobs are found out at each cheated segment; the last entry counts those that never are."""
-    finders = random.binomial(p.watchers, p.audit_rate, (size, p.cheated))
-    if p.held_up_alike:
-        finders = finders * (random.random(finders.shape) >= p.held_up)
-    else:
-        finders = random.binomial(finders, 1 - p.held_up)
+    _, finders = looks(p.setting, size, p.cheated, random)
     disputed = finders > 0
     at = np.where(disputed.any(axis=1), disputed.argmax(axis=1), p.cheated)
     return np.bincount(at, minlength=p.cheated + 1)

@@ -1,9 +1,10 @@
 """A job as an episode: who has gained what at its end, for as many jobs at once as memory holds.
 
 A trainer works on segment after segment and posts each; it cheats in some. Each watcher replays each posted segment with
-probability ``audit_rate``, and disputes what it finds false, unless it is held up until the window is over. The first fraud so
-disputed convicts: the contracts give right verdicts, which is what the chain level tests. By then, ``Setting.caught_after`` after the
-segment was posted, later segments may have been posted, and earlier ones may be final and paid. A job without conviction is paid in full.
+probability ``audit_rate``, and disputes what it finds false, unless it is held up until the window is over. The first fraud
+so disputed convicts: that the contracts give right verdicts is what the chain level tests. By then, ``Setting.caught_after``
+after the segment was posted, later segments may have been posted, and earlier ones may be final and paid. A job without
+conviction is paid in full.
 
 Every payment has a payer and a payee, so that the columns of ``ROLES`` add up to zero.
 """
@@ -13,18 +14,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sims.economy.costs import costs
 from sims.economy.draws import BLOCK, Floats, Ints, Tally, blocks, generator
 from sims.economy.setting import Cheats, Setting
 
-__all__ = ["OUTSIDE", "ROLES", "first_cheats", "jobs", "play", "posted_and_paid"]
+__all__ = ["ROLES", "at_once", "first_cheats", "jobs", "looks", "play", "posted_and_paid"]
 
 # What remains with each of them, in bounties: ``gas`` went to block builders, ``compute`` to whoever sells it.
 ROLES = ("trainer", "friend", "requester", "watchers", "losers", "burnt", "gas", "compute")
-OUTSIDE = ("burnt", "gas", "compute")
 
-DRAWS = 1 << 19  # draws for segments held at once
+DRAWS = 1 << 19
+
+
+def at_once(segments: int) -> int:
+    """How many jobs of so many segments are played at once: few enough for the draws of each segment to fit a processor's cache."""
+    return max(BLOCK // 32, min(BLOCK, DRAWS // segments))
 
 
 def first_cheats(setting: Setting, cheats: Cheats | None, size: int, random: np.random.Generator) -> tuple[Ints, int]:
@@ -49,20 +55,29 @@ def posted_and_paid(setting: Setting, caught: Ints, after: Floats) -> tuple[Ints
     return posted, np.clip(paid, 0, caught)
 
 
+def looks(setting: Setting, size: int, count: int, random: np.random.Generator) -> tuple[Ints, Ints]:
+    """For each of ``count`` frauds of ``size`` jobs, how many watchers replay it, and how many of those can dispute it in time."""
+    auditors = random.binomial(setting.watchers, setting.audit_rate, (size, count))
+    if setting.held_up_alike:
+        return auditors, auditors * (random.random((size, count)) >= setting.held_up)
+    return auditors, random.binomial(auditors, 1 - setting.held_up)
+
+
 def play(setting: Setting, first: Ints, count: int, random: np.random.Generator) -> dict[str, Floats]:
-    """Jobs whose trainers cheat in ``count`` segments from ``first`` on: by job, the columns of ``ROLES`` in bounties, ``caught`` (1 or 0),
-    ``stolen`` (what was paid for cheated segments, in bounties), ``audits``, and ``delay_seconds``: of a conviction from the
-    posting of the segment, of a completion from when it could have been at the earliest.
+    """Jobs whose trainers cheat in ``count`` segments from ``first`` (one number a job) on. Each column has one number a job:
+
+    the ROLES         what remains with each, in bounties
+    caught            1 or 0
+    stolen            what was paid for cheated segments, in bounties
+    audits            segments replayed, by all watchers together
+    conviction_delay_seconds   from the posting of the segment to its conviction; NaN without one
+    completion_delay_seconds   from when the job could have been completed at the earliest; NaN with a conviction
     """
     size, s, cost = len(first), setting, costs()
     gas = s.gas_unit * s.gas_price * np.exp(s.gas_spread * random.standard_normal(size))
     slow = random.random(size) < s.slow_share
 
-    auditors = random.binomial(s.watchers, s.audit_rate, (size, count))
-    if s.held_up_alike:
-        finders = auditors * (random.random((size, count)) >= s.held_up)
-    else:
-        finders = random.binomial(auditors, 1 - s.held_up)
+    auditors, finders = looks(s, size, count, random)
     disputed = finders > 0
     hit = disputed.any(axis=1)
     which = np.where(hit, disputed.argmax(axis=1) if count else 0, count - 1)  # the last cheat that anyone could look at
@@ -111,11 +126,12 @@ def play(setting: Setting, first: Ints, count: int, random: np.random.Generator)
     columns["caught"] = hit.astype(np.float64)
     columns["stolen"] = np.clip(paid - first, 0, count) / s.segments
     columns["audits"] = looked.astype(np.float64)
-    columns["delay_seconds"] = np.where(hit, after, _held_up_by(s, losers, slow, random))
+    columns["conviction_delay_seconds"] = np.where(hit, after, np.nan)
+    columns["completion_delay_seconds"] = np.where(hit, np.nan, _held_up_by(s, losers, slow, random))
     return columns
 
 
-def _held_up_by(s: Setting, losers: Ints, slow: Ints, random: np.random.Generator) -> Floats:
+def _held_up_by(s: Setting, losers: Ints, slow: NDArray[np.bool_], random: np.random.Generator) -> Floats:
     """By how much wrong challenges, each opened in the last second of some segment's window, put off the completion, in seconds."""
     latest = np.floor(s.segments * random.random(len(losers)) ** (1 / np.maximum(losers, 1)))  # the greatest of so many segments
     takes = np.where(slow, s.dispute_seconds("slow", "challenger"), s.dispute_seconds("fast", "challenger"))
@@ -128,7 +144,7 @@ def jobs(setting: Setting, cheats: Cheats | None, episodes: int, seed: int, labe
     ``label`` and ``numbers`` name the draws: other names, other draws.
     """
     tally = Tally()
-    for number, size in blocks(episodes, max(BLOCK // 32, min(BLOCK, DRAWS // setting.segments))):
+    for number, size in blocks(episodes, at_once(setting.segments)):
         random = generator(seed, label, *numbers, number)
         first, count = first_cheats(setting, cheats, size, random)
         columns = play(setting, first, count, random)
@@ -138,4 +154,7 @@ def jobs(setting: Setting, cheats: Cheats | None, episodes: int, seed: int, labe
 
 def derived(columns: Mapping[str, Floats]) -> dict[str, Floats]:
     """Sums of columns that are asked for: the trainer with its friend, and how far the books are from zero."""
-    return {"attacker": columns["trainer"] + columns["friend"], "imbalance": abs(sum(columns[role] for role in ROLES))}
+    return {
+        "attacker": columns["trainer"] + columns["friend"],
+        "imbalance": np.abs(np.sum([columns[role] for role in ROLES], axis=0)),
+    }

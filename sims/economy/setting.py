@@ -35,14 +35,22 @@ class Setting:
     saved: float = quantity(1.0, "share of the work on a segment that cheating in it saves", "of the work", **SHARE)
     watchers: int = quantity(1, "watchers of each job", "watchers", least=0, most=10_000)
     audit_rate: float = quantity(0.5, "probability that a watcher replays a segment", "probability", **SHARE)
-    replay_cost: float = quantity(1.0, "what replaying a segment costs, next to working on it", "of the work", least=0.0, most=100.0)
-    rivals: float = quantity(1.0, "share of the watchers that found a fraud and come second, but open a game too", "of those", **SHARE)
+    replay_cost: float = quantity(
+        1.0, "what replaying a segment costs, next to working on it", "of the work", least=0.0, most=100.0
+    )
+    rivals: float = quantity(
+        1.0, "share of the watchers that found a fraud and come second, but open a game too", "of those", **SHARE
+    )
     held_up: float = quantity(
         0.0, "probability that censorship holds challengers up until a segment's window is over", "probability", **SHARE
     )
     held_up_alike: bool = quantity(True, "whether censorship holds up all challengers or none, rather than each by itself")
     losers: float = quantity(
-        0.0, "wrong challenges of a job on average (other versions, grievers), each of which loses its bond", "games", least=0.0, most=1e4
+        0.0,
+        "wrong challenges of a job on average (other versions, grievers), each of which loses its bond",
+        "games",
+        least=0.0,
+        most=1e4,
     )
     slow_share: float = quantity(0.5, "share of disputes on the slow path", "of disputes", **SHARE)
     bounty_eth: float = quantity(10.0, "the bounty", "ETH", least=1e-9, most=1e9)
@@ -59,9 +67,7 @@ class Setting:
 
     def __post_init__(self) -> None:
         if self.burn_share + self.reward_share > 1 + 1e-12:
-            raise ValueError(
-                f"burn_share = {self.burn_share} and reward_share = {self.reward_share}; expected at most the whole stake, 1, together"
-            )
+            raise ValueError(f"burn_share = {self.burn_share} and reward_share = {self.reward_share}; expected at most 1, together")
 
     @property
     def gas_unit(self) -> float:
@@ -79,8 +85,11 @@ class Setting:
         return self.replay_cost * self.work_cost / self.segments
 
     def dispute_seconds(self, path: str, stalling: Literal["trainer", "challenger"]) -> float:
-        """From the commitment to the end of a dispute in which ``stalling`` is the dishonest side; no side ever exceeds its clock."""
-        sides = {"trainer": (costs().trainer(path), self.trainer_clock), "challenger": (costs().challenger(path), self.challenger_clock)}
+        """From the commitment to the end of a dispute in which ``stalling`` is the dishonest side; no side exceeds its clock."""
+        sides = {
+            "trainer": (costs().trainer(path), self.trainer_clock),
+            "challenger": (costs().challenger(path), self.challenger_clock),
+        }
 
         def spent(name: str, side: Side, clock: float) -> float:
             return clock if self.stalls and name == stalling else min(clock, side.transactions * self.response_seconds)

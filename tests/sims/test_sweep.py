@@ -15,7 +15,7 @@ from sims import sweep as module
 from sims.kinds import Kind
 from sims.parameters import values_of
 from sims.sweep import Sweep
-from tests.sims.toys import Toy, only_toys
+from tests.sims.toys import Toy, only_toys, toy
 
 GRID = """\
 title = "A grid"
@@ -204,3 +204,40 @@ def test_values_of_jobs_are_complete(tmp_path: Path) -> None:
     job = next(load(tmp_path, GRID).jobs())
     assert isinstance(load(tmp_path, GRID).scenario.kind, Kind)
     assert set(values_of(job.parameters)) == set(Toy.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("found", "instead", "message"),
+    [
+        ('y = "profit"', "", "figure profit: y is missing"),
+        ('y = "profit"', 'y = "profit"\nkind = "pie"', "figure profit: kind = 'pie'; expected one of line"),
+        ('y = "profit"', 'y = "profit"\nbye = "rate"', "figure profit: unknown key 'bye'; did you mean 'by'?"),
+        ('y = "profit"', 'y = "profit"\nkind = "heat"', "figure profit: z is missing"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_refused_with_its_line(tmp_path: Path, found: str, instead: str, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        load(tmp_path, GRID.replace(found, instead))
+    assert str(refused.value).startswith(f"{tmp_path}/asked.toml:10: {message}")
+
+
+@pytest.mark.parametrize(
+    ("found", "instead", "message"),
+    [
+        ('y = "profit"', 'y = "proft"', "figure profit: no parameter or metric 'proft'; did you mean profit?"),
+        ('x = "stake"', 'x = "steak"', "figure profit: no parameter or metric 'steak'; did you mean stake?"),
+        ('x = "stake"', 'x = "stake"\nbound = "bond"', "figure profit: no parameter or metric 'bond'"),
+        ('x = "stake"', 'x = "month"', "figure profit: no parameter or metric 'month'"),
+        ('x = "stake"', 'x = "month"\ntable = "moths"', "figure profit: no table 'moths'; did you mean months?"),
+        ('x = "stake"', 'x = "moth"\ntable = "months"', "figure profit: no parameter or metric 'moth'; did you mean month?"),
+    ],
+)
+def test_a_figure_of_what_there_is_not_is_told_after_the_first_run(tmp_path: Path, found: str, instead: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load(tmp_path, GRID.replace(found, instead)).check_figures(toy(Toy(), 0))
+
+
+def test_figures_may_be_of_parameters_metrics_columns_and_seeds(tmp_path: Path) -> None:
+    for x, y, table in (("stake", "profit", ""), ("seed", "rate", ""), ("month", "income", 'table = "months"')):
+        text = GRID.replace('x = "stake"\ny = "profit"', f'x = "{x}"\ny = "{y}"\n{table}')
+        load(tmp_path, text).check_figures(toy(Toy(), 0))

@@ -186,6 +186,14 @@ def test_a_run_that_fails_is_told_and_does_not_lose_the_others(tmp_path: Path, w
     assert count.count == 8
 
 
+def test_a_figure_of_what_there_is_not_stops_the_sweep_at_its_first_run(tmp_path: Path) -> None:
+    path, count = tmp_path / "many.toml", Counted()
+    path.write_text(TEXT.format(kind="toy", note="").replace('y = "profit"', 'y = "proft"'))
+    with pytest.raises(UsageError, match="figure profit: no parameter or metric 'proft'; did you mean profit"):
+        run_sweep(Sweep.load(path), tmp_path / "out", count, Untold())
+    assert count.count == 1
+
+
 def test_the_listener_hears_of_every_run(tmp_path: Path) -> None:
     heard: list[Any] = []
 

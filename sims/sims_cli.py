@@ -195,12 +195,12 @@ def _is_end(name: str, metrics: Mapping[str, Value]) -> bool:
 
 
 def _metric(name: str, values: Sequence[Value]) -> tuple[Text, ...]:
-    """What a metric is called, its value, its unit, and its confidence interval if it has one: ``values`` are value, low and high."""
+    """What a metric is called, its value, unit, and confidence interval if it has one: ``values`` are value, low and high."""
     meant = quantity(name)
     unit = meant.drawn_in(_numbers(values))
     value, low, high = (_cell(one, unit) for one in values)
     interval = Text() if values[1] is None or values[2] is None else Text(f"{low} … {high}", style="dim")
-    return Text(meant.label), value, Text(unit.name, style="dim"), interval
+    return Text(meant.label), value, Text("" if values[0] is None else unit.name, style="dim"), interval
 
 
 def _print_table(console: Console, name: str, table: Table) -> None:

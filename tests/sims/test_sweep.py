@@ -171,7 +171,7 @@ def test_a_scenario_may_be_a_file_beside_it_and_is_changed(tmp_path: Path) -> No
         ('kind = "economy.toy"', 'scenario = "nowhere.toml"', 2, "cannot read"),
         ('title = "A grid"', "", 1, "title is missing; expected a text"),
         ('name = "profit"', "", 10, "name is missing; expected a text"),
-        ('y = "profit"', '[[figure]]\nname = "profit"', 14, 'name = "profit" for a second figure; expected another'),
+        ('y = "profit"', 'y = "profit"\n[[figure]]\nname = "profit"', 15, 'name = "profit" for a second figure; expected another'),
         ("[[figure]]", "[figure]", 10, "expected a list"),
     ],
 )

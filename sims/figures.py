@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bisection.errors import UsageError
+from sims.plots import Plot
 from sims.quantities import PLAIN, Meaning, Quantity, Scale, natural_scale, quantity, rounded, written
 from sims.result import Column, Table, Value
 
-__all__ = ["Grid", "Line", "Lines", "Panel", "Plot", "Run", "Spot", "arrange", "crossings", "interval", "varied"]
+__all__ = ["Grid", "Line", "Lines", "Panel", "Run", "Spot", "arrange", "crossings", "interval", "varied"]
 
-Kind = Literal["line", "points", "bars", "heat", "region"]
-KINDS: tuple[str, ...] = get_args(Kind)
-SCALES: tuple[str, ...] = get_args(Scale)
 MOST_SERIES = 8  # so many a reader can tell apart
 GROUPS = 4  # of a parameter that takes more values than that
 MOST_PANELS = 6
 MOST_ON_AXIS = 60  # distinct values of an axis before they are put into bins
 LINE_BINS = 16
-LEAST_BINS, MOST_BINS, RUNS_IN_CELL = 6, 20, 8
+LEAST_BINS, MOST_BINS, RUNS_IN_CELL = 6, 20, 12
 UNITS_SAID = ("s", "min", "h", "days", "wei", "gwei", "ETH")  # beside each value, where others are said once
 STUDENT = (
     12.706,
@@ -62,92 +60,17 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Plot:
-    """A ``[[figure]]`` of a sweep.
-
-    ``line`` draws ``y`` over ``x`` with one line for each value of ``by`` (or for each of several ``y``), ``points`` every run as a
-    point with a line through the means, ``bars`` one bar for each value of ``x``, ``heat`` ``z`` as a colour over ``x`` and ``y``,
-    ``region`` the same with the part marked where ``z`` is below zero. ``bound`` is a metric that no run's ``y`` may exceed.
-    ``panels`` draws one panel for each value of a parameter, ``where`` keeps the runs with these values, ``table`` takes ``x``,
-    ``y`` and ``z`` from the columns of an outcome's table. ``below`` and ``above`` name the two parts of a region.
-    """
-
-    name: str
-    x: str
-    y: tuple[str, ...]
-    kind: Kind = "line"
-    z: str = ""
-    by: str = ""
-    bound: str = ""
-    table: str = ""
-    panels: str = ""
-    where: Mapping[str, Any] = field(default_factory=dict)
-    title: str = ""
-    note: str = ""
-    x_label: str = ""
-    y_label: str = ""
-    z_label: str = ""
-    x_unit: str = ""
-    y_unit: str = ""
-    z_unit: str = ""
-    x_scale: Scale | Literal[""] = ""
-    y_scale: Scale | Literal[""] = ""
-    below: str = ""
-    above: str = ""
-
-    @staticmethod
-    def of(found: Mapping[str, Any]) -> Plot:
-        """The plot that a ``[[figure]]`` describes; raises UsageError with what is wrong and what was expected."""
-        name = found.get("name", "")
-        if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum():
-            raise UsageError(f"a [[figure]] is named {name!r}; expected letters, digits, - and _, since files are called by it")
-        known = {one.name: one for one in fields(Plot)}
-        for key, value in found.items():
-            if key not in known:
-                near = get_close_matches(key, known, 1)
-                raise UsageError(f"figure {name}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-            if key == "where":
-                right = isinstance(value, Mapping)
-            elif key == "y":
-                right = isinstance(value, str) or (
-                    isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(one, str) for one in value)
-                )
-            else:
-                right = isinstance(value, str)
-            if not right:
-                raise UsageError(f"figure {name}: {key} = {value!r}; expected {'a table' if key == 'where' else 'a string'}")
-        for key, choices in (("kind", KINDS), ("x_scale", SCALES), ("y_scale", SCALES)):
-            if found.get(key, choices[0]) not in choices:
-                raise UsageError(f"figure {name}: {key} = {found[key]!r}; expected one of {', '.join(choices)}")
-        needed = ("x", "y", "z") if found.get("kind") in ("heat", "region") else ("x", "y")
-        for key in needed:
-            if not found.get(key):
-                raise UsageError(f"figure {name}: {key} is missing; expected the name of a parameter or metric")
-        y = (found["y"],) if isinstance(found["y"], str) else tuple(found["y"])
-        if len(y) > 1 and (found.get("by") or found.get("z")):
-            raise UsageError(f"figure {name}: several y with by or z; expected one of them")
-        return Plot(**{**found, "y": y})
-
-    @property
-    def is_map(self) -> bool:
-        """Whether it has two axes and a colour."""
-        return self.kind in ("heat", "region")
-
-    def names(self) -> tuple[str, ...]:
-        """The parameters, metrics and columns that it needs."""
-        return tuple(name for name in (self.x, *self.y, self.z, self.by, self.bound, self.panels, *self.where) if name)
-
-
-@dataclass(frozen=True)
 class Spot:
-    """The runs at one ``x``: their mean, the interval around it, the values one by one, the largest bound that they had to keep."""
+    """The runs at one ``x``: their mean, the interval around it, each with its own place, the least bound that one had to keep."""
 
     x: float | str
     mean: float
     low: float
     high: float
     values: tuple[float, ...]
+    places: tuple[float | str, ...]
     bound: float | None = None
+    expected: float | None = None
 
 
 @dataclass(frozen=True)
@@ -170,19 +93,22 @@ class Lines:
     y_scale: Scale
     band: str
     bound: Quantity | None = None
+    expected: Quantity | None = None
 
     def table(self) -> Table:
         """The numbers behind the lines, in the units in which they were stored."""
         columns = [Column("series")] if self.by else []
         columns += [Column(self.x.name, self.x.unit), Column(self.y.name, self.y.unit, "mean")]
         columns += [Column("low", self.y.unit, self.band), Column("high", self.y.unit, self.band), Column("runs")]
-        columns += [Column(self.bound.name, self.bound.unit)] if self.bound else []
+        columns += [Column(one.name, one.unit) for one in (self.bound, self.expected) if one]
         rows: list[tuple[Value, ...]] = []
         for line in self.lines:
             for spot in line.spots:
                 row: list[Value] = [line.label] if self.by else []
                 row += [spot.x, spot.mean, spot.low, spot.high, len(spot.values)]
-                rows.append((*row, spot.bound) if self.bound else tuple(row))
+                row += [spot.bound] if self.bound else []
+                row += [spot.expected] if self.expected else []
+                rows.append(tuple(row))
         return Table(tuple(columns), tuple(rows))
 
 
@@ -392,6 +318,7 @@ def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], po
     if not spots:
         raise UsageError(f"figure {plot.name}: {plot.y[0]} is nowhere a number")
     bound = quantity(plot.bound, y.unit) if plot.bound else None
+    expected = quantity(plot.expected, y.unit) if plot.expected else None
     heights = [spot.mean for spot in spots] + [spot.bound for spot in spots if spot.bound is not None]
     wide = min(heights) > 0 and max(heights) / min(heights) > 300 and plot.kind != "bars"
     return Lines(
@@ -403,6 +330,7 @@ def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], po
         plot.y_scale or ("log" if wide else "linear"),
         RANGE if pooled or edges is not None else CONFIDENCE,
         bound,
+        expected,
     )
 
 
@@ -453,27 +381,34 @@ def _spots(
     spots = []
     for x in _ordered(at):
         bounds = [row.found(plot.bound) for row in at[x]] if plot.bound else []
-        bound = max((float(one) for one in bounds if _is_number(one)), default=None)
+        bound = min((float(one) for one in bounds if _is_number(one)), default=None)
+        expected = [float(row.found(plot.expected)) for row in at[x] if plot.expected and _is_number(row.found(plot.expected))]
         mean, low, high = _summary(at[x], name, spread)
-        place = x if _is_number(x) and not isinstance(x, bool) else written(x)
-        spots.append(Spot(place, mean, low, high, tuple(float(row.found(name)) for row in at[x]), bound))
+        values = tuple(float(row.found(name)) for row in at[x])
+        places = tuple(_place(row.given(plot.x)) for row in at[x])
+        likely = math.fsum(expected) / len(expected) if expected else None
+        spots.append(Spot(_place(x), mean, low, high, values, places, bound, likely))
     return tuple(spots)
 
 
+def _place(x: Any) -> float | str:
+    return x if _is_number(x) and not isinstance(x, bool) else written(x)
+
+
 def _summary(rows: Sequence[_Row], name: str, spread: bool) -> tuple[float, float, float]:
-    """Mean and interval. A single run's own interval is taken if it says one, as ``NAME_low`` and ``NAME_high``."""
+    """Mean and interval, made of the runs' own 95 % intervals where they say them, as ``NAME_low`` and ``NAME_high``."""
     found = [row.found(name) for row in rows]
     values = [float(value) for value in found]
     mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        low, high = rows[0].found(f"{name}_low"), rows[0].found(f"{name}_high")
-        return (mean, float(low), float(high)) if _is_number(low) and _is_number(high) else (mean, mean, mean)
-    if all(isinstance(value, bool) for value in found):
-        return (mean, *interval(values, proportion=True))
-    if spread:
+    if spread and len(values) > 1 and not all(isinstance(value, bool) for value in found):
         low, high = np.quantile(values, (0.05, 0.95))
         return mean, float(low), float(high)
-    return (mean, *interval(values))
+    own = [(row.found(f"{name}_low"), row.found(f"{name}_high")) for row in rows]
+    if all(_is_number(low) and _is_number(high) for low, high in own):
+        down = math.sqrt(math.fsum((value - low) ** 2 for value, (low, _) in zip(values, own, strict=True))) / len(values)
+        up = math.sqrt(math.fsum((high - value) ** 2 for value, (_, high) in zip(values, own, strict=True))) / len(values)
+        return mean, mean - down, mean + up
+    return (mean, *interval(values, all(isinstance(value, bool) for value in found)))
 
 
 def _grid(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], pooled: tuple[str, ...]) -> Grid:

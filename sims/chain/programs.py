@@ -93,7 +93,7 @@ def counting_program(size: int = 200) -> tuple[Program, dict[str, np.ndarray[Any
         {"largest": largest.tensor},
     )
     rng = np.random.default_rng(0)
-    state = {
+    state: dict[str, np.ndarray[Any, Any]] = {
         "step": np.array(0, np.int64),
         "weights": rng.standard_normal(size).astype(np.float32),
         "totals": np.zeros(4, np.int64),

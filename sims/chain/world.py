@@ -20,7 +20,7 @@ from eth_typing import ChecksumAddress
 from hexbytes import HexBytes
 from web3 import Web3
 
-from bisection.game import Move
+from bisection.game import Claim, Move
 from contracts.chain import GameChain
 from contracts.deploy import AddressBook, Deployment, Parameters, attach, deploy
 from contracts.index import Index
@@ -28,7 +28,7 @@ from contracts.jobs import Job, Segment
 from contracts.sender import Call
 from sims.chain.evm import Reverted, RevmChain, RevmProvider
 
-__all__ = ["FUNDS", "Actor", "Builder", "Intent", "Receipt", "Reorg", "Transaction", "View", "World", "world_of"]
+__all__ = ["FUNDS", "Actor", "Builder", "Receipt", "Reorg", "Transaction", "View", "World", "world_of"]
 
 T = TypeVar("T")
 
@@ -37,15 +37,6 @@ BLOCK_GAS = 36_000_000
 
 
 # Transactions -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Intent:
-    """A transaction that somebody hands in: an account by name, and what it bids in wei per gas."""
-
-    sender: str
-    call: Call
-    fee: int
 
 
 @dataclass(frozen=True)
@@ -65,10 +56,15 @@ class Receipt:
 
 @dataclass(eq=False)
 class Transaction:
-    """An intent on its way, numbered by arrival. A reorganisation can change its receipt, or take it away for a while."""
+    """A transaction: an account by name, and what it bids in wei per gas. ``number`` is given in the order of arrival.
 
-    number: int
-    intent: Intent
+    A reorganisation can change its receipt, or take it away for a while.
+    """
+
+    sender: str
+    call: Call
+    fee: int
+    number: int = 0
     receipt: Receipt | None = None
 
 
@@ -84,7 +80,7 @@ class View:
 class Actor(Protocol):
     """Somebody who acts. Who is asked later sees in the mempool what those before have handed in."""
 
-    def act(self, view: View) -> Iterable[Intent]:
+    def act(self, view: View) -> Iterable[Transaction]:
         """The transactions to hand in now."""
 
     def due(self) -> int | None:
@@ -118,7 +114,7 @@ class Builder:
 
     def pick(self, pool: Sequence[Transaction], elapsed: int) -> list[Transaction]:
         """What goes into a block that comes ``elapsed`` seconds after the last, in order."""
-        held = [tx for tx in pool if self.holds(tx.intent.sender)]
+        held = [tx for tx in pool if self.holds(tx.sender)]
         if held:
             self.spent, self._running = self.spent + elapsed, self._running + elapsed
         else:
@@ -126,10 +122,10 @@ class Builder:
         queues: dict[str, list[Transaction]] = {}
         for tx in pool:
             if tx not in held:
-                queues.setdefault(tx.intent.sender, []).append(tx)
+                queues.setdefault(tx.sender, []).append(tx)
         taken = []
         while queues:
-            sender = min(queues, key=lambda name: (name not in self.favoured, -queues[name][0].intent.fee, queues[name][0].number))
+            sender = min(queues, key=lambda name: (name not in self.favoured, -queues[name][0].fee, queues[name][0].number))
             taken.append(queues[sender].pop(0))
             if not queues[sender]:
                 del queues[sender]
@@ -191,6 +187,15 @@ class Eyes(GameChain):
     def place(self, game: int) -> str:
         """The name of the state that a game is in, whenever it came there."""
         return self._place(game)
+
+    def contention(self, game: int) -> Call | None:
+        """The transaction that has a game noted as the first at its place, where it is not but should be."""
+        self._due: Call | None = None
+        self.contend(game)
+        return self._due
+
+    def _deliver(self, call: Call, place: str) -> None:
+        self._due = call
 
 
 @lru_cache(maxsize=8)
@@ -267,6 +272,10 @@ class World:
         """A posted segment as it is."""
         return self._once(("segment", job, segment), lambda: self.deployment.registry.segment(job, segment))
 
+    def claim(self, job: int, segment: int) -> Claim:
+        """A posted segment of the present attempt as the claim that it is."""
+        return self._once(("claim", job, segment), lambda: self.eyes.claim(job, segment))
+
     def limit(self, game: int) -> int:
         """The last second in which whoever is to move in a live game can move."""
         state = self.eyes.game(game)
@@ -301,14 +310,10 @@ class World:
         return True
 
     def _ask(self, actor: Actor) -> None:
-        for intent in actor.act(View(self.now, self.now + self.block_seconds, tuple(self.pool))):
-            self.hand_in(intent)
-
-    def hand_in(self, intent: Intent) -> Transaction:
-        """Put a transaction into the mempool."""
-        self._arrived += 1
-        self.pool.append(Transaction(self._arrived, intent))
-        return self.pool[-1]
+        for tx in actor.act(View(self.now, self.now + self.block_seconds, tuple(self.pool))):
+            self._arrived += 1
+            tx.number = self._arrived
+            self.pool.append(tx)
 
     def _make(self, time: int) -> None:
         """Make a block of what the builder picks, at ``time``."""
@@ -336,7 +341,7 @@ class World:
 
     def _run(self, tx: Transaction, logs: list[dict[str, Any]]) -> int:
         """Run one transaction; its gas."""
-        provider, call, sender = self.provider, tx.intent.call, _address(tx.intent.sender)
+        provider, call, sender = self.provider, tx.call, _address(tx.sender)
         assert call.to is not None
         reason, gas = None, 0
         if self.balance(sender) < call.value:
@@ -401,9 +406,9 @@ class World:
         gas, fees, sent, failed = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
         for tx in self.mined:
             assert tx.receipt is not None
-            name = tx.intent.sender
+            name = tx.sender
             gas[name] += tx.receipt.gas
-            fees[name] += tx.receipt.gas * tx.intent.fee
+            fees[name] += tx.receipt.gas * tx.fee
             sent[name] += 1
             failed[name] += not tx.receipt.ok
         return gas, fees, sent, failed
@@ -411,10 +416,10 @@ class World:
 
 def shuffled(transactions: Sequence[Transaction], rng: np.random.Generator) -> list[Transaction]:
     """In another order, in which the transactions of each account are still one after the other."""
-    order = [transactions[int(k)].intent.sender for k in rng.permutation(len(transactions))]
+    order = [transactions[int(k)].sender for k in rng.permutation(len(transactions))]
     queues: dict[str, Iterator[Transaction]] = {}
     for name in dict.fromkeys(order):
-        queues[name] = iter([tx for tx in transactions if tx.intent.sender == name])
+        queues[name] = iter([tx for tx in transactions if tx.sender == name])
     return [next(queues[name]) for name in order]
 
 

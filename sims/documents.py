@@ -68,7 +68,7 @@ class Document:
     def line(self, where: Where) -> int:
         """The line, from 1, on which the value at ``where`` begins, or what there is of the way to it.
 
-        Lines from the top that are valid TOML mean what they mean in the whole. The value begins where the most of them without it end.
+        Lines from the top that are valid TOML mean what they do in the whole. The value begins below the most of them without it.
         """
         while where and not _holds(self.table, where):
             where = where[:-1]

@@ -79,7 +79,7 @@ def versions() -> Mapping[str, str | int]:
 
 
 def canonical(document: Any) -> bytes:
-    """A document as JSON in one line, without the line's end. Equal documents have equal bytes. Raises ValueError for infinities."""
+    """A document as JSON in one line, without the line's end: equal bytes for equal documents. Raises ValueError for infinities."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 

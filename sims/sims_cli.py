@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,9 @@ from rich.text import Text
 from bisection.errors import RefstepError, UsageError
 from sims.kinds import kinds
 from sims.parameters import parameters_of, values_of, written
-from sims.result import Column, Result, Table, Value
+from sims.quantities import Unit, quantity
+from sims.quantities import written as spoken
+from sims.result import Result, Table, Value
 from sims.scenario import LARGEST_SEED, Scenario, names
 from sims.sweep import Job, Sweep, sweep_names
 from sims.sweeping import RESULTS, Untold, run_sweep
@@ -28,6 +30,7 @@ __all__ = ["add_commands"]
 
 MOST_ROWS = 40  # of a table on a terminal; --json has them all
 MOST_TOLD = 5  # failures that are told one by one
+ENDS = ("_low", "_high")  # of a confidence interval, behind the metric's name
 
 
 # Commands ---------------------------------------------------------------------------------------------------------------
@@ -35,15 +38,13 @@ MOST_TOLD = 5  # failures that are told one by one
 
 def _list(arguments: Namespace) -> None:
     console = Console()
+    _print_rows(console, ("kind", "simulates"), [(kind.name, kind.summary) for kind in kinds().values()])
     scenarios = [Scenario.named(name) for name in names()]
-    rows = [(one.name, one.kind.level, "" if one.attack is None else str(one.attack), one.title) for one in scenarios]
-    _print_rows(console, ("scenario", "level", "attack", "asks"), rows)
-    _print_rows(
-        console, ("kind", "level", "", "simulates"), [(kind.name, kind.level, "", kind.summary) for kind in kinds().values()]
-    )
+    rows = [(one.name, "" if one.attack is None else str(one.attack), one.kind.name, one.title) for one in scenarios]
+    _print_rows(console, ("scenario", "attack", "kind", "asks"), rows)
     sweeps = [Sweep.named(name) for name in sweep_names()]
     _print_rows(
-        console, ("sweep", "of", "runs", "asks"), [(one.name, one.scenario.name, str(one.size), one.title) for one in sweeps]
+        console, ("sweep", "runs", "of", "asks"), [(one.name, str(one.size), one.scenario.name, one.title) for one in sweeps]
     )
 
 
@@ -57,11 +58,16 @@ def _show(arguments: Namespace) -> None:
     _print(console, Text(scenario.title, style="bold"))
     _print(console, Text(f"{scenario.kind.name}{attack}: {scenario.kind.summary}\n", style="dim"))
     values = values_of(scenario.parameters)
-    rows = [
-        (name, written(values[name]), one.unit, written(one.default), one.help)
-        for name, one in parameters_of(scenario.kind.parameters).items()
-    ]
-    _print_rows(console, ("parameter", "value", "unit", "default", "meaning"), rows)
+    grid = Grid(box=None, pad_edge=False, header_style="dim")
+    for heading in ("parameter", "value", "", "meaning"):
+        grid.add_column(heading, no_wrap=heading != "meaning")
+    for name, one in parameters_of(scenario.kind.parameters).items():
+        changed = values[name] != one.default
+        default = f" (default: {written(one.default)})" if changed else ""
+        grid.add_row(
+            Text(name), Text(written(values[name]), style="bold" if changed else ""), Text(one.unit), Text(one.help + default)
+        )
+    console.print(grid)
 
 
 def _run(arguments: Namespace) -> None:
@@ -172,39 +178,58 @@ def _again(sweep: Sweep, job: Job) -> str:
 def _print_result(console: Console, scenario: Scenario, result: Result) -> None:
     _print(console, Text(scenario.title, style="bold"))
     _print(console, Text(f"{result.kind}, seed {result.seed}\n", style="dim"))
-    metrics = Grid(box=None, pad_edge=False, show_header=False)
-    metrics.add_column()
-    metrics.add_column(justify="right")
+    grid = Grid(box=None, pad_edge=False, show_header=False)
+    for justify in ("left", "right", "left", "left"):
+        grid.add_column(justify=justify, no_wrap=True)
     for name, value in result.metrics.items():
-        metrics.add_row(Text(name.replace("_", " ")), _cell(value))
-    console.print(metrics)
+        if not _is_end(name, result.metrics):
+            grid.add_row(*_metric(name, [value, *(result.metrics.get(f"{name}{end}") for end in ENDS)]))
+    console.print(grid)
     for name, table in result.tables.items():
         _print_table(console, name, table)
 
 
+def _is_end(name: str, metrics: Mapping[str, Value]) -> bool:
+    """Whether it is an end of another metric's confidence interval."""
+    return any(name.endswith(end) and name.removesuffix(end) in metrics for end in ENDS)
+
+
+def _metric(name: str, values: Sequence[Value]) -> tuple[Text, ...]:
+    """What a metric is called, its value, unit, and confidence interval if it has one: ``values`` are value, low and high."""
+    meant = quantity(name)
+    unit = meant.drawn_in(_numbers(values))
+    value, low, high = (_cell(one, unit) for one in values)
+    interval = Text() if values[1] is None or values[2] is None else Text(f"{low} … {high}", style="dim")
+    return Text(meant.label), value, Text("" if values[0] is None else unit.name, style="dim"), interval
+
+
 def _print_table(console: Console, name: str, table: Table) -> None:
-    more = f" (the first {MOST_ROWS} of {len(table.rows)} rows)" if len(table.rows) > MOST_ROWS else ""
-    grid = Grid(title=Text(f"\n{name.replace('_', ' ')}{more}"), title_justify="left", box=None, pad_edge=False, header_style="dim")
-    for column in table.columns:
-        grid.add_column(Text(_heading(column)), justify="right")
-    for row in table.rows[:MOST_ROWS]:
-        grid.add_row(*map(_cell, row))
+    rows = table.rows[:MOST_ROWS]
+    more = f", the first {len(rows)} of {len(table.rows)} rows" if len(table.rows) > len(rows) else ""
+    console.print(Text(f"\n{name.replace('_', ' ')}{more}", style="bold"))
+    grid = Grid(box=None, pad_edge=False, header_style="dim")
+    cells: list[list[Text]] = []
+    for index, column in enumerate(table.columns):
+        meant, values = quantity(column.name, column.unit), [row[index] for row in rows]
+        unit = meant.drawn_in(_numbers(values))
+        grid.add_column(Text(f"{meant.label}\n{unit.name}"), justify="left" if any(isinstance(v, str) for v in values) else "right")
+        cells.append([_cell(value, unit) for value in values])
+    for row in zip(*cells, strict=True):
+        grid.add_row(*row)
     console.print(grid)
 
 
-def _heading(column: Column) -> str:
-    return f"{column.name.replace('_', ' ')} ({column.unit})" if column.unit else column.name.replace("_", " ")
+def _numbers(values: Sequence[Value]) -> list[float]:
+    return [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
 
 
-def _cell(value: Value) -> Text:
-    """A value for a reader: whole numbers exactly, others to six digits."""
+def _cell(value: Value, unit: Unit) -> Text:
+    """A value for a reader, in this unit."""
     if isinstance(value, bool):
         return Text("yes" if value else "no", style="green" if value else "red")
-    if isinstance(value, int):
-        return Text(f"{value:,}")
-    if isinstance(value, float):
-        return Text(f"{value:,.6g}")
-    return Text("–" if value is None else value)
+    if isinstance(value, int | float) and unit.divisor != 1:
+        value /= unit.divisor
+    return Text(spoken(value))
 
 
 def _print(console: Console, text: Text) -> None:

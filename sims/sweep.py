@@ -28,9 +28,10 @@ import numpy as np
 
 from bisection.errors import UsageError
 from sims.documents import Document, Where
+from sims.figures import Plot
 from sims.kinds import nearest
 from sims.parameters import BadParameter, Parameter, build, parameters_of, values_of, written
-from sims.result import canonical, versions
+from sims.result import Outcome, canonical, versions
 from sims.scenario import Scenario, add_parameters, is_file, kind_at, seed_at
 
 __all__ = ["Axis", "Job", "Sweep", "sweep_names"]
@@ -135,6 +136,17 @@ class Sweep:
                 build(self.scenario.kind.parameters, point.parameters)
             except BadParameter as error:
                 raise BadParameter("", f"at {written(point.varied)}: {error}") from None
+
+    def check_figures(self, outcome: Outcome) -> None:
+        """Raise UsageError if a figure needs what neither the parameters nor this outcome of a run have."""
+        for plot in map(Plot.of, self.figures):
+            columns = {column.name for column in outcome.tables[plot.table].columns} if plot.table in outcome.tables else set()
+            known = {"seed", *values_of(self.scenario.parameters), *outcome.metrics, *columns}
+            if plot.table and not columns:
+                raise UsageError(f"figure {plot.name}: no table {plot.table!r}{nearest(plot.table, outcome.tables)}")
+            for name in plot.names():
+                if name not in known:
+                    raise UsageError(f"figure {plot.name}: no parameter or metric {name!r}{nearest(name, known)}")
 
     def jobs(self) -> Iterator[Job]:
         """All its runs, in the order of its results. A run's seed depends on the point alone, not on what else is swept."""
@@ -278,4 +290,8 @@ def _figures(document: Document) -> tuple[Mapping[str, Any], ...]:
         name = document.need((*where, "name"), str)
         if name in [other["name"] for other in figures[:index]]:
             document.refuse((*where, "name"), f"name = {written(name)} for a second figure; expected another")
+        try:
+            Plot.of(figure)
+        except UsageError as error:
+            document.refuse(where, str(error))
     return tuple(figures)

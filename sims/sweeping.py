@@ -58,7 +58,8 @@ class Untold:
 def run_sweep(sweep: Sweep, folder: Path, workers: Workers, told: Told) -> tuple[Failed, ...]:
     """Do what is not yet done of a sweep, and put its results together. Returns what failed; a later call tries that again.
 
-    Raises UsageError if another process works in the folder, UnavailableError if it cannot be written to.
+    Raises UsageError if another process works in the folder or, with the first outcome, if a figure asks for what there is not, and
+    UnavailableError if the folder cannot be written to.
     """
     jobs = list(sweep.jobs())
     with _points(folder) as file:
@@ -74,6 +75,8 @@ def run_sweep(sweep: Sweep, folder: Path, workers: Workers, told: Told) -> tuple
             if isinstance(found, Failure):
                 failures[job.key] = found
             else:
+                if not lines:
+                    sweep.check_figures(found)
                 lines[job.key] = _line(job, found)
                 _append(file, lines[job.key])
             told.finished(job, found if isinstance(found, Failure) else None)

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep happen: in this process, in several, or on a Ray cluster. Only the order of the results depends on it."""
+"""Where the runs of a sweep happen: in this process, in several, or on a Ray cluster. Only the results' order depends on it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from sims.drawing.style import ALARM, FAINT, FONT, GREY, INK, PAPER, Shared, set
 from sims.figures import Line, Lines, Spot
 from sims.plots import Plot
 
-__all__ = ["bars_height", "draw_bars", "draw_lines"]
+__all__ = ["bars_height", "draw_bars", "draw_lines", "spread"]
 
 # Okabe and Ito's colours, which people of any colour vision tell apart; yellow is left out, being too pale for a line.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#7f7f7f")
@@ -154,7 +154,7 @@ def _label_ends(axes: Axes, ends: Sequence[_End], heading: str, height: float) -
         highest = max(place for place, end in wanted if end.of_series)
         wanted.append((highest + 1.2 * gap, _End(heading, (0.0, 0.0), GREY, heading=True)))
     wanted.sort(key=lambda one: one[0])
-    for (place, end), moved in zip(wanted, _spread([place for place, _ in wanted], gap), strict=True):
+    for (place, end), moved in zip(wanted, spread([place for place, _ in wanted], gap), strict=True):
         near = end.heading or abs(place - moved) < gap / 6
         tie = {"arrowstyle": "-", "color": end.colour, "linewidth": 0.8, "alpha": 0.7, "shrinkA": 1, "shrinkB": 3}
         axes.annotate(
@@ -171,7 +171,7 @@ def _label_ends(axes: Axes, ends: Sequence[_End], heading: str, height: float) -
         )
 
 
-def _spread(wanted: Sequence[float], gap: float) -> list[float]:
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
     """Places at least ``gap`` apart, as near to the wanted ones (in ascending order) as pushing neighbours apart brings them."""
     clusters: list[tuple[float, int]] = []  # centre and size
     for place in wanted:

@@ -84,9 +84,16 @@ def draw_lines(axes: Axes, plot: Plot, content: Lines, shared: Shared, height: f
         across, up = [float(x) / shared.x.divisor for x, _ in beyond], [y / shared.y.divisor for _, y in beyond]
         axes.scatter(across, up, s=55, marker="x", color=ALARM, linewidths=1.8, zorder=6)
     axes.grid(True, axis="y")
-    set_scale(axes, "x", content.x_scale, [float(spot.x) / shared.x.divisor for line in content.lines for spot in line.spots])
     set_scale(
-        axes, "y", content.y_scale, [spot.mean / shared.y.divisor for line in content.lines for spot in line.spots], ticked=False
+        axes, "x", content.x_scale, [float(spot.x) / shared.x.divisor for line in content.lines for spot in line.spots], shared.x
+    )
+    set_scale(
+        axes,
+        "y",
+        content.y_scale,
+        [spot.mean / shared.y.divisor for line in content.lines for spot in line.spots],
+        shared.y,
+        ticked=False,
     )
     axes.set_xlabel(content.x.titled(shared.x))
     axes.set_ylabel(content.y.titled(shared.y))
@@ -216,7 +223,7 @@ def draw_bars(axes: Axes, content: Lines, shared: Shared, labelled: bool) -> Non
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(True, axis="x")
-    set_scale(axes, "x", content.y_scale, [], ticked=False)
+    set_scale(axes, "x", content.y_scale, [], shared.y, ticked=False)
     axes.set_xlabel(content.y.titled(shared.y))
     if labelled and len(content.lines) > 1:
         handles = [Patch(color=colour, alpha=0.85, label=line.label) for line, colour in zip(content.lines, colours, strict=True)]

@@ -62,8 +62,8 @@ def draw_grid(figure: Figure, axes: Axes, plot: Plot, grid: Grid, shared: Shared
         least = -most
     axes.set_facecolor("#eeeeee")
     mesh = axes.pcolormesh(*edges, np.ma.masked_invalid(mean), cmap=colours, vmin=least, vmax=most, linewidth=0)
-    set_scale(axes, "x", x_scale, xs.tolist())
-    set_scale(axes, "y", y_scale, ys.tolist())
+    set_scale(axes, "x", x_scale, xs.tolist(), shared.x)
+    set_scale(axes, "y", y_scale, ys.tolist(), shared.y)
     if x_names:
         axes.set_xticks(xs, x_names)
     if y_names:

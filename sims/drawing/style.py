@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullLocator
 
 from sims.figures import Grid, Lines, Panel
 from sims.quantities import Scale, Unit, rounded
@@ -35,6 +35,7 @@ INK, GREY, FAINT, PAPER, ALARM = "#222222", "#666666", "#d9d9d9", "#ffffff", "#c
 WIDTH, HEIGHT = 8.0, 4.7  # inches; at the width of a page its text is as large as the page's
 FONT = 10.5
 MOST_TICKS = 9
+HOURS = (3, 6, 12, 24)  # between ticks
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": FONT,
@@ -102,8 +103,8 @@ class Shared:
             )
 
 
-def set_scale(axes: Axes, which: str, scale: Scale, values: Sequence[float], ticked: bool = True) -> None:
-    """Scale an axis on which ``values`` are drawn; if they are few and ``ticked``, its ticks are these."""
+def set_scale(axes: Axes, which: str, scale: Scale, values: Sequence[float], unit: Unit, ticked: bool = True) -> None:
+    """Scale an axis on which ``values`` of this unit are drawn; if they are few and ``ticked``, its ticks are these."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     change = axes.set_xscale if which == "x" else axes.set_yscale
     distinct = sorted(set(values))
@@ -116,6 +117,7 @@ def set_scale(axes: Axes, which: str, scale: Scale, values: Sequence[float], tic
     axis.set_major_formatter(form)
     if ticked and 1 < len(distinct) <= MOST_TICKS and _apart(distinct, scale):
         axis.set_major_locator(FixedLocator(distinct))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: rounded(value, 5)))
         axis.set_minor_locator(NullLocator())
     elif scale == "log":
         low, high = (axes.get_xlim if which == "x" else axes.get_ylim)()
@@ -126,6 +128,10 @@ def set_scale(axes: Axes, which: str, scale: Scale, values: Sequence[float], tic
         axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     elif scale == "linear":
         axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
+        span = distinct[-1] - distinct[0] if distinct else 0
+        whole = next((step for step in HOURS if span <= 8 * step), None)
+        if unit.name == "h" and span > HOURS[0] and whole:
+            axis.set_major_locator(MultipleLocator(whole))
 
 
 def _apart(distinct: Sequence[float], scale: Scale) -> bool:

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.patches import Patch
 
 from sims.drawing.style import ALARM, FAINT, FONT, GREY, INK, PAPER, Shared, set_scale
 from sims.figures import Line, Lines, Spot
 from sims.plots import Plot
 
-__all__ = ["bars_height", "draw_bars", "draw_lines", "spread"]
+__all__ = ["COLOURS", "ORDERED", "bars_height", "draw_bars", "draw_lines", "spread"]
 
-# Okabe and Ito's colours, which people of any colour vision tell apart; yellow is left out, being too pale for a line.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#7f7f7f")
+# Okabe and Ito's, which people of any colour vision tell apart, but for yellow, which is too pale for a line.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#661100")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-ORDERED = LinearSegmentedColormap.from_list("ordered", ("#0b2a5b", "#2b5c9e", "#3a8fb7", "#46b29d", "#8fb339", "#d99a00"))
+ORDERED = ListedColormap(
+    colormaps["inferno"](np.linspace(0.1, 0.8, 256))
+)  # its lightness grows as well; the palest part is left out
 MOST_MARKERS = 30
 MOST_DOTS = 400  # single runs that are drawn
 TALLEST_BAR, LEAST_BAR = 0.52, 1.9

@@ -18,7 +18,7 @@ from sims.figures import Grid
 from sims.plots import Plot
 from sims.quantities import Scale, quantity, rounded
 
-__all__ = ["draw_grid"]
+__all__ = ["SIGNED", "draw_grid"]
 
 # With a leap at zero, since on which side a number is says the most.
 SIGNED = LinearSegmentedColormap.from_list(

@@ -313,6 +313,7 @@ def _ticks(values: Sequence[Any], named: Quantity, digits: int = 3) -> list[str]
 def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], pooled: tuple[str, ...]) -> Lines:
     x = quantity(plot.x, plot.x_unit or meanings.get(plot.x, PLAIN).unit, plot.x_label)
     y = quantity(plot.y[0], plot.y_unit or meanings.get(plot.y[0], PLAIN).unit, plot.y_label)
+    rows = [row for row in rows if row.given(plot.x) is not None]
     series: list[tuple[str, Value, str, list[_Row]]] = [("", None, plot.y[0], list(rows))]
     by: Quantity | None = None
     if plot.by:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from sims.figures import Lines
-from sims.quantities import Meaning, quantity, written
+from sims.quantities import Meaning, Quantity, Unit, quantity, written
 from sims.result import Column, Table, Value
 from sims.study import Figure, Study, cell, runs_table
 
@@ -138,12 +138,20 @@ def _parameters(study: Study) -> str:
     rows = []
     for name in sorted(study.runs[0].parameters, key=lambda name: (name not in study.vary, name)):
         meaning = study.meanings.get(name, Meaning())
-        rows.append((name, _values(study, name), meaning.unit, meaning.help))
+        unit = _read_in(quantity(name, meaning.unit), [run.parameters.get(name) for run in study.runs])
+        rows.append((name, _values(study, name, unit), unit.name, meaning.help))
     return f"<h2>Parameters</h2><p>What was varied comes first.</p>{_html_table(Table(columns, tuple(rows)))}"
 
 
-def _values(study: Study, name: str) -> str:
-    values = list(dict.fromkeys(cell(run.parameters.get(name)) for run in study.runs))
+def _read_in(named: Quantity, values: Sequence[object]) -> Unit:
+    """Wei are hard to read; other values are shown as they are stored, and are given."""
+    numbers = [value for value in values if isinstance(value, int | float)]
+    return named.drawn_in(numbers) if named.unit == "wei" and len(numbers) == len(values) else Unit(1, named.unit)
+
+
+def _values(study: Study, name: str, unit: Unit) -> str:
+    found = [run.parameters[name] for run in study.runs]
+    values = list(dict.fromkeys(cell(value if unit.divisor == 1 else value / unit.divisor) for value in found))
     if all(isinstance(value, int | float) for value in values):
         values.sort(key=lambda value: float(value) if isinstance(value, int | float) else math.inf)
         if len(values) > 8:
@@ -157,12 +165,14 @@ def _metrics(study: Study) -> str:
     for name in sorted({name for run in study.runs for name in run.metrics}):
         values = [run.metrics.get(name) for run in study.runs]
         numbers = [value for value in values if isinstance(value, int | float)]
-        unit = quantity(name, study.unit(name)).unit
+        unit = _read_in(quantity(name, study.unit(name)), numbers)
         if numbers:
-            rows.append((name, unit, min(numbers), math.fsum(numbers) / len(numbers), max(numbers)))
+            mean = math.fsum(numbers) / len(numbers)
+            least, most = (value if unit.divisor == 1 else value / unit.divisor for value in (min(numbers), max(numbers)))
+            rows.append((name, unit.name, least, mean / unit.divisor, most))
         elif any(value is not None for value in values):
             texts = sorted({str(value) for value in values if value is not None})
-            rows.append((name, unit, ", ".join(texts[:4]) + (" …" if len(texts) > 4 else ""), None, None))
+            rows.append((name, unit.name, ", ".join(texts[:4]) + (" …" if len(texts) > 4 else ""), None, None))
     return f"<details><summary>All metrics over all runs</summary>{_html_table(Table(columns, tuple(rows)))}</details>"
 
 

@@ -46,6 +46,7 @@ LADDERS: dict[str, tuple[tuple[float, float, str], ...]] = {
 LOG_SPAN = 20  # values that span less are told apart on a linear axis
 EVEN_SPAN = 8  # and less of values whose ratios are about the same
 EVEN_RATIO = 1.3
+EXACT = 2.0**53  # whole numbers below this are themselves as floats
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def written(value: object, digits: int = 4) -> str:
     if isinstance(value, int):
         return f"{value:,}".replace("-", "−")
     if isinstance(value, float):
-        return rounded(value, digits)
+        return written(int(value)) if value.is_integer() and abs(value) < EXACT else rounded(value, digits)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(written(one, digits) for one in value)
     return "–" if value is None else str(value)

@@ -94,9 +94,10 @@ def test_numbers_are_written_for_people() -> None:
         "∞",
         "–",
     ]
-    assert [written(value) for value in (True, 10**20, None, 0.123456, (1, 2.5), "slow")] == [
+    assert [written(value) for value in (True, 10**20, 12_332.0, None, 0.123456, (1, 2.5), "slow")] == [
         "yes",
         "100,000,000,000,000,000,000",
+        "12,332",
         "–",
         "0.1235",
         "1, 2.5",
@@ -232,6 +233,12 @@ def test_runs_without_a_number_are_left_out() -> None:
     assert [(line.label, spot.x) for spot in line.spots] == [("0", 1)]
     with pytest.raises(UsageError, match="nowhere a number"):
         lines({"x": "x", "y": "y", "where": {"rate": 1}}, runs)
+
+
+def test_a_result_can_be_an_axis_where_runs_have_it() -> None:
+    runs = [run({"y": 1, "drawn": 3}, 0), run({"y": 2}, 1), run({"y": 4, "drawn": 2}, 2)]
+    assert [(spot.x, spot.mean) for spot in lines({"x": "drawn", "y": "y"}, runs).lines[0].spots] == [(2, 4), (3, 1)]
+    assert [(spot.x, spot.mean) for spot in lines({"x": "seed", "y": "y"}, runs).lines[0].spots] == [(0, 1), (1, 2), (2, 4)]
 
 
 def test_things_with_names_keep_their_order() -> None:

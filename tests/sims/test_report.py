@@ -103,6 +103,7 @@ DAY = 86_400
 class Game:
     stake: float = field(default=1.0, metadata={"help": "what is staked", "unit": "bounties", "least": 0})
     audit_rate: float = field(default=0.1, metadata={"help": "how often a watcher looks", "unit": "probability"})
+    bond_wei: int = field(default=10**17, metadata={"help": "what a challenger risks", "unit": "wei"})
     strategy: Literal["lazy", "forging_an_element", "withholding"] = "lazy"
 
 
@@ -226,6 +227,7 @@ def test_each_figure_stands_in_it_with_its_words_and_numbers(report: str, figure
     assert "Profit & <loss>" in elements.text
     assert "Stake <against> audit rate" in elements.text
     assert "how often a watcher looks" in elements.text
+    assert "bond_wei0.1ETHwhat a challenger risks" in elements.text
     assert "0.1, 0.2512, 0.631, 1.585, 3.981, 10" in elements.text
 
 

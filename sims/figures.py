@@ -61,7 +61,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Spot:
-    """The runs at one ``x``: their mean, the interval around it, each with its own place, the least bound that one had to keep."""
+    """The runs at one ``x``: their mean, the interval around it, of each run the value, the place, whether it crossed its bound.
+
+    ``bound`` is the least that one of them had to keep, ``closest`` the largest share of its bound that one reached.
+    """
 
     x: float | str
     mean: float
@@ -69,15 +72,18 @@ class Spot:
     high: float
     values: tuple[float, ...]
     places: tuple[float | str, ...]
+    crossed: tuple[bool, ...]
     bound: float | None = None
+    closest: float | None = None
     expected: float | None = None
 
 
 @dataclass(frozen=True)
 class Line:
-    """One series. ``label`` tells it from the others and is empty if it is the only one."""
+    """One series. ``label`` tells it from the others and is empty if it is the only one; ``value`` is what it is the label of."""
 
     label: str
+    value: Value
     spots: tuple[Spot, ...]
 
 
@@ -97,14 +103,14 @@ class Lines:
 
     def table(self) -> Table:
         """The numbers behind the lines, in the units in which they were stored."""
-        columns = [Column("series")] if self.by else []
+        columns = [Column(self.by.name, self.by.unit)] if self.by else []
         columns += [Column(self.x.name, self.x.unit), Column(self.y.name, self.y.unit, "mean")]
         columns += [Column("low", self.y.unit, self.band), Column("high", self.y.unit, self.band), Column("runs")]
         columns += [Column(one.name, one.unit) for one in (self.bound, self.expected) if one]
         rows: list[tuple[Value, ...]] = []
         for line in self.lines:
             for spot in line.spots:
-                row: list[Value] = [line.label] if self.by else []
+                row: list[Value] = [line.value] if self.by else []
                 row += [spot.x, spot.mean, spot.low, spot.high, len(spot.values)]
                 row += [spot.bound] if self.bound else []
                 row += [spot.expected] if self.expected else []
@@ -164,10 +170,16 @@ class _Row:
     results: Mapping[str, Any]
 
     def given(self, name: str) -> Any:
-        return self.parameters[name] if name in self.parameters else self.results.get(name)
+        value = self.parameters[name] if name in self.parameters else self.results.get(name)
+        return written(value) if isinstance(value, list | tuple) else value
 
     def found(self, name: str) -> Any:
         return self.results[name] if name in self.results else self.parameters.get(name)
+
+    def exceeds(self, name: str, bound: str) -> bool:
+        """Compared exactly as measured."""
+        value, most = self.found(name), self.found(bound) if bound else None
+        return _is_number(value) and _is_number(most) and value > most
 
 
 def varied(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -203,12 +215,8 @@ def crossings(plot: Plot, runs: Sequence[Run]) -> tuple[str, ...]:
     """The keys of the runs whose ``y`` exceeds the bound, compared exactly as they were measured."""
     if not plot.bound:
         return ()
-    crossed = []
-    for run in _kept(plot, runs):
-        pairs = [(row.found(name), row.found(plot.bound)) for row in _rows(plot, (run,)) for name in plot.y]
-        if any(_is_number(value) and _is_number(bound) and value > bound for value, bound in pairs):
-            crossed.append(run.key)
-    return tuple(crossed)
+    kept = _kept(plot, runs)
+    return tuple(run.key for run in kept if any(row.exceeds(name, plot.bound) for row in _rows(plot, (run,)) for name in plot.y))
 
 
 def arrange(plot: Plot, runs: Sequence[Run], meanings: Mapping[str, Meaning] | None = None) -> tuple[Panel, ...]:
@@ -236,7 +244,14 @@ def arrange(plot: Plot, runs: Sequence[Run], meanings: Mapping[str, Meaning] | N
 
 
 def _kept(plot: Plot, runs: Iterable[Run]) -> list[Run]:
-    return [run for run in runs if all(run.parameters.get(name) == value for name, value in plot.where.items())]
+    return [run for run in runs if all(_equal(run.parameters.get(name), value) for name, value in plot.where.items())]
+
+
+def _equal(value: Any, wanted: Any) -> bool:
+    """Numbers of a logarithmic range need not be given with all their digits."""
+    if isinstance(value, float) and _is_number(wanted):
+        return math.isclose(value, wanted, rel_tol=1e-3)
+    return bool(value == wanted)
 
 
 def _rows(plot: Plot, runs: Iterable[Run]) -> list[_Row]:
@@ -298,22 +313,22 @@ def _ticks(values: Sequence[Any], named: Quantity, digits: int = 3) -> list[str]
 def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], pooled: tuple[str, ...]) -> Lines:
     x = quantity(plot.x, plot.x_unit or meanings.get(plot.x, PLAIN).unit, plot.x_label)
     y = quantity(plot.y[0], plot.y_unit or meanings.get(plot.y[0], PLAIN).unit, plot.y_label)
-    series: list[tuple[str, str, list[_Row]]] = [("", plot.y[0], list(rows))]
+    series: list[tuple[str, Value, str, list[_Row]]] = [("", None, plot.y[0], list(rows))]
     by: Quantity | None = None
     if plot.by:
         by = quantity(plot.by, meanings.get(plot.by, PLAIN).unit)
-        series = [(label, plot.y[0], part) for label, part in _series(rows, by)]
+        series = [(label, value, plot.y[0], part) for label, value, part in _series(rows, by)]
     elif len(plot.y) > 1:
         by = Quantity("series", "")
-        series = [(quantity(name).label, name, list(rows)) for name in plot.y]
-        y = Quantity("value", plot.y_label or _common_words([label for label, _, _ in series]), y.unit)
-    numeric = all(_is_number(row.given(plot.x)) and not isinstance(row.given(plot.x), bool) for row in rows)
+        series = [(quantity(name).label, name, name, list(rows)) for name in plot.y]
+        y = Quantity("value", plot.y_label or _common_words([label for label, *_ in series]), y.unit)
+    numeric = plot.kind != "bars" and all(_is_number(row.given(plot.x)) and not isinstance(row.given(plot.x), bool) for row in rows)
     xs = {row.given(plot.x) for row in rows}
     scale: Scale = (plot.x_scale or meanings.get(plot.x, PLAIN).scale or natural_scale(xs)) if numeric else "linear"
-    edges = _edges(xs, scale, LINE_BINS) if numeric and plot.kind != "bars" and len(xs) > MOST_ON_AXIS and not plot.table else None
-    lines = tuple(
-        Line(label, _spots(plot, name, part, edges, scale, bool(pooled) or edges is not None)) for label, name, part in series
-    )
+    edges = _edges(xs, scale, LINE_BINS) if numeric and len(xs) > MOST_ON_AXIS and not plot.table else None
+    pool = bool(pooled) or edges is not None
+    drawn = [Line(label, value, _spots(plot, name, part, edges, scale, numeric, pool)) for label, value, name, part in series]
+    lines = tuple(line for line in drawn if line.spots)
     spots = [spot for line in lines for spot in line.spots]
     if not spots:
         raise UsageError(f"figure {plot.name}: {plot.y[0]} is nowhere a number")
@@ -328,7 +343,7 @@ def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], po
         by,
         scale,
         plot.y_scale or ("log" if wide else "linear"),
-        RANGE if pooled or edges is not None else CONFIDENCE,
+        RANGE if pool else CONFIDENCE,
         bound,
         expected,
     )
@@ -345,17 +360,21 @@ def _common_words(labels: Sequence[str]) -> str:
     return " ".join(common)
 
 
-def _series(rows: Sequence[_Row], by: Quantity) -> list[tuple[str, list[_Row]]]:
+def _series(rows: Sequence[_Row], by: Quantity) -> list[tuple[str, Value, list[_Row]]]:
     values = _ordered(row.given(by.name) for row in rows)
     if len(values) <= MOST_SERIES:
         ticks = _ticks(values, by)
-        return [(tick, [row for row in rows if row.given(by.name) == value]) for tick, value in zip(ticks, values, strict=True)]
+        return [
+            (tick, value, [row for row in rows if row.given(by.name) == value]) for tick, value in zip(ticks, values, strict=True)
+        ]
     if not all(map(_is_number, values)):
         raise UsageError(f"{by.name} has {len(values)} values; expected at most {MOST_SERIES} series")
     cuts = [round(index * len(values) / GROUPS) for index in range(GROUPS + 1)]
     groups = [(values[low], values[high - 1]) for low, high in pairwise(cuts)]
+    labels = [" – ".join(_ticks(group, by, 2)) for group in groups]
     return [
-        (" – ".join(_ticks(group, by, 2)), [row for row in rows if group[0] <= row.given(by.name) <= group[1]]) for group in groups
+        (label, label, [row for row in rows if low <= row.given(by.name) <= high])
+        for label, (low, high) in zip(labels, groups, strict=True)
     ]
 
 
@@ -371,7 +390,13 @@ def _centre(value: float, edges: NDArray[np.float64], scale: Scale) -> float:
 
 
 def _spots(
-    plot: Plot, name: str, rows: Sequence[_Row], edges: NDArray[np.float64] | None, scale: Scale, spread: bool
+    plot: Plot,
+    name: str,
+    rows: Sequence[_Row],
+    edges: NDArray[np.float64] | None,
+    scale: Scale,
+    numeric: bool,
+    pool: bool,
 ) -> tuple[Spot, ...]:
     at: dict[Any, list[_Row]] = {}
     for row in rows:
@@ -380,27 +405,35 @@ def _spots(
             at.setdefault(x if edges is None else _centre(x, edges, scale), []).append(row)
     spots = []
     for x in _ordered(at):
-        bounds = [row.found(plot.bound) for row in at[x]] if plot.bound else []
-        bound = min((float(one) for one in bounds if _is_number(one)), default=None)
-        expected = [float(row.found(plot.expected)) for row in at[x] if plot.expected and _is_number(row.found(plot.expected))]
-        mean, low, high = _summary(at[x], name, spread)
         values = tuple(float(row.found(name)) for row in at[x])
-        places = tuple(_place(row.given(plot.x)) for row in at[x])
-        likely = math.fsum(expected) / len(expected) if expected else None
-        spots.append(Spot(_place(x), mean, low, high, values, places, bound, likely))
+        bounds = _numbers(at[x], plot.bound)
+        likely = _numbers(at[x], plot.expected)
+        shares = [row.found(name) / row.found(plot.bound) for row in at[x] if bounds and row.found(plot.bound)]
+        spots.append(
+            Spot(
+                x if numeric else written(x),
+                *_summary(at[x], name, pool),
+                values,
+                tuple(row.given(plot.x) if numeric else written(row.given(plot.x)) for row in at[x]),
+                tuple(row.exceeds(name, plot.bound) for row in at[x]),
+                min(bounds, default=None),
+                max(shares, default=None),
+                math.fsum(likely) / len(likely) if likely else None,
+            )
+        )
     return tuple(spots)
 
 
-def _place(x: Any) -> float | str:
-    return x if _is_number(x) and not isinstance(x, bool) else written(x)
+def _numbers(rows: Iterable[_Row], name: str) -> list[float]:
+    return [float(row.found(name)) for row in rows if name and _is_number(row.found(name))]
 
 
-def _summary(rows: Sequence[_Row], name: str, spread: bool) -> tuple[float, float, float]:
+def _summary(rows: Sequence[_Row], name: str, pool: bool) -> tuple[float, float, float]:
     """Mean and interval, made of the runs' own 95 % intervals where they say them, as ``NAME_low`` and ``NAME_high``."""
     found = [row.found(name) for row in rows]
     values = [float(value) for value in found]
     mean = math.fsum(values) / len(values)
-    if spread and len(values) > 1 and not all(isinstance(value, bool) for value in found):
+    if pool and len(values) > 1 and not all(isinstance(value, bool) for value in found):
         low, high = np.quantile(values, (0.05, 0.95))
         return mean, float(low), float(high)
     own = [(row.found(f"{name}_low"), row.found(f"{name}_high")) for row in rows]

@@ -25,8 +25,8 @@ h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .3rem; }
 h2 { font-size: 1.2rem; margin: 2.8rem 0 .4rem; }
 a { color: var(--blue); }
 p.about, figcaption, .facts dt { color: var(--grey); }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.4rem 0; }
-.facts div { background: var(--wash); border-radius: 8px; padding: .6rem .9rem; }
+.facts { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.4rem 0; }
+.facts div { flex: 1 1 8rem; background: var(--wash); border-radius: 8px; padding: .6rem .9rem; }
 .facts dt { font-size: .82rem; } .facts dd { margin: 0; font-size: 1.25rem; font-weight: 600; }
 .facts .bad { background: #fdeee6; } .bad dd, strong.bad { color: var(--bad); }
 nav ol { padding-left: 1.3rem; columns: 2; column-gap: 2rem; font-size: .95rem; }
@@ -128,8 +128,8 @@ def _bounds(figures: Sequence[Figure]) -> str:
             for line in panel.content.lines
             for spot in line.spots
         ]
-        shares = [100 * max(spot.values) / spot.bound for spot in spots if spot.bound]
-        rows.append((figure.title, ", ".join(figure.plot.y), figure.plot.bound, max(shares, default=None), len(figure.crossed)))
+        closest = max((100 * spot.closest for spot in spots if spot.closest is not None), default=None)
+        rows.append((figure.title, ", ".join(figure.plot.y), figure.plot.bound, closest, len(figure.crossed)))
     return f"<h2>Bounds</h2>{_html_table(Table(columns, tuple(rows)))}"
 
 

@@ -68,6 +68,8 @@ class Plot:
         name = found.get("name", "")
         if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"a [[figure]] is named {name!r}; expected letters, digits, - and _, since files are called by it")
+        if name.lower() == "runs":
+            raise UsageError(f"a [[figure]] is named {name!r}; expected another name, since runs.csv holds all runs")
         known = {one.name: one for one in fields(Plot)}
         for key, value in found.items():
             if key not in known:

@@ -118,7 +118,8 @@ def natural_scale(values: Iterable[float]) -> Scale:
         return "linear"
     ratios = [high / low for low, high in pairwise(positive)]
     even = max(ratios) / min(ratios) < EVEN_RATIO and min(ratios) > EVEN_RATIO
-    if positive[-1] / positive[0] < (EVEN_SPAN if even else LOG_SPAN):
+    outer = len(positive) // 10  # a few of many random values may be extreme
+    if positive[-1 - outer] / positive[outer] < (EVEN_SPAN if even else LOG_SPAN):
         return "linear"
     return "log" if distinct[0] > 0 else "symlog"
 

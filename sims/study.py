@@ -168,13 +168,15 @@ def _default_plots(study: Study) -> tuple[Plot, ...]:
 
 def _caption(study: Study, plot: Plot, panels: Sequence[Panel], crossed: Sequence[str]) -> str:
     content = panels[0].content
-    mean = {"heat": "Colour: mean", "region": "Colour: mean", "bars": "Bar: mean"}.get(plot.kind, "Line: mean")
+    mean = {"heat": "Colour: mean", "region": "Colour: mean", "bars": "Bar: mean"}.get(
+        plot.kind, "Points: mean" if plot.expected else "Line: mean"
+    )
     said = [plot.note.strip().rstrip(".")] if plot.note else []
     counts = _counts(panels)
     each = f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
     said.append(f"{mean} of {each} run{'s' if counts[-1] > 1 else ''} at each place{_interval_words(plot, content)}")
     if isinstance(content, Lines) and content.expected:
-        said.append(f"Dotted: {content.expected.label}, which it should equal")
+        said.append(f"Line: {content.expected.label}, which the points should be on")
     if plot.bound:
         total = sum(
             len(spot.values)

@@ -9,16 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.patches import Patch
 
-from sims.drawing.style import FAINT, FONT, GREY, INK, PAPER, Shared, set_scale
-from sims.figures import Line, Lines
+from sims.drawing.style import ALARM, FAINT, FONT, GREY, INK, PAPER, Shared, set_scale
+from sims.figures import Line, Lines, Spot
 from sims.plots import Plot
 
-__all__ = ["bars_height", "draw_bars", "draw_lines"]
+__all__ = ["bars_height", "draw_bars", "draw_lines", "spread"]
 
 # Okabe and Ito's colours, which people of any colour vision tell apart; yellow is left out, being too pale for a line.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#7f7f7f")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 ORDERED = LinearSegmentedColormap.from_list("ordered", ("#0b2a5b", "#2b5c9e", "#3a8fb7", "#46b29d", "#8fb339", "#d99a00"))
+MOST_MARKERS = 30
 MOST_DOTS = 400  # single runs that are drawn
 TALLEST_BAR, LEAST_BAR = 0.52, 1.9
 
@@ -37,7 +38,7 @@ class _End:
 def _colours(content: Lines) -> list[str]:
     """A ramp for a parameter that is a number, distinct colours for names."""
     count = len(content.lines)
-    ordered = content.by is not None and content.by.name != "series" and all(line.label[:1].isdigit() for line in content.lines)
+    ordered = all(isinstance(line.value, int | float) and not isinstance(line.value, bool) for line in content.lines)
     if ordered and count > 2:
         return [to_hex(ORDERED(index / (count - 1))) for index in range(count)]
     return [COLOURS[index % len(COLOURS)] for index in range(count)]
@@ -54,31 +55,39 @@ def draw_lines(axes: Axes, plot: Plot, content: Lines, shared: Shared, height: f
             [value / shared.y.divisor for value in values]
             for values in zip(*((spot.mean, spot.low, spot.high) for spot in line.spots), strict=True)
         )
-        axes.fill_between(xs, lows, highs, color=colour, alpha=0.2, linewidth=0)
-        marker = MARKERS[index % len(MARKERS)] if len(xs) <= 30 and plot.kind == "line" else None
+        axes.fill_between(xs, lows, highs, color=colour, alpha=0.2, linewidth=0, zorder=1)
+        likely = [
+            (x, spot.expected / shared.y.divisor) for x, spot in zip(xs, line.spots, strict=True) if spot.expected is not None
+        ]
+        if likely:
+            axes.plot([x for x, _ in likely], [y for _, y in likely], color=colour, linewidth=1.3, alpha=0.8, zorder=2)
         axes.plot(
             xs,
             means,
             color=colour,
             linewidth=1.9,
-            marker=marker,
-            markersize=4.5,
+            linestyle="none" if likely else "-",
+            marker=MARKERS[index % len(MARKERS)] if likely or (len(xs) <= MOST_MARKERS and plot.kind == "line") else None,
+            markersize=6 if likely else 4.5,
             markeredgecolor=PAPER,
             markeredgewidth=0.6,
             zorder=3,
         )
-        likely = [
-            (x, spot.expected / shared.y.divisor) for x, spot in zip(xs, line.spots, strict=True) if spot.expected is not None
-        ]
         if likely:
-            axes.plot([x for x, _ in likely], [y for _, y in likely], color=INK, linewidth=1.1, linestyle=(0, (1, 1.4)), zorder=4)
+            axes.vlines(xs, lows, highs, color=colour, linewidth=1.2, zorder=3)
         if dotted:
             dots = [pair for spot in line.spots for pair in zip(spot.places, spot.values, strict=True)]
             across = [float(x) / shared.x.divisor for x, _ in dots]
             axes.scatter(across, [y / shared.y.divisor for _, y in dots], s=9, color=colour, alpha=0.45, linewidths=0, zorder=2)
+    beyond = [pair for line in content.lines for spot in line.spots for pair in _crossed(spot)]
+    if beyond:
+        across, up = [float(x) / shared.x.divisor for x, _ in beyond], [y / shared.y.divisor for _, y in beyond]
+        axes.scatter(across, up, s=55, marker="x", color=ALARM, linewidths=1.8, zorder=6)
     axes.grid(True, axis="y")
     set_scale(axes, "x", content.x_scale, [float(spot.x) / shared.x.divisor for line in content.lines for spot in line.spots])
-    set_scale(axes, "y", content.y_scale, [])
+    set_scale(
+        axes, "y", content.y_scale, [spot.mean / shared.y.divisor for line in content.lines for spot in line.spots], ticked=False
+    )
     axes.set_xlabel(content.x.titled(shared.x))
     axes.set_ylabel(content.y.titled(shared.y))
     bounds = _draw_bound(axes, content, shared, colours) if content.bound else []
@@ -93,6 +102,11 @@ def draw_lines(axes: Axes, plot: Plot, content: Lines, shared: Shared, height: f
             for line, spot, colour in drawn
         ]
         _label_ends(axes, ends + bounds, heading, height)
+
+
+def _crossed(spot: Spot) -> list[tuple[float | str, float]]:
+    """The places and values of the runs beyond their bounds."""
+    return [(place, value) for place, value, crossed in zip(spot.places, spot.values, spot.crossed, strict=True) if crossed]
 
 
 def _bound_of(line: Line, shared: Shared) -> list[tuple[float, float]]:
@@ -140,7 +154,7 @@ def _label_ends(axes: Axes, ends: Sequence[_End], heading: str, height: float) -
         highest = max(place for place, end in wanted if end.of_series)
         wanted.append((highest + 1.2 * gap, _End(heading, (0.0, 0.0), GREY, heading=True)))
     wanted.sort(key=lambda one: one[0])
-    for (place, end), moved in zip(wanted, _spread([place for place, _ in wanted], gap), strict=True):
+    for (place, end), moved in zip(wanted, spread([place for place, _ in wanted], gap), strict=True):
         near = end.heading or abs(place - moved) < gap / 6
         tie = {"arrowstyle": "-", "color": end.colour, "linewidth": 0.8, "alpha": 0.7, "shrinkA": 1, "shrinkB": 3}
         axes.annotate(
@@ -157,7 +171,7 @@ def _label_ends(axes: Axes, ends: Sequence[_End], heading: str, height: float) -
         )
 
 
-def _spread(wanted: Sequence[float], gap: float) -> list[float]:
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
     """Places at least ``gap`` apart, as near to the wanted ones (in ascending order) as pushing neighbours apart brings them."""
     clusters: list[tuple[float, int]] = []  # centre and size
     for place in wanted:
@@ -202,7 +216,7 @@ def draw_bars(axes: Axes, content: Lines, shared: Shared, labelled: bool) -> Non
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(True, axis="x")
-    set_scale(axes, "x", content.y_scale, [])
+    set_scale(axes, "x", content.y_scale, [], ticked=False)
     axes.set_xlabel(content.y.titled(shared.y))
     if labelled and len(content.lines) > 1:
         handles = [Patch(color=colour, alpha=0.85, label=line.label) for line, colour in zip(content.lines, colours, strict=True)]

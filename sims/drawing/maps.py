@@ -105,10 +105,10 @@ def _draw_region(
     ]
     if min(grid.mean.shape) > 1 and shared.least < 0 < shared.most:
         axes.contourf(xs, ys, fields[0], levels=[-math.inf, 0], colors="none", hatches=["///"]).set_edgecolor("#0b4f8a55")
-        axes.contour(xs, ys, fields[0], levels=[0], colors=[INK], linewidths=2.2)
+        axes.contour(xs, ys, fields[0], levels=[0], colors=[INK], linewidths=2.2, zorder=3)
         for part in fields[1:]:
             if np.nanmin(part) < 0 < np.nanmax(part):
-                axes.contour(xs, ys, part, levels=[0], colors=[INK], linewidths=1.0, linestyles=["dashed"])
+                axes.contour(xs, ys, part, levels=[0], colors=[INK], linewidths=1.0, linestyles=["dashed"], zorder=2)
     axes.autoscale_view()
     label = quantity(plot.z, "", plot.z_label).label
     box = {"boxstyle": "round,pad=0.35", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.88}

@@ -15,9 +15,23 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from sims.figures import Grid, Lines, Panel
 from sims.quantities import Scale, Unit, rounded
 
-__all__ = ["FAINT", "FONT", "GREY", "HEIGHT", "INK", "MOST_TICKS", "PAPER", "WIDTH", "Shared", "set_scale", "styled", "wrapped"]
+__all__ = [
+    "ALARM",
+    "FAINT",
+    "FONT",
+    "GREY",
+    "HEIGHT",
+    "INK",
+    "MOST_TICKS",
+    "PAPER",
+    "WIDTH",
+    "Shared",
+    "set_scale",
+    "styled",
+    "wrapped",
+]
 
-INK, GREY, FAINT, PAPER = "#222222", "#666666", "#d9d9d9", "#ffffff"
+INK, GREY, FAINT, PAPER, ALARM = "#222222", "#666666", "#d9d9d9", "#ffffff", "#c00000"
 WIDTH, HEIGHT = 8.0, 4.7  # inches; at the width of a page its text is as large as the page's
 FONT = 10.5
 MOST_TICKS = 9
@@ -88,19 +102,19 @@ class Shared:
             )
 
 
-def set_scale(axes: Axes, which: str, scale: Scale, values: Sequence[float]) -> None:
-    """Scale an axis; if it has few values, its ticks are these."""
+def set_scale(axes: Axes, which: str, scale: Scale, values: Sequence[float], ticked: bool = True) -> None:
+    """Scale an axis on which ``values`` are drawn; if they are few and ``ticked``, its ticks are these."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     change = axes.set_xscale if which == "x" else axes.set_yscale
     distinct = sorted(set(values))
     if scale == "symlog":
-        least = min((value for value in distinct if value > 0), default=1.0)
+        least = min((abs(value) for value in distinct if value), default=1.0)
         change("symlog", linthresh=least, linscale=0.5)
     elif scale == "log":
         change("log")
     form = FuncFormatter(lambda value, _: rounded(value))
     axis.set_major_formatter(form)
-    if 1 < len(distinct) <= MOST_TICKS and _apart(distinct, scale):
+    if ticked and 1 < len(distinct) <= MOST_TICKS and _apart(distinct, scale):
         axis.set_major_locator(FixedLocator(distinct))
         axis.set_minor_locator(NullLocator())
     elif scale == "log":

@@ -11,7 +11,7 @@ from contracts.deploy import Parameters
 from contracts.jobs import NATIVE, JobSpec, JobStatus, Terms
 from sims.chain.actors import GRACE, JOB, Requester, over
 from sims.chain.seat import Seat
-from sims.chain.world import FUNDS, Actor, Builder, Reorg, Transaction, World, world_of
+from sims.chain.world import FUNDS, Actor, Builder, Reorg, Transaction, World
 from sims.result import Column, Outcome, Table, Value
 
 __all__ = ["Play", "Rules", "Side", "play"]
@@ -58,13 +58,13 @@ def play(rules: Rules, spec: JobSpec, cast_of: Callable[[World], Play], moves: b
 
     Raises RefstepError when it does not come to an end.
     """
-    with world_of(rules.parameters, rules.builder, rules.block_seconds, rules.reorgs) as world:
-        requester = Requester(Seat(world, "requester"), spec, _terms(rules, world), rules.bounty)
-        cast = cast_of(world)
-        sides: dict[str, Side] = {"requester": "honest", **cast.sides}
-        story = _tell(world, [requester, *cast.actors])
-        _collect(world, list(sides))
-        return _outcome(rules, spec, world, cast, sides, story, moves)
+    world = World(rules.parameters, rules.builder, rules.block_seconds, rules.reorgs)
+    requester = Requester(Seat(world, "requester"), spec, _terms(rules, world), rules.bounty)
+    cast = cast_of(world)
+    sides: dict[str, Side] = {"requester": "honest", **cast.sides}
+    story = _tell(world, [requester, *cast.actors])
+    _collect(world, list(sides))
+    return _outcome(rules, spec, world, cast, sides, story, moves)
 
 
 def _terms(rules: Rules, world: World) -> Terms:

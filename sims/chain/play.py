@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bisection.errors import RefstepError
+from contracts.bindings import Phase
 from contracts.deploy import Parameters
 from contracts.jobs import NATIVE, JobSpec, JobStatus, Terms
 from sims.chain.actors import GRACE, JOB, Requester, over
@@ -37,11 +38,15 @@ class Rules:
 
 @dataclass
 class Play:
-    """The cast of a dispute: on whose side each account is, and the first wrong segment, if there is one."""
+    """The cast of a dispute: on whose side each account is, and the first wrong segment, if there is one.
+
+    A trainer that is not ``faithful`` may be convicted although its run is right, because of how it plays.
+    """
 
     actors: list[Actor]
     sides: dict[str, Side]
     fraud: int | None
+    faithful: bool = True
 
 
 @dataclass
@@ -145,7 +150,7 @@ def _outcome(
         return sum(profit[name] for name in sides if sides[name] == side and name != "requester")
 
     verdict = VERDICTS.get(world.job(JOB).status, "open")
-    decisive = spec.segments - 1 if cast.fraud is None else cast.fraud
+    decisive = _decisive(spec, world)
     posted = story.windows[decisive] - rules.window if decisive in story.windows else None
     delay = None if posted is None or story.ended is None else story.ended - posted
     clocks = rules.parameters.trainer_clock + rules.parameters.challenger_clock
@@ -154,7 +159,7 @@ def _outcome(
     metrics: dict[str, Value] = {
         "verdict": verdict,
         "fraud": cast.fraud is not None,
-        "right": verdict == ("completed" if cast.fraud is None else "convicted"),
+        "right": verdict == "convicted" if cast.fraud is not None else verdict == "completed" or not cast.faithful,
         "delay_seconds": delay,
         "bound_seconds": bound,
         "within_bound": delay is not None and delay <= bound,
@@ -181,6 +186,14 @@ def _outcome(
     if moves:
         tables["transactions"] = Table(MOVES, _moves(world))
     return Outcome(metrics, tables)
+
+
+def _decisive(spec: JobSpec, world: World) -> int:
+    """The segment in a game about which the trainer was convicted, or else the last one."""
+    for game in world.index.games[JOB]:
+        if world.eyes.view(game).phase == Phase.CONVICTED:
+            return world.index.segments[game]
+    return spec.segments - 1
 
 
 def _moves(world: World) -> tuple[tuple[int | str, ...], ...]:

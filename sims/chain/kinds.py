@@ -12,7 +12,7 @@ from contracts.deploy import Parameters
 from sims.chain.actors import Trainer, Watcher
 from sims.chain.play import Play, Rules, Side, play
 from sims.chain.runs import Execution, Lie, Work, lying, work
-from sims.chain.seat import GWEI, Seat
+from sims.chain.seat import Seat
 from sims.chain.strategies import CONDUCTS, Copycat, Crashing, Friend, Sybils, service
 from sims.chain.world import Actor, Builder, Reorg, World
 from sims.kinds import Kind
@@ -55,24 +55,28 @@ def _is(default: Any, text: str, unit: str = "", least: float | None = None, mos
 class Dispute:
     """One job: who takes part in it, how they behave, and what the contracts and the chain are like."""
 
-    program: Program = _is("counting", "what is trained: a small program with every kind of node, or one long run")
+    program: Program = field(
+        default="counting", metadata={"help": "what is trained: a small program with every kind of node, or one long run"}
+    )
     size: int = _is(200, "elements of the largest tensor or of a run", "elements", 1, 100_000)
     steps: int = _is(8, "steps of the job", "steps", 1, 256)
     segment_steps: int = _is(4, "steps of a segment", "steps", 1, 256)
-    lie: Lies = _is("element", "what of the run is wrong; none: the trainer is honest")
+    lie: Lies = field(default="element", metadata={"help": "what of the run is wrong; none: the trainer is honest"})
     lie_step: int = _is(2, "the step at which it is wrong, counted from 0", "", 0)
-    conduct: Conducts = _is("defend", "how the trainer plays games about its segments")
-    serves: Services = _is("all", "what its data service tells")
+    conduct: Conducts = field(default="defend", metadata={"help": "how the trainer plays games about its segments"})
+    serves: Services = field(default="all", metadata={"help": "what its data service tells"})
     refuses: int = _is(0, "how many of the watchers it tells nothing", "watchers", 0, 100)
     watchers: int = _is(1, "honest watchers that replay everything", "watchers", 0, 100)
     replay_seconds: int = _is(60, "what a watcher needs to replay a segment", "s", 0)
     outage_seconds: int = _is(0, "for how long the first watcher is down, in the middle of it all, without memory", "s", 0)
     outage_after_seconds: int = _is(1_000, "when it goes down", "s", 0)
     mistaken: int = _is(0, "watchers whose numbers are of another version", "watchers", 0, 100)
-    friend: Friends = _is("none", "the trainer's friend: holds the first rank at the lie, or convicts for the reward")
+    friend: Friends = field(
+        default="none", metadata={"help": "the trainer's friend: holds the first rank at the lie, or convicts for the reward"}
+    )
     copycats: int = _is(0, "who repeat what watchers send, and bid more", "accounts", 0, 100)
     sybils: int = _is(0, "accounts of one purse that challenge what is right", "accounts", 0, 200)
-    grief: Griefs = _is("point", "how these play")
+    grief: Griefs = field(default="point", metadata={"help": "how these play"})
     late: bool = _is(False, "whether they all open in the last blocks of the window")
     stake_wei: int = _is(2 * 10**18, "the trainer's stake", "wei", 1)
     bounty_wei: int = _is(10**18, "what the job pays", "wei", 1)
@@ -84,8 +88,8 @@ class Dispute:
     window_seconds: int = _is(5_000, "in which a segment can be challenged", "s", 1)
     period_seconds: int = _is(20_000, "in which the next segment is to be posted", "s", 1)
     block_seconds: int = _is(12, "between blocks", "s", 1, 600)
-    gas_price_wei: int = _is(GWEI, "what the honest bid for gas", "wei/gas", 0)
-    censored: Censored = _is("nobody", "whose transactions block builders leave out")
+    gas_price_wei: int = _is(10**9, "what the honest bid for gas", "wei/gas", 0)
+    censored: Censored = field(default="nobody", metadata={"help": "whose transactions block builders leave out"})
     censorship_seconds: int = _is(0, "for how long in all", "s", 0)
     slice_seconds: int = _is(0, "after how long one block lets them through; 0: never", "s", 0)
     reorgs: int = _is(0, "how often the last blocks are made anew, in another order", "", 0, 20)
@@ -142,7 +146,8 @@ def cast_of(p: Dispute, job: Work, run: Execution, seed: int) -> Callable[[World
             sides[name] = side
             return Seat(world, name, bids * p.gas_price_wei)
 
-        trainer = seat("trainer", "honest" if wrong is None else "attacker")
+        faithful = wrong is None and p.conduct == "defend"
+        trainer = seat("trainer", "honest" if faithful else "attacker")
         actors.append(Trainer(trainer, posted, CONDUCTS[p.conduct](), pace=min(600, p.period_seconds // 2)))
         if p.friend != "none":
             friend = Friend(seat("friend", "attacker", 2), honest, service("all", posted))
@@ -161,7 +166,7 @@ def cast_of(p: Dispute, job: Work, run: Execution, seed: int) -> Callable[[World
             actors.append(Sybils(seats, posted, p.grief, seed, late=p.late))
         victims = [name for name in sides if name.startswith(("watcher", "mistaken"))]
         actors.extend(Copycat(seat(f"copycat-{k}", "attacker", 2 + k), victims) for k in range(p.copycats))
-        return Play(actors, sides, None if wrong is None else wrong // job.segment_length)
+        return Play(actors, sides, None if wrong is None else wrong // job.segment_length, faithful)
 
     return cast
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bisection.errors import RefstepError
+from contracts.bindings import Phase
 from contracts.deploy import Parameters
 from contracts.jobs import NATIVE, JobSpec, JobStatus, Terms
 from sims.chain.actors import GRACE, JOB, Requester, over
 from sims.chain.seat import Seat
-from sims.chain.world import FUNDS, Actor, Builder, Reorg, Transaction, World, world_of
+from sims.chain.world import FUNDS, Actor, Builder, Reorg, Transaction, World
 from sims.result import Column, Outcome, Table, Value
 
 __all__ = ["Play", "Rules", "Side", "play"]
@@ -37,11 +38,15 @@ class Rules:
 
 @dataclass
 class Play:
-    """The cast of a dispute: on whose side each account is, and the first wrong segment, if there is one."""
+    """The cast of a dispute: on whose side each account is, and the first wrong segment, if there is one.
+
+    A trainer that is not ``faithful`` may be convicted although its run is right, because of how it plays.
+    """
 
     actors: list[Actor]
     sides: dict[str, Side]
     fraud: int | None
+    faithful: bool = True
 
 
 @dataclass
@@ -58,13 +63,13 @@ def play(rules: Rules, spec: JobSpec, cast_of: Callable[[World], Play], moves: b
 
     Raises RefstepError when it does not come to an end.
     """
-    with world_of(rules.parameters, rules.builder, rules.block_seconds, rules.reorgs) as world:
-        requester = Requester(Seat(world, "requester"), spec, _terms(rules, world), rules.bounty)
-        cast = cast_of(world)
-        sides: dict[str, Side] = {"requester": "honest", **cast.sides}
-        story = _tell(world, [requester, *cast.actors])
-        _collect(world, list(sides))
-        return _outcome(rules, spec, world, cast, sides, story, moves)
+    world = World(rules.parameters, rules.builder, rules.block_seconds, rules.reorgs)
+    requester = Requester(Seat(world, "requester"), spec, _terms(rules, world), rules.bounty)
+    cast = cast_of(world)
+    sides: dict[str, Side] = {"requester": "honest", **cast.sides}
+    story = _tell(world, [requester, *cast.actors])
+    _collect(world, list(sides))
+    return _outcome(rules, spec, world, cast, sides, story, moves)
 
 
 def _terms(rules: Rules, world: World) -> Terms:
@@ -145,7 +150,7 @@ def _outcome(
         return sum(profit[name] for name in sides if sides[name] == side and name != "requester")
 
     verdict = VERDICTS.get(world.job(JOB).status, "open")
-    decisive = spec.segments - 1 if cast.fraud is None else cast.fraud
+    decisive = _decisive(spec, world)
     posted = story.windows[decisive] - rules.window if decisive in story.windows else None
     delay = None if posted is None or story.ended is None else story.ended - posted
     clocks = rules.parameters.trainer_clock + rules.parameters.challenger_clock
@@ -154,7 +159,7 @@ def _outcome(
     metrics: dict[str, Value] = {
         "verdict": verdict,
         "fraud": cast.fraud is not None,
-        "right": verdict == ("completed" if cast.fraud is None else "convicted"),
+        "right": verdict == "convicted" if cast.fraud is not None else verdict == "completed" or not cast.faithful,
         "delay_seconds": delay,
         "bound_seconds": bound,
         "within_bound": delay is not None and delay <= bound,
@@ -181,6 +186,14 @@ def _outcome(
     if moves:
         tables["transactions"] = Table(MOVES, _moves(world))
     return Outcome(metrics, tables)
+
+
+def _decisive(spec: JobSpec, world: World) -> int:
+    """The segment in a game about which the trainer was convicted, or else the last one."""
+    for game in world.index.games[JOB]:
+        if world.eyes.view(game).phase == Phase.CONVICTED:
+            return world.index.segments[game]
+    return spec.segments - 1
 
 
 def _moves(world: World) -> tuple[tuple[int | str, ...], ...]:

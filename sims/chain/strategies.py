@@ -287,6 +287,7 @@ class Copycat:
 
     def __init__(self, seat: Seat, victims: Sequence[str], also_commitments: bool = True) -> None:
         self.seat, self._victims, self._also = seat, victims, also_commitments
+        self._seen: set[int] = set()
         self._wanted: dict[tuple[int, int], tuple[str, bytes]] = {}  # by segment and step, the opening seen
 
     def act(self, view: View) -> Iterable[Transaction]:
@@ -295,7 +296,8 @@ class Copycat:
         if opened(world):
             job = world.job(JOB)
             for tx in view.pool:
-                if tx.sender in self._victims and tx.call.to == world.deployment.game.address:
+                if tx.number not in self._seen and tx.sender in self._victims and tx.call.to == world.deployment.game.address:
+                    self._seen.add(tx.number)
                     self._see(tx, job)
             if job.status.disputable:
                 self._open(job)

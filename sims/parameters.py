@@ -4,8 +4,8 @@
     class Fraud:
         stake: float = field(default=1.0, metadata={"help": "what the trainer stakes", "unit": "bounties", "least": 0})
 
-Types are int, float, bool, str, Literal of texts, and tuples of one of these. The metadata are ``help``, and where they apply ``unit``, ``least``
-and ``most`` (of a tuple: of its values). ``__post_init__`` may raise ValueError for values that do not fit each other.
+Types are int, float, bool, str, Literals of text, and tuples of one of these. The metadata are ``help`` and, if they apply, ``unit``,
+``least`` and ``most`` (of a tuple: of its values). ``__post_init__`` may raise ValueError for values that do not fit each other.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class BadParameter(Exception):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a kind. ``type`` is that of a value, or of each value in a tuple; ``length`` is None for a tuple of any length."""
+    """One parameter of a kind. ``type`` is that of each value if there are ``many``, ``length`` how many or None."""
 
     name: str
     default: Any
@@ -76,9 +76,7 @@ class Parameter:
         if type(value) is not self.type or (self.choices and value not in self.choices):
             raise self._refused(whole)
         if self.type in (int, float) and not (
-            math.isfinite(value)
-            and (self.least is None or value >= self.least)
-            and (self.most is None or value <= self.most)
+            math.isfinite(value) and (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
         ):
             raise self._refused(whole)
         return value

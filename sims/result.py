@@ -1,6 +1,6 @@
 """What a simulation says: metrics and tables, and the bytes that they are kept as.
 
-Names of metrics and columns are in snake_case and end with their unit where they have one: ``delay_seconds``, ``attacker_profit_wei``.
+Names of metrics and columns are in snake_case and end with the unit where there is one: ``delay_seconds``, ``attacker_profit_wei``.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ Value = int | float | bool | str | None
 
 
 def _plain(value: Any, where: str) -> Value:
-    """``value`` without NumPy's types. Raises ValueError for what JSON has no name for."""
+    """``value`` without NumPy's types, None for NaN. Raises ValueError, or TypeError, for what JSON has no name for."""
     if isinstance(value, np.generic):
         value = value.item()
-    if not isinstance(value, Value):
-        raise ValueError(f"{where} is a {type(value).__name__}: only numbers, truths, texts and None can be kept")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where} is {value}: give None where there is no number")
+    if not isinstance(value, bool | int | float | str | None):
+        raise TypeError(f"{where} is a {type(value).__name__}: only numbers, truths, texts and None can be kept")
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError(f"{where} is infinite: give None where there is no number")
     return value
 
 
@@ -77,7 +79,7 @@ def versions() -> Mapping[str, str | int]:
 
 
 def canonical(document: Any) -> bytes:
-    """A document as JSON in one line, without its end: the same bytes for equal documents. Raises ValueError for infinite numbers."""
+    """A document as JSON in one line, without the line's end: equal bytes for equal documents. Raises ValueError for infinities."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 

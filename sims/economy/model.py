@@ -47,11 +47,11 @@ def first_cheats(setting: Setting, cheats: Cheats | None, size: int, random: np.
 def posted_and_paid(setting: Setting, caught: Ints, after: Floats) -> tuple[Ints, Ints]:
     """How many segments were posted, and how many final, when the fraud in segment ``caught`` convicts ``after`` so many seconds.
 
-    A segment cannot be final before those ahead of it, so none is from the caught one on.
+    A segment is final after its window's last second, and not before those ahead of it: so none is from the caught one on.
     """
     ahead = np.floor(after / setting.segment_seconds).astype(np.int64)
     posted = np.minimum(setting.segments, caught + 1 + ahead)
-    paid = np.floor(caught - (setting.window_seconds - after) / setting.segment_seconds).astype(np.int64) + 1
+    paid = np.ceil(caught - (setting.window_seconds - after) / setting.segment_seconds).astype(np.int64)
     return posted, np.clip(paid, 0, caught)
 
 

@@ -12,7 +12,9 @@ __all__ = ["PATHS", "SHARE", "Cheats", "Setting", "quantity"]
 PATHS = ("fast", "slow")
 SHARE = {"least": 0.0, "most": 1.0}
 
-Cheats = Literal["all", "last", "one"]
+Cheats = Literal["all", "last", "one", "worst"]
+"""In which segments a trainer cheats: in all, in the last ``Setting.cheated`` ones, in one at random, or in as many of the last
+ones as earn it most on average."""
 
 
 def quantity(default: Any, help: str, unit: str = "", **bounds: float) -> Any:
@@ -33,6 +35,9 @@ class Setting:
         0.0, "probability that a friend of the trainer outranks the honest challengers and gets the reward", "probability", **SHARE
     )
     saved: float = quantity(1.0, "share of the work on a segment that cheating in it saves", "of the work", **SHARE)
+    cheated: int = quantity(
+        1, "in how many of the last segments a trainer that cheats in the last ones does", "segments", least=1, most=1024
+    )
     watchers: int = quantity(1, "watchers of each job", "watchers", least=0, most=10_000)
     audit_rate: float = quantity(0.5, "probability that a watcher replays a segment", "probability", **SHARE)
     replay_cost: float = quantity(

@@ -44,7 +44,12 @@ def test_the_equilibrium_of_one_watcher_and_one_segment(
 
 
 @pytest.mark.parametrize(
-    "setting", [replace(PLAIN, replay_cost=0.2), Dilemma(watchers=3), Dilemma(segments=6, watchers=2, planted=0.02, gas_price=5.0)]
+    "setting",
+    [
+        replace(PLAIN, replay_cost=0.2),
+        Dilemma(watchers=3),
+        Dilemma(segments=6, watchers=2, planted=0.02, gas_price=5.0, cheats="worst", replay_cost=0.01),
+    ],
 )
 def test_in_the_equilibrium_neither_side_gains_by_a_change(setting: Dilemma) -> None:
     rate, share = equilibrium(setting)

@@ -16,11 +16,12 @@ from contracts.deploy import Parameters
 from sims.economy import closed
 from sims.economy.draws import BLOCK, Moments, Tally, blocks, generator, interval
 from sims.economy.jobs import Jobs, run_jobs
-from sims.economy.model import ROLES, at_once, derived, first_cheats, jobs, play, posted_and_paid
+from sims.economy.model import at_once, derived, first_cheats, jobs, play
+from sims.economy.rules import ROLES, posted_and_paid
 from sims.economy.setting import Cheats, Setting
 from tests.sims.economy_support import ERRORS, agrees
 
-SORTS: tuple[Cheats | None, ...] = (None, "all", "last", "one")
+SORTS: tuple[Cheats | None, ...] = (None, "all", "last", "one", "worst")
 SEED = 5
 
 SETTINGS = {
@@ -78,8 +79,8 @@ def any_setting() -> st.SearchStrategy[Setting]:
 @settings(deadline=None, max_examples=60)
 def test_every_payment_has_a_payer_and_a_payee(setting: Setting, sort: Cheats | None, seed: int) -> None:
     random = generator(seed, "books")
-    first, count = first_cheats(setting, sort, 64, random)
-    columns = play(setting, first, count, random)
+    plan = closed.plan_of(setting, sort)
+    columns = play(setting, first_cheats(plan, 64, random), plan.count, random)
     assert np.max(derived(columns)["imbalance"]) < 1e-9 * (1 + setting.stake)
     assert all(column.shape == (64,) for column in columns.values())
     assert (columns["burnt"] >= 0).all()
@@ -157,7 +158,8 @@ def parts(setting: Setting, episodes: int, order: int) -> Iterator[tuple[int, Ta
     """The tallies of single blocks, computed in the order given."""
     for number, size in list(blocks(episodes, at_once(setting.segments)))[::order]:
         random = generator(SEED, "cut", number)
-        columns = play(setting, *first_cheats(setting, "one", size, random), random)
+        plan = closed.plan_of(setting, "one")
+        columns = play(setting, first_cheats(plan, size, random), plan.count, random)
         tally = Tally()
         tally.add(columns | derived(columns))
         yield number, tally

@@ -43,6 +43,8 @@ def detected(segments: int, chance: float) -> float:
 
 def found(setting: Setting) -> float:
     """The probability that a fraud in one segment is found and disputed in time."""
+    if not setting.in_time:
+        return 0.0
     passed = 1 - setting.held_up
     if setting.held_up_alike:
         return detected(setting.watchers, setting.audit_rate) * passed

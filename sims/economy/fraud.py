@@ -29,7 +29,7 @@ class Fraud(Setting):
     """One fraud, played again and again."""
 
     cheats: Literal["all", "last", "one", "worst"] = quantity(
-        "worst",
+        "all",
         "where a dishonest trainer cheats: in all segments, the last ones, one at random, or as many of the last as earn most",
     )
     episodes: int = quantity(20_000, "jobs to play", "jobs", least=2, most=100_000_000)

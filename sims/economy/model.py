@@ -42,6 +42,8 @@ def first_cheats(plan: Plan, size: int, random: np.random.Generator) -> Ints:
 def looks(setting: Setting, size: int, count: int, random: np.random.Generator) -> tuple[Ints, Ints]:
     """For each of ``count`` frauds of ``size`` jobs, how many watchers replay it, and how many of those can dispute it in time."""
     auditors = random.binomial(setting.watchers, setting.audit_rate, (size, count))
+    if not setting.in_time:
+        return auditors, np.zeros_like(auditors)
     if setting.held_up_alike:
         return auditors, auditors * (random.random((size, count)) >= setting.held_up)
     return auditors, random.binomial(auditors, 1 - setting.held_up)

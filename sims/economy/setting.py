@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from sims.economy.costs import Side, costs
 
-__all__ = ["PATHS", "SHARE", "Cheats", "Setting", "quantity"]
+__all__ = ["OPENING", "PATHS", "SHARE", "Cheats", "Setting", "quantity"]
 
 PATHS = ("fast", "slow")
+OPENING = 2  # transactions: a commitment, and the opening that uses it
 SHARE = {"least": 0.0, "most": 1.0}
 
 Cheats = Literal["all", "last", "one", "worst"]
@@ -88,6 +89,11 @@ class Setting:
     def replay(self) -> float:
         """What replaying a segment costs a watcher, in bounties."""
         return self.replay_cost * self.work_cost / self.segments
+
+    @property
+    def in_time(self) -> bool:
+        """Whether a watcher that is not held up can replay a segment, commit and open a game within the window."""
+        return self.replay_seconds + OPENING * self.response_seconds <= self.window_seconds
 
     def dispute_seconds(self, path: str, stalling: Literal["trainer", "challenger"]) -> float:
         """From the commitment to the end of a dispute in which ``stalling`` is the dishonest side; no side exceeds its clock."""

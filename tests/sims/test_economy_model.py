@@ -36,6 +36,7 @@ SETTINGS = {
     "never audited": Setting(audit_rate=0.0),
     "always audited": Setting(audit_rate=1.0, watchers=4, friend=0.5),
     "always censored": Setting(held_up=1.0),
+    "replayed too late": Setting(replay_seconds=43_100.0),
 }
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "mean_gas_price",
     "of_plan",
     "plan_of",
+    "worst_plans",
 ]
 
 HALVINGS = 50
@@ -151,14 +152,28 @@ def last_ones(setting: Setting, count: int) -> Plan:
     return Plan((setting.segments - count,), count)
 
 
+@lru_cache(64)
+def worst_plans(segments: int) -> tuple[Plan, ...]:
+    """Cheating in some of the first segments, or in some of the last: among these is a plan that pays, if any does.
+
+    Who is convicted early has spent little, who is convicted late has been paid most. In between a conviction costs more, so that a
+    trainer that cheats there does better to cheat at one end. Of many numbers of segments these are those about an eighth apart.
+    """
+    counts, count = [], 1
+    while count < segments:
+        counts.append(count)
+        count += max(1, count // 8)
+    last = (Plan((segments - count,), count) for count in (*counts, segments))
+    return (*last, *(Plan((0,), count) for count in counts))
+
+
 @lru_cache(4096)
 def plan_of(setting: Setting, cheats: Cheats | None) -> Plan:
     """What a trainer of this sort does in this setting; None is honest."""
     if cheats == "one":
         return Plan(range(setting.segments), 1)
     if cheats == "worst":
-        plans = (last_ones(setting, count) for count in range(1, setting.segments + 1))
-        return max(plans, key=lambda plan: of_plan(setting, plan)["attacker"])
+        return max(worst_plans(setting.segments), key=lambda plan: of_plan(setting, plan)["attacker"])
     count = {None: 0, "all": setting.segments, "last": min(setting.cheated, setting.segments)}[cheats]
     return last_ones(setting, count)
 
@@ -171,9 +186,8 @@ def fraud_pays(setting: Setting, cheats: Cheats) -> float:
 def break_even_stake(setting: Setting, cheats: Cheats) -> float | None:
     """The stake from which on fraud is no better than honest work, in bounties: 0 if it never pays, None if no stake deters it."""
     bare, unit = replace(setting, stake=0.0), replace(setting, stake=1.0)
-    plans = [last_ones(setting, n) for n in range(1, setting.segments + 1)] if cheats == "worst" else [plan_of(setting, cheats)]
     honest, needed = expected(bare, None)["attacker"], 0.0
-    for plan in plans:
+    for plan in worst_plans(setting.segments) if cheats == "worst" else (plan_of(setting, cheats),):
         gained = of_plan(bare, plan)["attacker"] - honest
         per_stake = of_plan(bare, plan)["attacker"] - of_plan(unit, plan)["attacker"]
         if gained <= 0:

@@ -23,7 +23,7 @@ class Dilemma(Setting):
     stake: float = quantity(0.5, "what the trainer stakes", "bounties", least=0.0, most=1e6)
     cheats: Literal["all", "last", "one", "worst"] = quantity(
         "all",
-        "where a dishonest trainer cheats: in all segments, the last ones, one at random, or as many of the last as earn most",
+        "where a dishonest trainer cheats: all segments, the last ones, one at random, or as many at either end as earn most",
     )
     months: int = quantity(120, "how long", "months", least=2, most=10_000)
     jobs_per_month: int = quantity(500, "jobs posted in a month", "jobs", least=1, most=1_000_000)

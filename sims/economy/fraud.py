@@ -30,7 +30,7 @@ class Fraud(Setting):
 
     cheats: Literal["all", "last", "one", "worst"] = quantity(
         "all",
-        "where a dishonest trainer cheats: in all segments, the last ones, one at random, or as many of the last as earn most",
+        "where a dishonest trainer cheats: all segments, the last ones, one at random, or as many at either end as earn most",
     )
     episodes: int = quantity(20_000, "jobs to play", "jobs", least=2, most=100_000_000)
 

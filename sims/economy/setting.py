@@ -14,8 +14,8 @@ OPENING = 2  # transactions: a commitment, and the opening that uses it
 SHARE = {"least": 0.0, "most": 1.0}
 
 Cheats = Literal["all", "last", "one", "worst"]
-"""In which segments a trainer cheats: in all, in the last ``Setting.cheated`` ones, in one at random, or in as many of the last
-ones as earn it most on average."""
+"""In which segments a trainer cheats: in all, in the last ``Setting.cheated`` ones, in one at random, or in as many of the
+first or last ones as earn it most on average."""
 
 
 def quantity(default: Any, help: str, unit: str = "", **bounds: float) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
+from itertools import combinations
+from math import floor
 
 import numpy as np
 import pytest
@@ -105,6 +108,45 @@ def test_the_stake_also_repays_a_dispute() -> None:
     stake = sufficient_stake(setting, 1.0)
     assert stake is not None
     assert stake * setting.reward_share == pytest.approx(costs().slow_challenger.gas * 10 * 1e-9 / setting.bounty_eth, rel=1e-6)
+
+
+def earned(s: Setting, cheated: tuple[int, ...]) -> float:
+    """What a trainer and its friend earn, without gas and on the fast path, by cheating in any segments."""
+    work, after = s.work_cost / s.segments, s.caught_after("fast")
+    total, alive = 0.0, 1.0
+    for segment in cheated:
+        posted = min(s.segments, segment + 1 + floor(after / s.segment_seconds))
+        paid = sum(i * s.segment_seconds + s.window_seconds < segment * s.segment_seconds + after for i in range(segment))
+        spent = work * (posted - s.saved * sum(other < posted for other in cheated))
+        total += alive * closed.found(s) * (paid / s.segments - spent - s.stake * (1 - s.friend * s.reward_share))
+        alive *= 1 - closed.found(s)
+    return total + alive * (1 - work * (s.segments - s.saved * len(cheated)))
+
+
+def test_if_any_choice_of_segments_pays_then_one_at_an_end_does() -> None:
+    """All subsets of up to seven segments, in settings near the break-even."""
+    chance, paying = random.Random(SEED), 0
+    for _ in range(150):
+        setting = Setting(
+            segments=chance.randint(1, 7),
+            gas_price=0.0,
+            slow_share=0.0,
+            friend=chance.random(),
+            stake=chance.choice([0.0, 0.02, 0.1, 0.3, 1.0]),
+            audit_rate=chance.choice([0.01, 0.02, 0.05, 0.1, 0.2, 0.4]),
+            work_cost=chance.uniform(0.1, 1),
+            saved=chance.choice([0.3, 1.0]),
+            segment_seconds=chance.choice([5_000.0, 10_000.0, 20_000.0, 60_000.0]),
+            window_seconds=chance.choice([43_200.0, 100_000.0, 200_000.0]),
+        )
+        every = range(setting.segments)
+        best = max(earned(setting, some) for count in every for some in combinations(every, count + 1)) - earned(setting, ())
+        found = closed.fraud_pays(setting, "worst")
+        assert found <= best + 1e-12
+        assert (found > 1e-9) == (best > 1e-9)
+        assert found == pytest.approx(best, abs=0.02) or best < 0
+        paying += best > 0
+    assert 30 < paying < 120
 
 
 # Detection ----------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
     class Fraud:
         stake: float = field(default=1.0, metadata={"help": "what the trainer stakes", "unit": "bounties", "least": 0})
 
-Types are int, float, bool, str, Literals of text, and tuples of one of these. The metadata are ``help`` and, if they apply, ``unit``,
+Types are int, float, bool, str, Literals of text, and tuples of one of these. The metadata are ``help`` and, if needed, ``unit``,
 ``least`` and ``most`` (of a tuple: of its values). ``__post_init__`` may raise ValueError for values that do not fit each other.
 """
 

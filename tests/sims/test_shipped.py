@@ -13,6 +13,8 @@ from sims.kinds import kinds
 from sims.parameters import parameters_of, values_of
 from sims.scenario import Scenario, names
 from sims.sweep import Sweep, sweep_names
+from sims.sweeping import RESULTS, Untold, run_sweep
+from sims.workers import in_processes, in_this_process
 
 ATTACKS = Path(__file__).parents[2] / "docs" / "attacks.md"
 WATCHED = {"chain.dispute", "chain.random"}
@@ -47,6 +49,15 @@ def test_a_scenario_runs_and_keeps_what_the_protocol_promises(name: str) -> None
     assert metrics["right"] and metrics["money_conserved"] and metrics["within_bound"], metrics
     assert {"attacker_profit_wei", "honest_profit_wei", "delay_seconds", "gas", "transactions", "verdict"} <= metrics.keys()
     assert metrics["attacker_profit_wei"] <= 0 <= metrics["honest_profit_wei"] + metrics["fees_wei"]  # type: ignore[operator]
+
+
+def test_both_levels_give_the_same_bytes_in_other_processes(tmp_path: Path) -> None:
+    for name in ("random-cast", "year-of-jobs"):
+        (tmp_path / f"{name}.toml").write_text(f'title = "Twice"\nscenario = "{name}"\nrepeats = 2\n')
+        sweep = Sweep.load(tmp_path / f"{name}.toml")
+        for count, workers in ((1, in_this_process), (2, in_processes(2))):
+            assert run_sweep(sweep, tmp_path / f"{name}{count}", workers, Untold()) == ()
+        assert (tmp_path / f"{name}1" / RESULTS).read_bytes() == (tmp_path / f"{name}2" / RESULTS).read_bytes()
 
 
 @pytest.mark.parametrize("name", sweep_names())

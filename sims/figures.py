@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
@@ -328,14 +328,16 @@ def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], po
     edges = _edges(xs, scale, LINE_BINS) if numeric and len(xs) > MOST_ON_AXIS and not plot.table else None
     pool = bool(pooled) or edges is not None
     drawn = [Line(label, value, _spots(plot, name, part, edges, scale, numeric, pool)) for label, value, name, part in series]
-    lines = tuple(line for line in drawn if line.spots)
+    lines = tuple(
+        Line(line.label, line.value, _within_one(line.spots) if _is_share(y) else line.spots) for line in drawn if line.spots
+    )
     spots = [spot for line in lines for spot in line.spots]
     if not spots:
         raise UsageError(f"figure {plot.name}: {plot.y[0]} is nowhere a number")
     bound = quantity(plot.bound, y.unit) if plot.bound else None
     expected = quantity(plot.expected, y.unit) if plot.expected else None
     heights = [spot.mean for spot in spots] + [spot.bound for spot in spots if spot.bound is not None]
-    wide = min(heights) > 0 and max(heights) / min(heights) > 300 and plot.kind != "bars"
+    wide = min(heights) > 0 and min(spot.low for spot in spots) > 0 and max(heights) / min(heights) > 300 and plot.kind != "bars"
     return Lines(
         lines,
         x,
@@ -347,6 +349,17 @@ def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], po
         bound,
         expected,
     )
+
+
+def _is_share(named: Quantity) -> bool:
+    return named.unit == "probability" or named.unit.startswith("of ")
+
+
+def _within_one(spots: Sequence[Spot]) -> tuple[Spot, ...]:
+    """No share is below zero or above one, whatever Student's interval says."""
+    if any(not 0 <= value <= 1 for spot in spots for value in spot.values):
+        return tuple(spots)
+    return tuple(replace(spot, low=max(0.0, spot.low), high=min(1.0, spot.high)) for spot in spots)
 
 
 def _common_words(labels: Sequence[str]) -> str:

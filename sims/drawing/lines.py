@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.patches import Patch
 
 from sims.drawing.style import ALARM, FAINT, FONT, GREY, INK, PAPER, Shared, set_scale
 from sims.figures import Line, Lines, Spot
 from sims.plots import Plot
 
-__all__ = ["bars_height", "draw_bars", "draw_lines", "spread"]
+__all__ = ["COLOURS", "ORDERED", "bars_height", "draw_bars", "draw_lines", "spread"]
 
-# Okabe and Ito's colours, which people of any colour vision tell apart; yellow is left out, being too pale for a line.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#7f7f7f")
+# Okabe and Ito's, which people of any colour vision tell apart, but for yellow, which is too pale for a line.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#661100")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-ORDERED = LinearSegmentedColormap.from_list("ordered", ("#0b2a5b", "#2b5c9e", "#3a8fb7", "#46b29d", "#8fb339", "#d99a00"))
+ORDERED = ListedColormap(
+    colormaps["inferno"](np.linspace(0.1, 0.8, 256))
+)  # its lightness grows as well; the palest part is left out
 MOST_MARKERS = 30
 MOST_DOTS = 400  # single runs that are drawn
 TALLEST_BAR, LEAST_BAR = 0.52, 1.9
@@ -84,9 +88,16 @@ def draw_lines(axes: Axes, plot: Plot, content: Lines, shared: Shared, height: f
         across, up = [float(x) / shared.x.divisor for x, _ in beyond], [y / shared.y.divisor for _, y in beyond]
         axes.scatter(across, up, s=55, marker="x", color=ALARM, linewidths=1.8, zorder=6)
     axes.grid(True, axis="y")
-    set_scale(axes, "x", content.x_scale, [float(spot.x) / shared.x.divisor for line in content.lines for spot in line.spots])
     set_scale(
-        axes, "y", content.y_scale, [spot.mean / shared.y.divisor for line in content.lines for spot in line.spots], ticked=False
+        axes, "x", content.x_scale, [float(spot.x) / shared.x.divisor for line in content.lines for spot in line.spots], shared.x
+    )
+    set_scale(
+        axes,
+        "y",
+        content.y_scale,
+        [spot.mean / shared.y.divisor for line in content.lines for spot in line.spots],
+        shared.y,
+        ticked=False,
     )
     axes.set_xlabel(content.x.titled(shared.x))
     axes.set_ylabel(content.y.titled(shared.y))
@@ -216,7 +227,7 @@ def draw_bars(axes: Axes, content: Lines, shared: Shared, labelled: bool) -> Non
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(True, axis="x")
-    set_scale(axes, "x", content.y_scale, [], ticked=False)
+    set_scale(axes, "x", content.y_scale, [], shared.y, ticked=False)
     axes.set_xlabel(content.y.titled(shared.y))
     if labelled and len(content.lines) > 1:
         handles = [Patch(color=colour, alpha=0.85, label=line.label) for line, colour in zip(content.lines, colours, strict=True)]

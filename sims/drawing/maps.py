@@ -18,7 +18,7 @@ from sims.figures import Grid
 from sims.plots import Plot
 from sims.quantities import Scale, quantity, rounded
 
-__all__ = ["draw_grid"]
+__all__ = ["SIGNED", "draw_grid"]
 
 # With a leap at zero, since on which side a number is says the most.
 SIGNED = LinearSegmentedColormap.from_list(
@@ -62,8 +62,8 @@ def draw_grid(figure: Figure, axes: Axes, plot: Plot, grid: Grid, shared: Shared
         least = -most
     axes.set_facecolor("#eeeeee")
     mesh = axes.pcolormesh(*edges, np.ma.masked_invalid(mean), cmap=colours, vmin=least, vmax=most, linewidth=0)
-    set_scale(axes, "x", x_scale, xs.tolist())
-    set_scale(axes, "y", y_scale, ys.tolist())
+    set_scale(axes, "x", x_scale, xs.tolist(), shared.x)
+    set_scale(axes, "y", y_scale, ys.tolist(), shared.y)
     if x_names:
         axes.set_xticks(xs, x_names)
     if y_names:

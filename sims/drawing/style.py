@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullLocator
 
 from sims.figures import Grid, Lines, Panel
 from sims.quantities import Scale, Unit, rounded
@@ -35,6 +36,9 @@ INK, GREY, FAINT, PAPER, ALARM = "#222222", "#666666", "#d9d9d9", "#ffffff", "#c
 WIDTH, HEIGHT = 8.0, 4.7  # inches; at the width of a page its text is as large as the page's
 FONT = 10.5
 MOST_TICKS = 9
+TICK_DIGITS = 4
+LETTERS, LINES = 78.0, 20.0  # of tick labels, along axes that are as wide and as high as a figure
+HOURS = (3, 6, 12, 24)  # between ticks
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": FONT,
@@ -102,8 +106,8 @@ class Shared:
             )
 
 
-def set_scale(axes: Axes, which: str, scale: Scale, values: Sequence[float], ticked: bool = True) -> None:
-    """Scale an axis on which ``values`` are drawn; if they are few and ``ticked``, its ticks are these."""
+def set_scale(axes: Axes, which: str, scale: Scale, values: Sequence[float], unit: Unit, ticked: bool = True) -> None:
+    """Scale an axis on which ``values`` of this unit are drawn; if they are few and ``ticked``, its ticks are these."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     change = axes.set_xscale if which == "x" else axes.set_yscale
     distinct = sorted(set(values))
@@ -114,8 +118,14 @@ def set_scale(axes: Axes, which: str, scale: Scale, values: Sequence[float], tic
         change("log")
     form = FuncFormatter(lambda value, _: rounded(value))
     axis.set_major_formatter(form)
-    if ticked and 1 < len(distinct) <= MOST_TICKS and _apart(distinct, scale):
+    if (
+        ticked
+        and 1 < len(distinct) <= MOST_TICKS
+        and _round(distinct)
+        and _apart(distinct, scale, _room(axes, which), which == "x")
+    ):
         axis.set_major_locator(FixedLocator(distinct))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: rounded(value, TICK_DIGITS)))
         axis.set_minor_locator(NullLocator())
     elif scale == "log":
         low, high = (axes.get_xlim if which == "x" else axes.get_ylim)()
@@ -126,11 +136,31 @@ def set_scale(axes: Axes, which: str, scale: Scale, values: Sequence[float], tic
         axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     elif scale == "linear":
         axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
+        span = distinct[-1] - distinct[0] if distinct else 0
+        whole = next((step for step in HOURS if span <= 8 * step), None)
+        if unit.name == "h" and span > HOURS[0] and whole:
+            axis.set_major_locator(MultipleLocator(whole))
 
 
-def _apart(distinct: Sequence[float], scale: Scale) -> bool:
-    """Whether labels at these values would not touch."""
+def _round(values: Sequence[float]) -> bool:
+    """Whether the values can be written in few digits."""
+    return all(math.isclose(value, float(f"{value:.{TICK_DIGITS}g}"), rel_tol=1e-9) for value in values)
+
+
+def _room(axes: Axes, which: str) -> float:
+    """About how many letters stand beside each other along an axis, or lines above each other."""
+    place = axes.get_subplotspec()
+    rows, columns = (1, 1) if place is None else place.get_gridspec().get_geometry()
+    return LETTERS / columns if which == "x" else LINES / rows
+
+
+def _apart(distinct: Sequence[float], scale: Scale, room: float, beside: bool) -> bool:
+    """Whether labels at these values would not touch: there is ``room`` for so many letters ``beside`` each other, or for lines."""
     if scale == "symlog":
-        return True
-    places = [math.log(value) for value in distinct] if scale == "log" else list(distinct)
-    return bool(min(np.diff(places)) > 0.07 * (places[-1] - places[0]))
+        places = [float(index) for index in range(len(distinct))]
+    else:
+        places = [math.log(value) for value in distinct] if scale == "log" else list(distinct)
+    lengths = [len(rounded(value, TICK_DIGITS)) if beside else 1 for value in distinct]
+    needed = [(before + after) / 2 + 1 for before, after in pairwise(lengths)]
+    steps = [(high - low) / (places[-1] - places[0]) * room for low, high in pairwise(places)]
+    return all(step >= need for step, need in zip(steps, needed, strict=True))

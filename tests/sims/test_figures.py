@@ -211,6 +211,21 @@ def test_yes_and_no_are_proportions() -> None:
     assert (spot.mean, spot.low, spot.high) == pytest.approx((0.75, 0.301, 0.954), abs=1e-3)
 
 
+def test_no_interval_of_a_share_leaves_zero_to_one() -> None:
+    runs = [run({"rate": rate, "profit": rate}, seed, x=1) for seed, rate in enumerate((0.1, 0.95))]
+    (spot,) = lines({"x": "x", "y": "rate", "y_unit": "probability"}, runs).lines[0].spots
+    assert (spot.low, spot.high) == (0, 1)
+    (spot,) = lines({"x": "x", "y": "profit", "y_unit": "bounties"}, runs).lines[0].spots
+    assert (spot.low < 0, spot.high > 1) == (True, True)
+
+
+def test_heights_of_many_sizes_are_drawn_on_a_logarithmic_axis() -> None:
+    runs = [run({"gas": 10**power, "profit": 10**power - 1}, x=power) for power in range(5)]
+    assert lines({"x": "x", "y": "gas"}, runs).y_scale == "log"
+    assert lines({"x": "x", "y": "profit"}, runs).y_scale == "linear"
+    assert lines({"x": "x", "y": "profit", "y_scale": "symlog"}, runs).y_scale == "symlog"
+
+
 def test_runs_without_a_number_are_left_out() -> None:
     runs = [run({"y": None if x == 2 or rate else 1.0}, x=x, rate=rate) for x in (1, 2) for rate in (0, 1)]
     (line,) = lines({"x": "x", "y": "y", "by": "rate"}, runs).lines

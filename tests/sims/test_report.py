@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
@@ -18,13 +18,15 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Drawing
 from matplotlib.text import Annotation, Text
 
 from bisection.errors import UsageError
 from sims import kinds
 from sims.drawing import draw, png, svg
-from sims.drawing.lines import spread
+from sims.drawing.lines import COLOURS, ORDERED, spread
+from sims.drawing.maps import SIGNED
 from sims.kinds import Kind
 from sims.report import PAGE, write_report
 from sims.result import Column, Outcome, Table
@@ -152,6 +154,11 @@ def figures(folder: Path) -> dict[str, Figure]:
     return {figure.plot.name: figure for figure in figures_of(read_study(folder))}
 
 
+@pytest.fixture(scope="module")
+def drawings(figures: dict[str, Figure]) -> dict[str, Drawing]:
+    return {name: draw(figure.plot, figure.panels, figure.caption) for name, figure in figures.items()}
+
+
 class Elements(HTMLParser):
     """Checks that elements are nested, and keeps what the tests ask for."""
 
@@ -268,10 +275,9 @@ def test_the_same_folder_gives_the_same_bytes(folder: Path, report: str) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_figure_is_readable(figures: dict[str, Figure], name: str) -> None:
+def test_a_figure_is_readable(drawings: dict[str, Drawing], name: str) -> None:
     """All words are inside the picture, and none covers another."""
-    figure = figures[name]
-    drawing = draw(figure.plot, figure.panels, figure.caption)
+    drawing = drawings[name]
     boxes = words(drawing)
     assert boxes
     width, height = drawing.canvas.get_width_height()
@@ -312,8 +318,8 @@ def unseen(axes: Axes) -> Iterator[Text]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_axes_say_what_they_are(figures: dict[str, Figure], name: str) -> None:
-    drawing = draw(figures[name].plot, figures[name].panels, titled=False)
+def test_axes_say_what_they_are(drawings: dict[str, Drawing], name: str) -> None:
+    drawing = drawings[name]
     labels = {axes.get_xlabel() for axes in drawing.axes} | {axes.get_ylabel() for axes in drawing.axes}
     expected = {
         "profit": {"stake (bounties)", "profit (bounties)"},
@@ -326,6 +332,37 @@ def test_axes_say_what_they_are(figures: dict[str, Figure], name: str) -> None:
         "months": {"month", "income (bounties)"},
     }
     assert expected[name] <= labels
+
+
+# How red, green and blue are seen without one of the three kinds of cones (Machado, Oliveira and Fernandes 2009).
+SIGHTS = {
+    "all": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "no long": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no middle": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "no short": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+TO_XYZ = [[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0177, 0.1095, 0.8728]]  # relative to white
+
+
+def difference(one: Any, other: Any, sight: str) -> float:
+    """How different two colours look, as a distance in CIELAB: people see 2 side by side."""
+
+    def lab(colour: Any) -> np.ndarray:
+        c = np.array(to_rgb(colour))
+        light = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+        x, y, z = np.cbrt(np.array(TO_XYZ) @ np.clip(np.array(SIGHTS[sight]) @ light, 0, 1))
+        return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+    return float(np.linalg.norm(lab(one) - lab(other)))
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+def test_everybody_can_tell_the_colours_apart(sight: str) -> None:
+    ramp = [ORDERED(index / 7) for index in range(8)]
+    assert min(difference(one, other, sight) for one, other in combinations(COLOURS, 2)) > 15
+    assert min(difference(one, other, sight) for one, other in combinations(ramp, 2)) > 9
+    assert min(difference(colour, "white", sight) for colour in (*COLOURS, *ramp)) > 30
+    assert difference(SIGNED(0.49), SIGNED(0.51), sight) > 15
 
 
 def test_pictures_are_svg_and_png(figures: dict[str, Figure]) -> None:

@@ -171,6 +171,7 @@ def _outcome(
         "fees_wei": sum(fees.values()),
         "money_conserved": left == 0 and sum(gains.values()) + burnt == 0,
         "games": story.games,
+        **_course(world, sides, posted),
         "gas": sum(gas.values()),
         "gas_trainer": gas["trainer"],
         "gas_requester": gas["requester"],
@@ -186,6 +187,24 @@ def _outcome(
     if moves:
         tables["transactions"] = Table(MOVES, _moves(world))
     return Outcome(metrics, tables)
+
+
+def _course(world: World, sides: Mapping[str, Side], posted: int | None) -> dict[str, Value]:
+    """How the games went: when honest watchers found the fraud and when it was convicted, and what all games took.
+
+    ``detected`` counts from the decisive segment to the first watcher's commitment, ``localised`` from there to the conviction.
+    """
+    game = world.deployment.game.address
+    acts = [(tx, tx.receipt) for tx in world.mined if tx.call.to == game and tx.call.name != "withdraw" and tx.receipt is not None]
+    found = [r.time for tx, r in acts if tx.call.name == "commit" and sides[tx.sender] == "honest" and r.ok]
+    convicted = world.job(JOB).status == JobStatus.SLASHED
+    last = max((r.time for tx, r in acts if r.ok and tx.call.name != "reclaim"), default=0)
+    return {
+        "detected_seconds": found[0] - posted if found and posted is not None else None,
+        "localised_seconds": last - found[0] if found and convicted else None,
+        "dispute_gas": sum(r.gas for _, r in acts),
+        "dispute_transactions": len(acts),
+    }
 
 
 def _decisive(spec: JobSpec, world: World) -> int:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from bisection.agent import Answers, Nothing
+from bisection.program import NUMERICS_VERSION
 from contracts.deploy import Parameters
+from contracts.jobs import JobSpec
 from sims.chain.actors import Trainer, Watcher
-from sims.chain.kinds import Dispute
+from sims.chain.kinds import Dispute, Scaled
 from sims.chain.play import Play, Rules, Side, play
 from sims.chain.runs import Execution, Lie, Work, lying, work
 from sims.chain.seat import Seat
-from sims.chain.strategies import CONDUCTS, Copycat, Crashing, Friend, Sybils, service
+from sims.chain.strategies import CONDUCTS, Copycat, Crashing, Fabricating, Friend, Sybils, service
+from sims.chain.synthetic import Scale, Shown, SyntheticTrace
 from sims.chain.world import Actor, Builder, Reorg, World
 from sims.result import Outcome
 
-__all__ = ["cast_of", "played", "rules_of"]
+__all__ = ["cast_of", "played", "played_at_scale", "rules_of"]
 
 
 def played(p: Dispute, seed: int, moves: bool = False) -> Outcome:
@@ -83,3 +88,45 @@ def cast_of(p: Dispute, job: Work, run: Execution, seed: int) -> Callable[[World
         return Play(actors, sides, None if wrong is None else wrong // job.segment_length, faithful)
 
     return cast
+
+
+# At scale ---------------------------------------------------------------------------------------------------------------
+
+
+class Whole(SyntheticTrace):
+    """A synthetic execution as the one segment of its job."""
+
+    first = 0
+
+    @property
+    def length(self) -> int:
+        """See Posted."""
+        return self.history().count - 1
+
+    def posting(self) -> tuple[bytes, list[bytes], bytes, list[bytes]]:
+        """See Posted."""
+        tree, last = self.history(), self.length
+        return tree.root, tree.prove(0), tree.node(0, last), tree.prove(last)
+
+    def spec(self) -> JobSpec:
+        """The job that this is a run of."""
+        p, steps = self.program, self.length
+        counts = (len(p.state), self.data().root, len(p.data), steps, steps, NUMERICS_VERSION)
+        return JobSpec(p.root, len(p.nodes), len(p.tensors), self.state(0).root, *counts)
+
+
+def played_at_scale(p: Scaled, seed: int) -> Outcome:
+    """Play a dispute about a wrong element, defended with partial results that add up to it."""
+    scale = Scale(p.steps, p.nodes, p.elements, p.run_length)
+    honest, wrong = Whole(scale), Whole(scale, lie=1 + seed)
+
+    def told(asker: str, own: object) -> Answers:
+        return Nothing() if p.withheld else Shown(wrong)
+
+    def cast(world: World) -> Play:
+        trainer, watcher = (Seat(world, name, p.gas_price_wei) for name in ("trainer", "watcher-0"))
+        actors: list[Actor] = [Trainer(trainer, [wrong], Fabricating()), Watcher(watcher, [honest], told)]
+        return Play(actors, {"trainer": "attacker", "watcher-0": "honest"}, 0, False)
+
+    outcome = play(rules_of(Dispute(block_seconds=p.block_seconds)), honest.spec(), cast, moves=True)
+    return replace(outcome, metrics={**outcome.metrics, "parameters": p.elements, "trace_tensors": len(scale.program.tensors)})

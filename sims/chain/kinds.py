@@ -10,7 +10,7 @@ import numpy as np
 from sims.kinds import Kind
 from sims.result import Outcome
 
-__all__ = ["KINDS", "Dispute", "RandomDispute", "dispute", "drawn", "random_dispute"]
+__all__ = ["KINDS", "Dispute", "RandomDispute", "Scaled", "dispute", "drawn", "random_dispute", "scaled"]
 
 Program = Literal["counting", "dot", "reduce", "scatter_add", "long-dot"]
 Lies = Literal[
@@ -150,6 +150,24 @@ def drawn(p: RandomDispute, seed: int) -> Dispute:
     )
 
 
+@dataclass(frozen=True)
+class Scaled:
+    """A dispute about one wrong element of a job of any size: its trees are known where it matters, all else is real."""
+
+    steps: int = _is(1 << 10, "steps of the job, in one segment", "steps", 2, 1 << 32)
+    nodes: int = _is(1 << 6, "nodes of the program, and tensors of a step", "nodes", 16, 1 << 16)
+    elements: int = _is(1 << 16, "elements of the largest tensor: a power of two", "elements", 16, 1 << 32)
+    run_length: int = _is(1 << 10, "products that are summed up to one element: a power of two", "products", 128, 1 << 24)
+    withheld: bool = _is(False, "whether the trainer serves nothing, so that all is forced out on chain")
+    gas_price_wei: int = _is(10**9, "what everybody bids for gas", "wei/gas", 0)
+    block_seconds: int = _is(12, "between blocks", "s", 1, 600)
+
+    def __post_init__(self) -> None:
+        for name in ("elements", "run_length"):
+            if (value := getattr(self, name)) & (value - 1):
+                raise ValueError(f"{name} = {value} is no power of two")
+
+
 # Runs -------------------------------------------------------------------------------------------------------------------
 
 
@@ -168,6 +186,13 @@ def random_dispute(p: RandomDispute, seed: int) -> Outcome:
     outcome = played(d, seed)
     told = {f"drawn_{f.name}": getattr(d, f.name) for f in fields(Dispute) if getattr(d, f.name) != f.default}
     return replace(outcome, metrics={**outcome.metrics, **told})
+
+
+def scaled(p: Scaled, seed: int) -> Outcome:
+    """Play a dispute at a size. The seed says by how much the element is wrong."""
+    from sims.chain.casts import played_at_scale
+
+    return played_at_scale(p, seed)
 
 
 KINDS: dict[str, Kind] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,11 +15,11 @@ from bisection.errors import UsageError
 from bisection.merkle import Tree, blob_tree
 from bisection.nodes import MAX_LENGTH, Dot, Input, Node, Output, Reduce, ScatterAdd
 from bisection.program import NUMERICS_VERSION, Program
-from bisection.witness import StepRoots
+from bisection.trace import Trace
 from contracts.jobs import JobSpec
 from sims.chain.programs import counting_program, run_program
 
-__all__ = ["LIES", "PROGRAMS", "Execution", "Lie", "Span", "Work", "lying", "work"]
+__all__ = ["LIES", "PROGRAMS", "Execution", "Lie", "Posted", "Span", "Work", "lying", "work"]
 
 State = Mapping[str, Array]
 
@@ -102,6 +102,21 @@ class Execution:
         return self._trees[name, at]
 
 
+class Posted(Trace, Protocol):
+    """An execution of one segment, as it is posted. Steps count from ``first``."""
+
+    @property
+    def first(self) -> int:
+        """The step of the run that it begins with."""
+
+    @property
+    def length(self) -> int:
+        """How many steps it has."""
+
+    def posting(self) -> tuple[bytes, list[bytes], bytes, list[bytes]]:
+        """What is posted of the segment: history root, path of the first state, the last state and its path."""
+
+
 @dataclass(frozen=True)
 class Span:
     """An execution of one segment, as bisection.trace.Trace: steps count from its ``first``."""
@@ -144,14 +159,6 @@ class Span:
         """What is posted of the segment: history root, path of the first state, the last state and its path."""
         tree = self.tree
         return tree.root, tree.prove(0), tree.node(0, self.length), tree.prove(self.length)
-
-    def roots(self, step: int) -> StepRoots:
-        """All that is committed about a step."""
-        p = self.program
-        return StepRoots(
-            p.root, len(p.nodes), self.tensors(step).root, len(p.tensors), self.state(step).root, self.state(step + 1).root,
-            len(p.state), self.data().root, len(p.data),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ commitment to the verdict. It is the first that its parties have, so that it wri
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -59,8 +58,8 @@ def write(path: Path = MEASURED, full: Scaled = FULL) -> None:
     """Measure, and put it at ``path``, whole or not at all."""
     made = path.with_suffix(".part")
     made.write_text(json.dumps(measured(full), indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(made, path)
+    made.replace(path)
 
 
 if __name__ == "__main__":
-    write(*map(Path, sys.argv[1:2]))
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else MEASURED)

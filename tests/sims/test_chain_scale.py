@@ -25,10 +25,11 @@ def test_a_larger_job_takes_more_rounds_and_no_more_than_its_depths() -> None:
     assert int(small["localised_seconds"] or 0) < int(large["localised_seconds"] or 0) <= 12 * 32
 
 
-@pytest.mark.parametrize("name", ["elements", "run_length"])
-def test_only_powers_of_two_are_known_where_it_matters(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} = 1000 is no power of two"):
-        Scaled(**{name: 1_000})
+def test_only_powers_of_two_are_known_where_it_matters() -> None:
+    with pytest.raises(ValueError, match="elements = 1000 is no power of two"):
+        Scaled(elements=1_000)
+    with pytest.raises(ValueError, match="run_length = 1000 is no power of two"):
+        Scaled(run_length=1_000)
 
 
 def test_the_costs_that_are_shipped_are_those_that_are_measured() -> None:

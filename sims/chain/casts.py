@@ -46,6 +46,7 @@ def rules_of(p: Dispute) -> Rules:
         window=p.window_seconds,
         block_seconds=p.block_seconds,
         builder=Builder(censored=censored, budget=p.censorship_seconds if censored else 0, slices=p.slice_seconds),
+        first={"bids": None, "attackers": "attacker", "honest": "honest"}[p.order],
         reorgs=tuple(Reorg(8 + 5 * k, p.reorg_blocks) for k in range(p.reorgs)),
     )
 

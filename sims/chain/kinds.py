@@ -25,6 +25,7 @@ Lies = Literal[
     "state",
     "skipped-step",
     "old-checkpoint",
+    "other-constant",
     "nonsense",
 ]
 Conducts = Literal[
@@ -35,6 +36,7 @@ Services = Literal["all", "nothing", "history", "no-history", "no-trace", "no-te
 Griefs = Literal["point", "wander", "silent", "stall"]
 Friends = Literal["none", "hold", "convict"]
 Censored = Literal["nobody", "watchers", "trainer"]
+Order = Literal["bids", "attackers", "honest"]
 
 
 def _is(default: Any, text: str, unit: str = "", least: float | None = None, most: float | None = None) -> Any:
@@ -81,6 +83,7 @@ class Dispute:
     period_seconds: int = _is(20_000, "in which the next segment is to be posted", "s", 1)
     block_seconds: int = _is(12, "between blocks", "s", 1, 600)
     gas_price_wei: int = _is(10**9, "what the honest bid for gas", "wei/gas", 0)
+    order: Order = field(default="bids", metadata={"help": "what puts transactions first: what they bid, or whose they are"})
     censored: Censored = field(default="nobody", metadata={"help": "whose transactions block builders leave out"})
     censorship_seconds: int = _is(0, "for how long in all", "s", 0)
     slice_seconds: int = _is(0, "after how long one block lets them through; 0: never", "s", 0)
@@ -141,6 +144,7 @@ def drawn(p: RandomDispute, seed: int) -> Dispute:
         copycats=sometimes(0.3, 1, 0),
         sybils=sometimes(0.4, up_to(p.sybils), 0),
         grief=one_of("grief"),
+        order=one_of("order"),
         late=bool(rng.random() < 0.3),
         censored=censored,
         censorship_seconds=up_to(p.censorship_seconds),

@@ -34,6 +34,7 @@ class Rules:
     block_seconds: int = 12
     builder: Builder = field(default_factory=Builder)
     reorgs: tuple[Reorg, ...] = ()
+    first: Side | None = None  # whose transactions come first, whatever they bid
 
 
 @dataclass
@@ -67,6 +68,7 @@ def play(rules: Rules, spec: JobSpec, cast_of: Callable[[World], Play], moves: b
     requester = Requester(Seat(world, "requester"), spec, _terms(rules, world), rules.bounty)
     cast = cast_of(world)
     sides: dict[str, Side] = {"requester": "honest", **cast.sides}
+    world.builder.favoured = tuple(name for name in sides if sides[name] == rules.first)
     story = _tell(world, [requester, *cast.actors])
     _collect(world, list(sides))
     return _outcome(rules, spec, world, cast, sides, story, moves)
@@ -175,6 +177,7 @@ def _outcome(
         "gas": sum(gas.values()),
         "gas_trainer": gas["trainer"],
         "gas_requester": gas["requester"],
+        "gas_watchers": sum(gas[name] for name in sides if sides[name] == "honest" and name.startswith("watcher")),
         "gas_honest": sum(gas[name] for name in sides if sides[name] == "honest"),
         "gas_attacker": sum(gas[name] for name in sides if sides[name] == "attacker"),
         "transactions": sum(sent.values()),

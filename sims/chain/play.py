@@ -34,6 +34,7 @@ class Rules:
     block_seconds: int = 12
     builder: Builder = field(default_factory=Builder)
     reorgs: tuple[Reorg, ...] = ()
+    first: Side | None = None  # whose transactions come first, whatever they bid
 
 
 @dataclass
@@ -67,6 +68,7 @@ def play(rules: Rules, spec: JobSpec, cast_of: Callable[[World], Play], moves: b
     requester = Requester(Seat(world, "requester"), spec, _terms(rules, world), rules.bounty)
     cast = cast_of(world)
     sides: dict[str, Side] = {"requester": "honest", **cast.sides}
+    world.builder.favoured = tuple(name for name in sides if sides[name] == rules.first)
     story = _tell(world, [requester, *cast.actors])
     _collect(world, list(sides))
     return _outcome(rules, spec, world, cast, sides, story, moves)
@@ -171,9 +173,11 @@ def _outcome(
         "fees_wei": sum(fees.values()),
         "money_conserved": left == 0 and sum(gains.values()) + burnt == 0,
         "games": story.games,
+        **_course(world, sides, posted),
         "gas": sum(gas.values()),
         "gas_trainer": gas["trainer"],
         "gas_requester": gas["requester"],
+        "gas_watchers": sum(gas[name] for name in sides if sides[name] == "honest" and name.startswith("watcher")),
         "gas_honest": sum(gas[name] for name in sides if sides[name] == "honest"),
         "gas_attacker": sum(gas[name] for name in sides if sides[name] == "attacker"),
         "transactions": sum(sent.values()),
@@ -186,6 +190,24 @@ def _outcome(
     if moves:
         tables["transactions"] = Table(MOVES, _moves(world))
     return Outcome(metrics, tables)
+
+
+def _course(world: World, sides: Mapping[str, Side], posted: int | None) -> dict[str, Value]:
+    """How the games went: when honest watchers found the fraud and when it was convicted, and what all games took.
+
+    ``detected`` counts from the decisive segment to the first watcher's commitment, ``localised`` from there to the conviction.
+    """
+    game = world.deployment.game.address
+    acts = [(tx, tx.receipt) for tx in world.mined if tx.call.to == game and tx.call.name != "withdraw" and tx.receipt is not None]
+    found = [r.time for tx, r in acts if tx.call.name == "commit" and sides[tx.sender] == "honest" and r.ok]
+    convicted = world.job(JOB).status == JobStatus.SLASHED
+    last = max((r.time for tx, r in acts if r.ok and tx.call.name != "reclaim"), default=0)
+    return {
+        "detected_seconds": found[0] - posted if found and posted is not None else None,
+        "localised_seconds": last - found[0] if found and convicted else None,
+        "dispute_gas": sum(r.gas for _, r in acts),
+        "dispute_transactions": len(acts),
+    }
 
 
 def _decisive(spec: JobSpec, world: World) -> int:

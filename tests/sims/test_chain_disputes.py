@@ -124,6 +124,11 @@ def test_whoever_copies_a_watcher_gains_nothing(serves: str) -> None:
     assert "open_step" in calls(outcome, "copycat-0") or "open_blind" in calls(outcome, "copycat-0")
 
 
+@pytest.mark.parametrize("order", ["attackers", "honest"])
+def test_whoever_orders_the_blocks_the_reward_is_the_watchers(order: str) -> None:
+    assert gains(played(copycats=1, serves="nothing", order=order)) == {**FORGED, "copycat-0": 0}
+
+
 def test_one_of_several_watchers_is_rewarded_and_the_others_get_their_bonds_back() -> None:
     outcome = played(watchers=3, refuses=1, serves="all")
     assert sorted(gains(outcome)[f"watcher-{k}"] for k in range(3)) == [0, 0, REWARD]

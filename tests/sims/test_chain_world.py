@@ -130,7 +130,7 @@ def test_gas_is_that_of_separate_transactions() -> None:
     world = World(PARAMETERS)
     terms = Terms(stake=2 * 10**18, game=world.deployment.game.address, segment_period=20_000, challenge_window=5_000)
 
-    def calls(registry: Any, trainer: str, game: str) -> Iterable[tuple[int, Call]]:
+    def calls(registry: Any, trainer: str, game: Any) -> Iterable[tuple[int, Call]]:
         yield 1, registry.call("open_job", job.spec, replace(terms, game=game), 10**18, 0, "", value=10**18)
         yield 2, registry.call("commit", claim_commitment(trainer, 1, SALT))
         yield 2, registry.call("claim", 1, registry.job(1).offer, SALT, "here", value=terms.stake)

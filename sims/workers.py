@@ -112,7 +112,8 @@ def _pooled(count: int, kind: Kind, queue: Iterator[Job]) -> Iterator[tuple[Job,
 
 def _begin() -> None:
     """Leave quietly when the person at the terminal interrupts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def on_ray(kind: Kind, jobs: Iterable[Job]) -> Iterator[Finished]:

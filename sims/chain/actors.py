@@ -11,7 +11,7 @@ from bisection.agent import Answers, Challenger, Defender
 from bisection.game import Owed
 from contracts.bindings import Phase
 from contracts.jobs import Job, JobSpec, JobStatus, Terms, claim_commitment
-from sims.chain.runs import Span
+from sims.chain.runs import Posted
 from sims.chain.seat import Seat
 from sims.chain.world import Transaction, View, World
 
@@ -20,7 +20,7 @@ __all__ = ["Conduct", "Defending", "Requester", "Service", "Trainer", "Watcher",
 JOB = 1  # every world has one job
 GRACE = 60  # seconds that the requester leaves to others before it brings about what is due
 
-Service = Callable[[str, Span], Answers]
+Service = Callable[[str, Posted], Answers]
 """(who asks, the segment) → what the trainer's data service tells."""
 
 
@@ -45,7 +45,7 @@ def live_games(world: World, job: Job) -> list[int]:
 class Conduct(Protocol):
     """How a trainer behaves in a game about a segment of its own."""
 
-    def play(self, seat: Seat, game: int, span: Span) -> None:
+    def play(self, seat: Seat, game: int, span: Posted) -> None:
         """Do what is to be done now."""
 
     def due(self, seat: Seat, game: int) -> int | None:
@@ -55,7 +55,7 @@ class Conduct(Protocol):
 class Defending:
     """Answers everything at once, with what its execution has, and ends games whose challenger is silent."""
 
-    def play(self, seat: Seat, game: int, span: Span) -> None:
+    def play(self, seat: Seat, game: int, span: Posted) -> None:
         """See Conduct."""
         Defender(seat, span).play(game)
 
@@ -107,7 +107,7 @@ class Requester:
 class Trainer:
     """Claims the job, posts what it has run every ``pace`` seconds, and takes its milestones. ``conduct`` is how it plays games."""
 
-    def __init__(self, seat: Seat, spans: Sequence[Span], conduct: Conduct | None = None, pace: int = 600) -> None:
+    def __init__(self, seat: Seat, spans: Sequence[Posted], conduct: Conduct | None = None, pace: int = 600) -> None:
         self.seat, self.spans, self.conduct, self.pace = seat, spans, conduct or Defending(), pace
         self._next = 0
 
@@ -176,7 +176,7 @@ class Watcher:
     delay     seconds from a segment to the end of its replay
     """
 
-    def __init__(self, seat: Seat, spans: Sequence[Span], service: Service, delay: int = 0) -> None:
+    def __init__(self, seat: Seat, spans: Sequence[Posted], service: Service, delay: int = 0) -> None:
         self.seat, self.spans, self._service, self._delay = seat, spans, service, delay
         self.forget()
 

@@ -1,24 +1,16 @@
-"""The kinds of simulation on the real contracts: their parameters, and how a cast is made of them."""
+"""The kinds of simulation on the real contracts, and their parameters. The contracts are only loaded when one is run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 
-from contracts.deploy import Parameters
-from sims.chain.actors import Trainer, Watcher
-from sims.chain.play import Play, Rules, Side, play
-from sims.chain.runs import Execution, Lie, Work, lying, work
-from sims.chain.seat import GWEI, Seat
-from sims.chain.strategies import CONDUCTS, Copycat, Crashing, Friend, Sybils, service
-from sims.chain.world import Actor, Builder, Reorg, World
 from sims.kinds import Kind
 from sims.result import Outcome
 
-__all__ = ["KINDS", "Dispute", "RandomDispute", "drawn"]
+__all__ = ["KINDS", "Dispute", "RandomDispute", "Scaled", "dispute", "drawn", "random_dispute", "scaled"]
 
 Program = Literal["counting", "dot", "reduce", "scatter_add", "long-dot"]
 Lies = Literal[
@@ -33,6 +25,7 @@ Lies = Literal[
     "state",
     "skipped-step",
     "old-checkpoint",
+    "other-constant",
     "nonsense",
 ]
 Conducts = Literal[
@@ -43,6 +36,7 @@ Services = Literal["all", "nothing", "history", "no-history", "no-trace", "no-te
 Griefs = Literal["point", "wander", "silent", "stall"]
 Friends = Literal["none", "hold", "convict"]
 Censored = Literal["nobody", "watchers", "trainer"]
+Order = Literal["bids", "attackers", "honest"]
 
 
 def _is(default: Any, text: str, unit: str = "", least: float | None = None, most: float | None = None) -> Any:
@@ -55,24 +49,28 @@ def _is(default: Any, text: str, unit: str = "", least: float | None = None, mos
 class Dispute:
     """One job: who takes part in it, how they behave, and what the contracts and the chain are like."""
 
-    program: Program = _is("counting", "what is trained: a small program with every kind of node, or one long run")
+    program: Program = field(
+        default="counting", metadata={"help": "what is trained: a small program with every kind of node, or one long run"}
+    )
     size: int = _is(200, "elements of the largest tensor or of a run", "elements", 1, 100_000)
     steps: int = _is(8, "steps of the job", "steps", 1, 256)
     segment_steps: int = _is(4, "steps of a segment", "steps", 1, 256)
-    lie: Lies = _is("element", "what of the run is wrong; none: the trainer is honest")
+    lie: Lies = field(default="element", metadata={"help": "what of the run is wrong; none: the trainer is honest"})
     lie_step: int = _is(2, "the step at which it is wrong, counted from 0", "", 0)
-    conduct: Conducts = _is("defend", "how the trainer plays games about its segments")
-    serves: Services = _is("all", "what its data service tells")
+    conduct: Conducts = field(default="defend", metadata={"help": "how the trainer plays games about its segments"})
+    serves: Services = field(default="all", metadata={"help": "what its data service tells"})
     refuses: int = _is(0, "how many of the watchers it tells nothing", "watchers", 0, 100)
     watchers: int = _is(1, "honest watchers that replay everything", "watchers", 0, 100)
     replay_seconds: int = _is(60, "what a watcher needs to replay a segment", "s", 0)
     outage_seconds: int = _is(0, "for how long the first watcher is down, in the middle of it all, without memory", "s", 0)
     outage_after_seconds: int = _is(1_000, "when it goes down", "s", 0)
     mistaken: int = _is(0, "watchers whose numbers are of another version", "watchers", 0, 100)
-    friend: Friends = _is("none", "the trainer's friend: holds the first rank at the lie, or convicts for the reward")
+    friend: Friends = field(
+        default="none", metadata={"help": "the trainer's friend: holds the first rank at the lie, or convicts for the reward"}
+    )
     copycats: int = _is(0, "who repeat what watchers send, and bid more", "accounts", 0, 100)
     sybils: int = _is(0, "accounts of one purse that challenge what is right", "accounts", 0, 200)
-    grief: Griefs = _is("point", "how these play")
+    grief: Griefs = field(default="point", metadata={"help": "how these play"})
     late: bool = _is(False, "whether they all open in the last blocks of the window")
     stake_wei: int = _is(2 * 10**18, "the trainer's stake", "wei", 1)
     bounty_wei: int = _is(10**18, "what the job pays", "wei", 1)
@@ -84,8 +82,9 @@ class Dispute:
     window_seconds: int = _is(5_000, "in which a segment can be challenged", "s", 1)
     period_seconds: int = _is(20_000, "in which the next segment is to be posted", "s", 1)
     block_seconds: int = _is(12, "between blocks", "s", 1, 600)
-    gas_price_wei: int = _is(GWEI, "what the honest bid for gas", "wei/gas", 0)
-    censored: Censored = _is("nobody", "whose transactions block builders leave out")
+    gas_price_wei: int = _is(10**9, "what the honest bid for gas", "wei/gas", 0)
+    order: Order = field(default="bids", metadata={"help": "what puts transactions first: what they bid, or whose they are"})
+    censored: Censored = field(default="nobody", metadata={"help": "whose transactions block builders leave out"})
     censorship_seconds: int = _is(0, "for how long in all", "s", 0)
     slice_seconds: int = _is(0, "after how long one block lets them through; 0: never", "s", 0)
     reorgs: int = _is(0, "how often the last blocks are made anew, in another order", "", 0, 20)
@@ -101,80 +100,6 @@ class RandomDispute:
     sybils: int = _is(4, "the most accounts that challenge what is right", "accounts", 0, 50)
     censorship_seconds: int = _is(1_200, "the most seconds of censorship", "s", 0)
     reorgs: int = _is(2, "the most reorganisations", "", 0, 20)
-
-
-# Casts ------------------------------------------------------------------------------------------------------------------
-
-
-def rules_of(p: Dispute) -> Rules:
-    """What of the parameters is not about who takes part."""
-    censored = {"nobody": (), "trainer": ("trainer",), "watchers": tuple(f"watcher-{k}" for k in range(p.watchers))}[p.censored]
-    return Rules(
-        parameters=Parameters(
-            burn_share=p.burn_share,
-            reward_share=p.reward_share,
-            bond=p.bond_wei,
-            trainer_clock=p.trainer_clock_seconds,
-            challenger_clock=p.challenger_clock_seconds,
-        ),
-        stake=p.stake_wei,
-        bounty=p.bounty_wei,
-        segment_period=p.period_seconds,
-        window=p.window_seconds,
-        block_seconds=p.block_seconds,
-        builder=Builder(censored=censored, budget=p.censorship_seconds if censored else 0, slices=p.slice_seconds),
-        reorgs=tuple(Reorg(8 + 5 * k, p.reorg_blocks) for k in range(p.reorgs)),
-    )
-
-
-def cast_of(p: Dispute, job: Work, run: Execution, seed: int) -> Callable[[World], Play]:
-    """Who takes part, given the world. ``run`` is what the trainer has computed."""
-    wrong = run.first_difference(job.honest)
-    honest, posted = job.spans(job.honest), job.spans(run)
-    shut = [f"watcher-{k}" for k in range(p.refuses)]
-    told = service(p.serves, posted, shut)
-
-    def cast(world: World) -> Play:
-        actors: list[Actor] = []
-        sides: dict[str, Side] = {}
-
-        def seat(name: str, side: Side, bids: int = 1) -> Seat:
-            sides[name] = side
-            return Seat(world, name, bids * p.gas_price_wei)
-
-        trainer = seat("trainer", "honest" if wrong is None else "attacker")
-        actors.append(Trainer(trainer, posted, CONDUCTS[p.conduct](), pace=min(600, p.period_seconds // 2)))
-        if p.friend != "none":
-            friend = Friend(seat("friend", "attacker", 2), honest, service("all", posted))
-            friend.mode = p.friend
-            actors.append(friend)
-        for k in range(p.watchers):
-            watcher = Crashing(seat(f"watcher-{k}", "honest"), honest, told, p.replay_seconds)
-            if k == 0 and p.outage_seconds:
-                watcher.outages = ((p.outage_after_seconds, p.outage_after_seconds + p.outage_seconds),)
-            actors.append(watcher)
-        for k in range(p.mistaken):
-            other = job.spans(lying(job, Lie("element", (seed + 3 * k) % job.steps, seed + k)))
-            actors.append(Watcher(seat(f"mistaken-{k}", "mistaken"), other, told, p.replay_seconds))
-        if p.sybils:
-            seats = [seat(f"sybil-{k}", "attacker") for k in range(p.sybils)]
-            actors.append(Sybils(seats, posted, p.grief, seed, late=p.late))
-        victims = [name for name in sides if name.startswith(("watcher", "mistaken"))]
-        actors.extend(Copycat(seat(f"copycat-{k}", "attacker", 2 + k), victims) for k in range(p.copycats))
-        return Play(actors, sides, None if wrong is None else wrong // job.segment_length)
-
-    return cast
-
-
-def dispute(p: Dispute, seed: int) -> Outcome:
-    """Play one dispute. The seed says which number is falsified and what the hostile choose."""
-    return _played(p, seed, moves=True)
-
-
-def _played(p: Dispute, seed: int, moves: bool) -> Outcome:
-    job = work(p.program, p.size, p.steps, p.segment_steps)
-    run = job.honest if p.lie == "none" else lying(job, Lie(p.lie, p.lie_step % p.steps, seed))
-    return play(rules_of(p), job.spec, cast_of(p, job, run, seed), moves)
 
 
 # At random --------------------------------------------------------------------------------------------------------------
@@ -219,6 +144,7 @@ def drawn(p: RandomDispute, seed: int) -> Dispute:
         copycats=sometimes(0.3, 1, 0),
         sybils=sometimes(0.4, up_to(p.sybils), 0),
         grief=one_of("grief"),
+        order=one_of("order"),
         late=bool(rng.random() < 0.3),
         censored=censored,
         censorship_seconds=up_to(p.censorship_seconds),
@@ -228,12 +154,49 @@ def drawn(p: RandomDispute, seed: int) -> Dispute:
     )
 
 
+@dataclass(frozen=True)
+class Scaled:
+    """A dispute about one wrong element of a job of any size: its trees are known where it matters, all else is real."""
+
+    steps: int = _is(1 << 10, "steps of the job, in one segment", "steps", 2, 1 << 32)
+    nodes: int = _is(1 << 6, "nodes of the program, and tensors of a step", "nodes", 16, 1 << 16)
+    elements: int = _is(1 << 16, "elements of the largest tensor: a power of two", "elements", 16, 1 << 32)
+    run_length: int = _is(1 << 10, "products that are summed up to one element: a power of two", "products", 128, 1 << 24)
+    withheld: bool = _is(False, "whether the trainer serves nothing, so that all is forced out on chain")
+    gas_price_wei: int = _is(10**9, "what everybody bids for gas", "wei/gas", 0)
+    block_seconds: int = _is(12, "between blocks", "s", 1, 600)
+
+    def __post_init__(self) -> None:
+        for name in ("elements", "run_length"):
+            if (value := getattr(self, name)) & (value - 1):
+                raise ValueError(f"{name} = {value} is no power of two")
+
+
+# Runs -------------------------------------------------------------------------------------------------------------------
+
+
+def dispute(p: Dispute, seed: int) -> Outcome:
+    """Play one dispute. The seed says which number is falsified and what the hostile choose."""
+    from sims.chain.casts import played
+
+    return played(p, seed, moves=True)
+
+
 def random_dispute(p: RandomDispute, seed: int) -> Outcome:
     """Play the dispute that a seed stands for, and tell what was drawn."""
+    from sims.chain.casts import played
+
     d = drawn(p, seed)
-    outcome = _played(d, seed, moves=False)
+    outcome = played(d, seed)
     told = {f"drawn_{f.name}": getattr(d, f.name) for f in fields(Dispute) if getattr(d, f.name) != f.default}
     return replace(outcome, metrics={**outcome.metrics, **told})
+
+
+def scaled(p: Scaled, seed: int) -> Outcome:
+    """Play a dispute at a size. The seed says by how much the element is wrong."""
+    from sims.chain.casts import played_at_scale
+
+    return played_at_scale(p, seed)
 
 
 KINDS: dict[str, Kind] = {

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bisection.errors import RefstepError
+from contracts.bindings import Phase
 from contracts.deploy import Parameters
 from contracts.jobs import NATIVE, JobSpec, JobStatus, Terms
 from sims.chain.actors import GRACE, JOB, Requester, over
 from sims.chain.seat import Seat
-from sims.chain.world import FUNDS, Actor, Builder, Reorg, Transaction, World, world_of
+from sims.chain.world import FUNDS, Actor, Builder, Reorg, Transaction, World
 from sims.result import Column, Outcome, Table, Value
 
 __all__ = ["Play", "Rules", "Side", "play"]
@@ -33,15 +34,20 @@ class Rules:
     block_seconds: int = 12
     builder: Builder = field(default_factory=Builder)
     reorgs: tuple[Reorg, ...] = ()
+    first: Side | None = None  # whose transactions come first, whatever they bid
 
 
 @dataclass
 class Play:
-    """The cast of a dispute: on whose side each account is, and the first wrong segment, if there is one."""
+    """The cast of a dispute: on whose side each account is, and the first wrong segment, if there is one.
+
+    A trainer that is not ``faithful`` may be convicted although its run is right, because of how it plays.
+    """
 
     actors: list[Actor]
     sides: dict[str, Side]
     fraud: int | None
+    faithful: bool = True
 
 
 @dataclass
@@ -58,13 +64,14 @@ def play(rules: Rules, spec: JobSpec, cast_of: Callable[[World], Play], moves: b
 
     Raises RefstepError when it does not come to an end.
     """
-    with world_of(rules.parameters, rules.builder, rules.block_seconds, rules.reorgs) as world:
-        requester = Requester(Seat(world, "requester"), spec, _terms(rules, world), rules.bounty)
-        cast = cast_of(world)
-        sides: dict[str, Side] = {"requester": "honest", **cast.sides}
-        story = _tell(world, [requester, *cast.actors])
-        _collect(world, list(sides))
-        return _outcome(rules, spec, world, cast, sides, story, moves)
+    world = World(rules.parameters, rules.builder, rules.block_seconds, rules.reorgs)
+    requester = Requester(Seat(world, "requester"), spec, _terms(rules, world), rules.bounty)
+    cast = cast_of(world)
+    sides: dict[str, Side] = {"requester": "honest", **cast.sides}
+    world.builder.favoured = tuple(name for name in sides if sides[name] == rules.first)
+    story = _tell(world, [requester, *cast.actors])
+    _collect(world, list(sides))
+    return _outcome(rules, spec, world, cast, sides, story, moves)
 
 
 def _terms(rules: Rules, world: World) -> Terms:
@@ -145,7 +152,7 @@ def _outcome(
         return sum(profit[name] for name in sides if sides[name] == side and name != "requester")
 
     verdict = VERDICTS.get(world.job(JOB).status, "open")
-    decisive = spec.segments - 1 if cast.fraud is None else cast.fraud
+    decisive = _decisive(spec, world)
     posted = story.windows[decisive] - rules.window if decisive in story.windows else None
     delay = None if posted is None or story.ended is None else story.ended - posted
     clocks = rules.parameters.trainer_clock + rules.parameters.challenger_clock
@@ -154,7 +161,7 @@ def _outcome(
     metrics: dict[str, Value] = {
         "verdict": verdict,
         "fraud": cast.fraud is not None,
-        "right": verdict == ("completed" if cast.fraud is None else "convicted"),
+        "right": verdict == "convicted" if cast.fraud is not None else verdict == "completed" or not cast.faithful,
         "delay_seconds": delay,
         "bound_seconds": bound,
         "within_bound": delay is not None and delay <= bound,
@@ -166,9 +173,11 @@ def _outcome(
         "fees_wei": sum(fees.values()),
         "money_conserved": left == 0 and sum(gains.values()) + burnt == 0,
         "games": story.games,
+        **_course(world, sides, posted),
         "gas": sum(gas.values()),
         "gas_trainer": gas["trainer"],
         "gas_requester": gas["requester"],
+        "gas_watchers": sum(gas[name] for name in sides if sides[name] == "honest" and name.startswith("watcher")),
         "gas_honest": sum(gas[name] for name in sides if sides[name] == "honest"),
         "gas_attacker": sum(gas[name] for name in sides if sides[name] == "attacker"),
         "transactions": sum(sent.values()),
@@ -181,6 +190,32 @@ def _outcome(
     if moves:
         tables["transactions"] = Table(MOVES, _moves(world))
     return Outcome(metrics, tables)
+
+
+def _course(world: World, sides: Mapping[str, Side], posted: int | None) -> dict[str, Value]:
+    """How the games went: when honest watchers found the fraud and when it was convicted, and what all games took.
+
+    ``detected`` counts from the decisive segment to the first watcher's commitment, ``localised`` from there to the conviction.
+    """
+    game = world.deployment.game.address
+    acts = [(tx, tx.receipt) for tx in world.mined if tx.call.to == game and tx.call.name != "withdraw" and tx.receipt is not None]
+    found = [r.time for tx, r in acts if tx.call.name == "commit" and sides[tx.sender] == "honest" and r.ok]
+    convicted = world.job(JOB).status == JobStatus.SLASHED
+    last = max((r.time for tx, r in acts if r.ok and tx.call.name != "reclaim"), default=0)
+    return {
+        "detected_seconds": found[0] - posted if found and posted is not None else None,
+        "localised_seconds": last - found[0] if found and convicted else None,
+        "dispute_gas": sum(r.gas for _, r in acts),
+        "dispute_transactions": len(acts),
+    }
+
+
+def _decisive(spec: JobSpec, world: World) -> int:
+    """The segment in a game about which the trainer was convicted, or else the last one."""
+    for game in world.index.games[JOB]:
+        if world.eyes.view(game).phase == Phase.CONVICTED:
+            return world.index.segments[game]
+    return spec.segments - 1
 
 
 def _moves(world: World) -> tuple[tuple[int | str, ...], ...]:

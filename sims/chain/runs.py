@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,18 +13,18 @@ from bisection import reference
 from bisection.boundary import Array, next_state, state_roots, state_tensors, tensor_bytes, tensor_roots
 from bisection.errors import UsageError
 from bisection.merkle import Tree, blob_tree
-from bisection.nodes import MAX_LENGTH, Dot, Input, Node, Output, Reduce, ScatterAdd
+from bisection.nodes import MAX_LENGTH, Dot, Input, Map, Node, Output, Reduce, ScatterAdd
 from bisection.program import NUMERICS_VERSION, Program
-from bisection.witness import StepRoots
+from bisection.trace import Trace
 from contracts.jobs import JobSpec
 from sims.chain.programs import counting_program, run_program
 
-__all__ = ["LIES", "PROGRAMS", "Execution", "Lie", "Span", "Work", "lying", "work"]
+__all__ = ["LIES", "PROGRAMS", "Execution", "Lie", "Posted", "Span", "Work", "lying", "work"]
 
 State = Mapping[str, Array]
 
 NODE_LIES = ("map", "dot", "reduce", "gather", "scatter_add", "input")
-LIES = (*NODE_LIES, "element", "state", "skipped-step", "old-checkpoint", "nonsense")
+LIES = (*NODE_LIES, "element", "state", "skipped-step", "old-checkpoint", "other-constant", "nonsense")
 """How a run can depart from its program, at one step.
 
     map … input       one number of what a node of this kind makes is wrong
@@ -32,6 +32,7 @@ LIES = (*NODE_LIES, "element", "state", "skipped-step", "old-checkpoint", "nonse
     state             the trace is right, but the state after the step is not what it says
     skipped-step      the state after the step is the one before it
     old-checkpoint    the state after the step is the first one of the run
+    other-constant    the step is run with another constant in a map, such as a learning rate
     nonsense          in place of the state after the step stands a root of which nobody can show anything
 """
 TRIES = 64  # different numbers falsified before a node kind is given up: a change can vanish in a rounding or a maximum
@@ -40,8 +41,8 @@ TRIES = 64  # different numbers falsified before a node kind is given up: a chan
 class Execution:
     """One party's run of a whole job, with everything that can be asked about it.
 
-    At step ``at``, ``tamper`` changes the tensors and ``restate`` the state after it. ``nonsense`` stands in for the root of that
-    state.
+    At step ``at``, ``tamper`` changes the tensors and ``restate`` the state after it, or ``other`` is run in place of the program.
+    ``nonsense`` stands in for the root of that state.
     """
 
     def __init__(
@@ -54,13 +55,15 @@ class Execution:
         tamper: reference.Tamper | None = None,
         restate: Callable[[State], State] | None = None,
         nonsense: bytes | None = None,
+        other: Program | None = None,
     ) -> None:
         self.program, self.steps = program, steps
         self._data, self._nonsense = data, {} if at is None or nonsense is None else {at + 1: nonsense}
         self._states: list[State] = [start]
         self._traces: list[Sequence[Array]] = []
         for step in range(steps):
-            tensors = reference.trace(program, self._states[step], data, tamper if step == at else None)
+            ran = other if other is not None and step == at else program
+            tensors = reference.trace(ran, self._states[step], data, tamper if step == at else None)
             after: State = next_state(program, tensors)
             self._states.append(restate(after) if restate is not None and step == at else after)
             self._traces.append(tensors)
@@ -100,6 +103,21 @@ class Execution:
         if (name, at) not in self._trees:
             self._trees[name, at] = Tree(leaves())
         return self._trees[name, at]
+
+
+class Posted(Trace, Protocol):
+    """An execution of one segment, as it is posted. Steps count from ``first``."""
+
+    @property
+    def first(self) -> int:
+        """The step of the run that it begins with."""
+
+    @property
+    def length(self) -> int:
+        """How many steps it has."""
+
+    def posting(self) -> tuple[bytes, list[bytes], bytes, list[bytes]]:
+        """What is posted of the segment: history root, path of the first state, the last state and its path."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +162,6 @@ class Span:
         """What is posted of the segment: history root, path of the first state, the last state and its path."""
         tree = self.tree
         return tree.root, tree.prove(0), tree.node(0, self.length), tree.prove(self.length)
-
-    def roots(self, step: int) -> StepRoots:
-        """All that is committed about a step."""
-        p = self.program
-        return StepRoots(
-            p.root, len(p.nodes), self.tensors(step).root, len(p.tensors), self.state(step).root, self.state(step + 1).root,
-            len(p.state), self.data().root, len(p.data),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -244,6 +254,11 @@ def _attempts(job: Work, lie: Lie) -> Iterable[dict[str, Any]]:
     elif lie.kind in ("skipped-step", "old-checkpoint"):
         earlier = job.honest._states[lie.step if lie.kind == "skipped-step" else 0]
         yield {"tamper": _earlier(program, earlier)}
+    elif lie.kind == "other-constant":
+        for number in rng.permutation(
+            [k for k, node in enumerate(program.nodes) if isinstance(node, Map) and node.scalar.constants]
+        ):
+            yield {"other": _with_other_constant(program, int(number))}
     else:
         for tensor in _candidates(program, lie.kind, rng):
             yield {"tamper": _wrong(program, tensor, rng.random())}
@@ -277,6 +292,15 @@ def _wrong(program: Program, tensor: int, which: float) -> reference.Tamper:
         return [_flipped(x, which) if (node, k) == (number, output) else x for k, x in enumerate(outputs)]
 
     return tamper
+
+
+def _with_other_constant(program: Program, number: int) -> Program:
+    """The program with another last constant in one map: a float about an eighth larger or smaller, or another integer."""
+    node = program.nodes[number]
+    assert isinstance(node, Map)
+    *rest, last = node.scalar.constants
+    changed = replace(node, scalar=replace(node.scalar, constants=(*rest, last ^ (1 << 20 if last >> 24 else 1))))
+    return replace(program, nodes=(*program.nodes[:number], changed, *program.nodes[number + 1 :]))
 
 
 def _earlier(program: Program, state: State) -> reference.Tamper:

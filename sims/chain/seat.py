@@ -71,26 +71,34 @@ class Seat:
 
     def open(self, claim: Claim, opening: StepOpening | None) -> int | None:
         """See Chain: commit, open in a later block, and then see the game."""
-        games, segment = self.world.deployment.game, (claim.job, claim.segment)
         if (own := self.own(claim)) is not None:
             return own
         step = BLIND if opening is None else opening.step
         name = f"job {claim.job} attempt {claim.attempt} segment {claim.segment} step {step}"
-        rounds = self._acts.setdefault(f"{name}: rounds", Act())
-        salt = sha256(f"{self.name} {name} {rounds.tries}".encode()).digest()
-        commitment, opened = f"{name}: committed {rounds.tries}", f"{name}: opened {rounds.tries}"
-        made = self._acts.setdefault(commitment, Act())
-        if self._acts.setdefault(opened, Act()).pending or made.pending or rounds.tries >= TRIES:
+        for round in range(TRIES):
+            made = self.acted(f"{name}: commitment {round}")
+            shown = self.acted(f"{name}: opening {round}")
+            if made.pending or shown.pending:
+                return None
+            if shown.tries or (made.tries and (made.done is None or self.now() > made.done.time + COMMITTED)):
+                continue  # refused, or too late: there is another round
+            salt = sha256(f"{self.name} {name} {round}".encode()).digest()
+            if made.done is None:
+                self.hand_in(self._commitment(claim, step, salt), f"{name}: commitment {round}")
+            else:
+                self.hand_in(self._opening(claim, opening, salt), f"{name}: opening {round}")
             return None
-        if made.done is None and made.tries == 0:
-            self.hand_in(games.call("commit", step_commitment(self.address, *segment, step, salt)), commitment)
-        elif made.done is None or self.now() > made.done.time + COMMITTED or self._acts[opened].tries:
-            rounds.tries += 1
-        else:
-            shown = (claim.history_root,) if opening is None else plain(opening)
-            function = "open_blind" if opening is None else "open_step"
-            self.hand_in(games.call(function, *segment, *shown, salt, value=games.bond), opened)
         return None
+
+    def _commitment(self, claim: Claim, step: int, salt: bytes) -> Call:
+        games = self.world.deployment.game
+        return games.call("commit", step_commitment(self.address, claim.job, claim.segment, step, salt))
+
+    def _opening(self, claim: Claim, opening: StepOpening | None, salt: bytes) -> Call:
+        games = self.world.deployment.game
+        shown = (claim.history_root,) if opening is None else plain(opening)
+        function = "open_blind" if opening is None else "open_step"
+        return games.call(function, claim.job, claim.segment, *shown, salt, value=games.bond)
 
     # What the rest needs
 

@@ -39,7 +39,7 @@ from contracts.bindings import BLIND, step_commitment
 from contracts.jobs import Job
 from contracts.sender import Call
 from sims.chain.actors import JOB, Conduct, Defending, Watcher, live_games, opened, over
-from sims.chain.runs import Span
+from sims.chain.runs import Posted
 from sims.chain.seat import Seat
 from sims.chain.world import Transaction, View
 
@@ -49,6 +49,7 @@ __all__ = [
     "SERVICES",
     "Copycat",
     "Crashing",
+    "Fabricating",
     "Friend",
     "Garbling",
     "Sybils",
@@ -64,7 +65,7 @@ class Silent:
     def __init__(self, answers: int = 0) -> None:
         self._answers = answers
 
-    def play(self, seat: Seat, game: int, span: Span) -> None:
+    def play(self, seat: Seat, game: int, span: Posted) -> None:
         """See Conduct."""
         known = len(seat.revelations(game)) + (seat.game(game).trace_root is not None)
         if seat.game(game).owed == Owed.NOTHING or known < self._answers:
@@ -81,7 +82,7 @@ class Stalling:
     def __init__(self, share: float = 0.5) -> None:
         self._share = share
 
-    def play(self, seat: Seat, game: int, span: Span) -> None:
+    def play(self, seat: Seat, game: int, span: Posted) -> None:
         """See Conduct."""
         if seat.game(game).owed == Owed.NOTHING or seat.now() >= self._when(seat, game):
             Agent(seat, span).play(game)
@@ -123,7 +124,7 @@ class Garbling(Defending):
     def __init__(self, tree: TreeKind | None = None) -> None:
         self._tree = tree
 
-    def play(self, seat: Seat, game: int, span: Span) -> None:
+    def play(self, seat: Seat, game: int, span: Posted) -> None:
         """See Conduct."""
         Agent(_Relay(seat, self._garbled), span).play(game)
 
@@ -137,7 +138,7 @@ class Garbling(Defending):
 class Fabricating(Defending):
     """Defends a wrong element of a long run with partial results that combine to it."""
 
-    def play(self, seat: Seat, game: int, span: Span) -> None:
+    def play(self, seat: Seat, game: int, span: Posted) -> None:
         """See Conduct."""
         state = seat.game(game)
         d = state.descent
@@ -223,11 +224,11 @@ SERVICES: Mapping[str, Callable[[Trace], Answers]] = {
 """What a trainer's data service tells of its trace, by name."""
 
 
-def service(name: str, spans: Sequence[Span], refused: Iterable[str] = ()) -> Callable[[str, Span], Answers]:
+def service(name: str, spans: Sequence[Posted], refused: Iterable[str] = ()) -> Callable[[str, Posted], Answers]:
     """A trainer's data service over its own segments, which tells those in ``refused`` nothing."""
     shut = frozenset(refused)
 
-    def answers(asker: str, own: Span) -> Answers:
+    def answers(asker: str, own: Posted) -> Answers:
         theirs = next(span for span in spans if span.first == own.first)
         return Nothing() if asker in shut else SERVICES[name](theirs)
 
@@ -287,6 +288,7 @@ class Copycat:
 
     def __init__(self, seat: Seat, victims: Sequence[str], also_commitments: bool = True) -> None:
         self.seat, self._victims, self._also = seat, victims, also_commitments
+        self._seen: set[int] = set()
         self._wanted: dict[tuple[int, int], tuple[str, bytes]] = {}  # by segment and step, the opening seen
 
     def act(self, view: View) -> Iterable[Transaction]:
@@ -295,7 +297,8 @@ class Copycat:
         if opened(world):
             job = world.job(JOB)
             for tx in view.pool:
-                if tx.sender in self._victims and tx.call.to == world.deployment.game.address:
+                if tx.number not in self._seen and tx.sender in self._victims and tx.call.to == world.deployment.game.address:
+                    self._seen.add(tx.number)
                     self._see(tx, job)
             if job.status.disputable:
                 self._open(job)
@@ -363,7 +366,7 @@ class Sybils:
     """
 
     def __init__(
-        self, seats: Sequence[Seat], spans: Sequence[Span], style: str, seed: int = 0, segment: int = 0, late: bool = False
+        self, seats: Sequence[Seat], spans: Sequence[Posted], style: str, seed: int = 0, segment: int = 0, late: bool = False
     ) -> None:
         self.seats, self._spans, self._style, self._seed = seats, spans, style, seed
         self._segment, self._late = segment, late
@@ -431,13 +434,13 @@ class Sybils:
                 seat.hand_in(seat.world.deployment.game.call("reclaim", game), f"reclaim {game}")
 
 
-def opening_of(span: Span, step: int) -> StepOpening:
+def opening_of(span: Posted, step: int) -> StepOpening:
     """A step as it is posted."""
     history = span.history()
     return StepOpening(step, history.node(0, step), history.node(0, step + 1), tuple(history.prove_range(step, 2)))
 
 
-def _false_move(game: Game, span: Span, style: str, seed: Sequence[int]) -> Move:
+def _false_move(game: Game, span: Posted, style: str, seed: Sequence[int]) -> Move:
     """The next move of a challenge of what is right; the same in the same state."""
     d = game.descent
     rng = np.random.default_rng([*seed, len(game.demanded), 0 if d is None else d.height])
@@ -455,7 +458,7 @@ def _pickable(d: Descent) -> int:
     return 0 if d.levels == 0 or (d.levels == d.height and d.tree != TreeKind.TENSOR) else d.within
 
 
-def _demand(game: Game, span: Span, rng: np.random.Generator) -> Move | None:
+def _demand(game: Game, span: Posted, rng: np.random.Generator) -> Move | None:
     """A tree that has not been demanded yet."""
     assert game.step is not None
     program, tensors = span.program, span.tensors(game.step)
@@ -470,7 +473,7 @@ def _demand(game: Game, span: Span, rng: np.random.Generator) -> Move | None:
     return DemandTensor(node_proof(program, number), output, tensors.node(0, tensor), tuple(tensors.prove(tensor)))
 
 
-def _right_witness(span: Span, step: int, rng: np.random.Generator) -> Witness:
+def _right_witness(span: Posted, step: int, rng: np.random.Generator) -> Witness:
     """A true witness of a random element of a random node that one verdict is enough for."""
     program, tree = span.program, span.tensors(step)
     numbers = [k for k, node in enumerate(program.nodes) if not (isinstance(node, RunNode) and node.length > MAX_LENGTH)]

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Protocol, TypeVar, cast
 
@@ -22,13 +20,13 @@ from web3 import Web3
 
 from bisection.game import Claim, Move
 from contracts.chain import GameChain
-from contracts.deploy import AddressBook, Deployment, Parameters, attach, deploy
+from contracts.deploy import Deployment, Parameters, attach
 from contracts.index import Index
 from contracts.jobs import Job, Segment
 from contracts.sender import Call
-from sims.chain.evm import Reverted, RevmChain, RevmProvider
+from sims.chain.blocks import Block, Blocks, Done, State, copied, ground
 
-__all__ = ["FUNDS", "Actor", "Builder", "Receipt", "Reorg", "Transaction", "View", "World", "world_of"]
+__all__ = ["FUNDS", "Actor", "Builder", "Receipt", "Reorg", "Transaction", "View", "World"]
 
 T = TypeVar("T")
 
@@ -139,42 +137,13 @@ class Reorg:
     blocks: int
     depth: int
 
-
-# Blocks -----------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Block:
-    """A block: its transactions in order, and what they told."""
-
-    number: int
-    time: int
-    hash: bytes
-    transactions: tuple[Transaction, ...]
-    logs: tuple[dict[str, Any], ...]
+    @property
+    def kept(self) -> int:
+        """How many blocks stay as they are."""
+        return max(0, self.blocks - self.depth)
 
 
-class Blocks(RevmProvider):
-    """An EVM that remembers its blocks after the ``base``, for those who read events."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.base = 0
-        self.made: list[Block] = []
-
-    def eth_getBlockByNumber(self, number: str, _full: bool) -> dict[str, Any] | None:  # noqa: N802
-        at = self.block if number == "latest" else int(number, 16)
-        if at > self.block:
-            return None
-        if at <= self.base:
-            return {"number": hex(at), "hash": "0x" + f"{at:064x}", "timestamp": hex(self.time)}
-        block = self.made[at - self.base - 1]
-        return {"number": hex(at), "hash": "0x" + block.hash.hex(), "timestamp": hex(block.time)}
-
-    def eth_getLogs(self, request: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: N802
-        low, high = (max(int(request[end], 16) - self.base - 1, 0) for end in ("fromBlock", "toBlock"))
-        wanted = {address.lower() for address in request["address"]}
-        return [log for block in self.made[low : high + 1] for log in block.logs if log["address"].lower() in wanted]
+# The world -------------------------------------------------------------------------------------------------------------
 
 
 class Eyes(GameChain):
@@ -198,42 +167,33 @@ class Eyes(GameChain):
         self._due = call
 
 
-@lru_cache(maxsize=8)
-def _ground(parameters: Parameters) -> tuple[RevmChain, AddressBook]:
-    """A deployment with nothing done on it. It is used again and again: whoever uses it puts it back."""
-    chain = RevmChain(1)
-    provider = Blocks()
-    chain.provider = provider
-    chain.web3.provider = provider
-    provider.evm.set_balance(chain.senders[0].address, FUNDS)
-    book = deploy(cast(Any, chain.senders[0]), parameters)
-    provider.base = provider.block
-    return chain, replace(book, block=provider.block + 1)
-
-
 def _address(name: str) -> ChecksumAddress:
     return Web3.to_checksum_address(sha256(b"account " + name.encode()).digest()[-20:])
 
 
 class World:
-    """One history of the chain. Made by ``world_of``.
+    """One history of the chain, on a deployment with these parameters.
 
-    names   whose account an address is
-    gas     used, by account; ``fees`` are what it paid for it, in wei
-    sent    transactions mined, by account; ``failed`` are those of them that were reverted
+    names  whose account an address is
+    pool   the mempool, in the order of arrival
     """
 
-    def __init__(self, chain: RevmChain, book: AddressBook, builder: Builder, block_seconds: int, reorgs: Sequence[Reorg]) -> None:
-        assert isinstance(chain.provider, Blocks)
-        self.provider, self.web3, self.book = chain.provider, chain.web3, book
-        self.builder, self.block_seconds = builder, block_seconds
+    def __init__(
+        self, parameters: Parameters, builder: Builder | None = None, block_seconds: int = 12, reorgs: Sequence[Reorg] = ()
+    ) -> None:
+        state, self.book, time = ground(parameters)
+        self.provider = Blocks(copied(state), self.book.block - 1, time)
+        self.web3 = Web3(self.provider)
+        for layer in ("validation", "gas_price_strategy"):
+            self.web3.middleware_onion.remove(layer)
+        self.builder, self.block_seconds = builder or Builder(), block_seconds
         self.names: dict[ChecksumAddress, str] = {}
         self.pool: list[Transaction] = []
-        self.deployment: Deployment = attach(self.web3, book)
-        self.index = Index(self.web3, book)
+        self.deployment: Deployment = attach(self.web3, self.book)
+        self.index = Index(self.web3, self.book)
         self.eyes = Eyes(self.deployment, self.index)
         self._reorgs = sorted(reorgs, key=lambda reorg: reorg.blocks)
-        self._marks: dict[int, Any] = {}  # by how many blocks were made then
+        self._marks: dict[int, State] = {}  # by how many blocks were made then
         self._arrived = 0
         self._version = 0
         self._known: dict[Any, tuple[int, Any]] = {}
@@ -245,7 +205,7 @@ class World:
         address = _address(name)
         if address not in self.names:
             self.names[address] = name
-            self.provider.evm.set_balance(address, FUNDS)
+            self.provider.fund(address, FUNDS)
         return address
 
     def balance(self, address: str) -> int:
@@ -318,9 +278,8 @@ class World:
     def _make(self, time: int) -> None:
         """Make a block of what the builder picks, at ``time``."""
         chosen = self.builder.pick(self.pool, time - self.now)
-        rest = self._block(chosen, time)
+        self._block(chosen, time)
         self.pool = [tx for tx in self.pool if tx.receipt is None]
-        assert all(tx in self.pool for tx in rest)
 
     def _block(self, chosen: Sequence[Transaction], time: int) -> Sequence[Transaction]:
         """Make a block of transactions as long as there is gas for them; those that are left over."""
@@ -343,16 +302,11 @@ class World:
         """Run one transaction; its gas."""
         provider, call, sender = self.provider, tx.call, _address(tx.sender)
         assert call.to is not None
-        reason, gas = None, 0
         if self.balance(sender) < call.value:
-            reason = "no funds"
+            done = Done(0, "no funds", ())
         else:
-            try:
-                provider.run(sender, call.to, call.data, call.value)
-            except Reverted as error:
-                reason = str(error)
-            gas = provider.last.gas_used
-        for log in provider.last.logs if reason is None else ():
+            done = provider.transact(sender, call.to, call.data, call.value)
+        for log in done.logs:
             place = {
                 "blockNumber": provider.block,
                 "transactionHash": HexBytes(sha256(tx.number.to_bytes(8, "big")).digest()),
@@ -363,16 +317,16 @@ class World:
                 "logIndex": len(logs),
             }
             logs.append(place)
-        tx.receipt = Receipt(provider.block, provider.time, gas, reason)
-        return gas
+        tx.receipt = Receipt(provider.block, provider.time, done.gas, done.reason)
+        return done.gas
 
     # Reorganisations
 
     def _mark(self) -> None:
-        """Take the snapshots that the coming reorganisations go back to: an EVM bears only some hundreds of them."""
+        """Keep the states that the coming reorganisations go back to."""
         made = len(self.provider.made)
-        if any(reorg.blocks - reorg.depth == made for reorg in self._reorgs):
-            self._marks[made] = self.provider.evm.snapshot(), self.provider.block, self.provider.time
+        if any(reorg.kept == made for reorg in self._reorgs):
+            self._marks[made] = copied(self.provider.state)
 
     def _reorganise(self) -> None:
         """Make the last blocks anew if that is due: their transactions in another order, each account's own in the same."""
@@ -380,13 +334,7 @@ class World:
         due = [reorg for reorg in self._reorgs if reorg.blocks <= len(provider.made)]
         for reorg in due:
             self._reorgs.remove(reorg)
-            mark = self._marks.pop(reorg.blocks - reorg.depth, None)
-            if mark is None:
-                continue
-            undone = provider.made[reorg.blocks - reorg.depth :]
-            del provider.made[reorg.blocks - reorg.depth :]
-            checkpoint, provider.block, provider.time = mark
-            provider.evm.revert(checkpoint)
+            undone = provider.back_to(self._marks.pop(reorg.kept), reorg.kept)
             self._version += 1
             self._redo(undone, np.random.default_rng([reorg.blocks, reorg.depth]))
 
@@ -421,28 +369,3 @@ def shuffled(transactions: Sequence[Transaction], rng: np.random.Generator) -> l
     for name in dict.fromkeys(order):
         queues[name] = iter([tx for tx in transactions if tx.sender == name])
     return [next(queues[name]) for name in order]
-
-
-@dataclass(frozen=True)
-class _Mark:
-    """Where a deployment stood before anything was done on it."""
-
-    snapshot: Any
-    block: int
-    time: int
-
-
-@contextmanager
-def world_of(
-    parameters: Parameters, builder: Builder | None = None, block_seconds: int = 12, reorgs: Sequence[Reorg] = ()
-) -> Iterator[World]:
-    """A world on a deployment with these parameters, which is put back at the end. One at a time for each of the parameters."""
-    chain, book = _ground(parameters)
-    provider = cast(Blocks, chain.provider)
-    mark = _Mark(provider.evm.snapshot(), provider.block, provider.time)
-    try:
-        yield World(chain, book, builder or Builder(), block_seconds, reorgs)
-    finally:
-        provider.made.clear()
-        provider.evm.revert(mark.snapshot)
-        provider.block, provider.time = mark.block, mark.time

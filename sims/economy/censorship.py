@@ -14,13 +14,11 @@ import numpy as np
 
 from sims.economy.costs import costs
 from sims.economy.draws import Floats, Ints, Tally, blocks, generator, normal
-from sims.economy.setting import SHARE, quantity
+from sims.economy.setting import OPENING, SHARE, quantity
 from sims.economy.told import mean_of, share_of, value
 from sims.result import Outcome, Value
 
 __all__ = ["Censorship", "convicted", "play", "run_censorship", "simulate"]
-
-OPENING = 2  # a commitment, and the opening that uses it
 
 
 @dataclass(frozen=True)

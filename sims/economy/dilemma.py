@@ -21,8 +21,9 @@ class Dilemma(Setting):
     """Watchers that audit as long as it pays, trainers that cheat as long as it pays, month by month."""
 
     stake: float = quantity(0.5, "what the trainer stakes", "bounties", least=0.0, most=1e6)
-    cheats: Literal["all", "last", "one"] = quantity(
-        "all", "in which segments a dishonest trainer cheats: in all, in the last, or in one at random"
+    cheats: Literal["all", "last", "one", "worst"] = quantity(
+        "all",
+        "where a dishonest trainer cheats: all segments, the last ones, one at random, or as many at either end as earn most",
     )
     months: int = quantity(120, "how long", "months", least=2, most=10_000)
     jobs_per_month: int = quantity(500, "jobs posted in a month", "jobs", least=1, most=1_000_000)

@@ -13,7 +13,8 @@ from contracts.economics import least_stake
 from sims.economy import closed
 from sims.economy.costs import costs
 from sims.economy.draws import Ints, Moments, Tally, blocks, generator
-from sims.economy.model import ROLES, at_once, jobs, looks
+from sims.economy.model import at_once, jobs, looks
+from sims.economy.rules import ROLES
 from sims.economy.setting import PATHS, SHARE, Setting, quantity
 from sims.economy.told import mean_of, share_of, table, value
 from sims.result import Column, Outcome, Value
@@ -27,8 +28,9 @@ PRECISION = 10**9  # least_stake counts in whole units of money: a bounty has so
 class Fraud(Setting):
     """One fraud, played again and again."""
 
-    cheats: Literal["all", "last", "one"] = quantity(
-        "all", "in which segments the trainer cheats: in all, in the last, or in one at random"
+    cheats: Literal["all", "last", "one", "worst"] = quantity(
+        "all",
+        "where a dishonest trainer cheats: all segments, the last ones, one at random, or as many at either end as earn most",
     )
     episodes: int = quantity(20_000, "jobs to play", "jobs", least=2, most=100_000_000)
 

@@ -16,14 +16,14 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from sims.economy.closed import Plan, plan_of
 from sims.economy.costs import costs
 from sims.economy.draws import BLOCK, Floats, Ints, Tally, blocks, generator
+from sims.economy.rules import ROLES, posted_and_paid
 from sims.economy.setting import Cheats, Setting
 
-__all__ = ["ROLES", "at_once", "first_cheats", "jobs", "looks", "play", "posted_and_paid"]
+__all__ = ["at_once", "derived", "first_cheats", "jobs", "looks", "play"]
 
-# What remains with each of them, in bounties: ``gas`` went to block builders, ``compute`` to whoever sells it.
-ROLES = ("trainer", "friend", "requester", "watchers", "losers", "burnt", "gas", "compute")
 
 DRAWS = 1 << 19
 
@@ -33,31 +33,17 @@ def at_once(segments: int) -> int:
     return max(BLOCK // 32, min(BLOCK, DRAWS // segments))
 
 
-def first_cheats(setting: Setting, cheats: Cheats | None, size: int, random: np.random.Generator) -> tuple[Ints, int]:
-    """In which segment each of ``size`` trainers cheats first, and in how many from there on."""
-    if cheats is None:
-        return np.full(size, setting.segments, np.int64), 0
-    if cheats == "all":
-        return np.zeros(size, np.int64), setting.segments
-    if cheats == "last":
-        return np.full(size, setting.segments - 1, np.int64), 1
-    return random.integers(0, setting.segments, size), 1
-
-
-def posted_and_paid(setting: Setting, caught: Ints, after: Floats) -> tuple[Ints, Ints]:
-    """How many segments were posted, and how many final, when the fraud in segment ``caught`` convicts ``after`` so many seconds.
-
-    A segment cannot be final before those ahead of it, so none is from the caught one on.
-    """
-    ahead = np.floor(after / setting.segment_seconds).astype(np.int64)
-    posted = np.minimum(setting.segments, caught + 1 + ahead)
-    paid = np.floor(caught - (setting.window_seconds - after) / setting.segment_seconds).astype(np.int64) + 1
-    return posted, np.clip(paid, 0, caught)
+def first_cheats(plan: Plan, size: int, random: np.random.Generator) -> Ints:
+    """In which segment each of ``size`` trainers cheats first."""
+    firsts = np.asarray(plan.firsts, np.int64)
+    return firsts[random.integers(0, len(firsts), size)]
 
 
 def looks(setting: Setting, size: int, count: int, random: np.random.Generator) -> tuple[Ints, Ints]:
     """For each of ``count`` frauds of ``size`` jobs, how many watchers replay it, and how many of those can dispute it in time."""
     auditors = random.binomial(setting.watchers, setting.audit_rate, (size, count))
+    if not setting.in_time:
+        return auditors, np.zeros_like(auditors)
     if setting.held_up_alike:
         return auditors, auditors * (random.random((size, count)) >= setting.held_up)
     return auditors, random.binomial(auditors, 1 - setting.held_up)
@@ -143,11 +129,10 @@ def jobs(setting: Setting, cheats: Cheats | None, episodes: int, seed: int, labe
 
     ``label`` and ``numbers`` name the draws: other names, other draws.
     """
-    tally = Tally()
+    tally, plan = Tally(), plan_of(setting, cheats)
     for number, size in blocks(episodes, at_once(setting.segments)):
         random = generator(seed, label, *numbers, number)
-        first, count = first_cheats(setting, cheats, size, random)
-        columns = play(setting, first, count, random)
+        columns = play(setting, first_cheats(plan, size, random), plan.count, random)
         tally.add(columns | derived(columns))
     return tally
 

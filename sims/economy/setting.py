@@ -7,12 +7,15 @@ from typing import Any, Literal
 
 from sims.economy.costs import Side, costs
 
-__all__ = ["PATHS", "SHARE", "Cheats", "Setting", "quantity"]
+__all__ = ["OPENING", "PATHS", "SHARE", "Cheats", "Setting", "quantity"]
 
 PATHS = ("fast", "slow")
+OPENING = 2  # transactions: a commitment, and the opening that uses it
 SHARE = {"least": 0.0, "most": 1.0}
 
-Cheats = Literal["all", "last", "one"]
+Cheats = Literal["all", "last", "one", "worst"]
+"""In which segments a trainer cheats: in all, in the last ``Setting.cheated`` ones, in one at random, or in as many of the
+first or last ones as earn it most on average."""
 
 
 def quantity(default: Any, help: str, unit: str = "", **bounds: float) -> Any:
@@ -33,6 +36,9 @@ class Setting:
         0.0, "probability that a friend of the trainer outranks the honest challengers and gets the reward", "probability", **SHARE
     )
     saved: float = quantity(1.0, "share of the work on a segment that cheating in it saves", "of the work", **SHARE)
+    cheated: int = quantity(
+        1, "in how many of the last segments a trainer that cheats in the last ones does", "segments", least=1, most=1024
+    )
     watchers: int = quantity(1, "watchers of each job", "watchers", least=0, most=10_000)
     audit_rate: float = quantity(0.5, "probability that a watcher replays a segment", "probability", **SHARE)
     replay_cost: float = quantity(
@@ -83,6 +89,11 @@ class Setting:
     def replay(self) -> float:
         """What replaying a segment costs a watcher, in bounties."""
         return self.replay_cost * self.work_cost / self.segments
+
+    @property
+    def in_time(self) -> bool:
+        """Whether a watcher that is not held up can replay a segment, commit and open a game within the window."""
+        return self.replay_seconds + OPENING * self.response_seconds <= self.window_seconds
 
     def dispute_seconds(self, path: str, stalling: Literal["trainer", "challenger"]) -> float:
         """From the commitment to the end of a dispute in which ``stalling`` is the dishonest side; no side exceeds its clock."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from sims import scenario, sims_cli, sweep
 from sims.scenario import Scenario
 from tests.sims.toys import only_toys
 
+ROOT = Path(__file__).parents[2]
 SCENARIO = """\
 kind = "economy.toy"
 title = "Does it pay?"
@@ -171,16 +174,37 @@ def test_a_terminal_sees_progress(capsys: pytest.CaptureFixture[str], monkeypatc
     assert "fraud, seed 5" in captured.err and json.loads(captured.out)
 
 
+def test_an_interrupt_ends_a_sweep_at_once_and_the_next_call_goes_on(capsys: pytest.CaptureFixture[str], shipped: Path) -> None:
+    (shipped / "slow.toml").write_text(
+        'title = ""\nkind = "economy.slow"\nrepeats = 4\n[vary]\nstake = [0.01, 60.0]\n[parameters]\nwatchers = 3'
+    )
+    command = "main(['sims', 'sweep', 'slow.toml', '--out', 'out', '--workers', '2'])"
+    code = f"from refstep import main\nfrom tests.sims.toys import only_toys\nwith only_toys(): {command}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True, stderr=subprocess.PIPE
+    )
+    points = shipped / "out" / "points.jsonl"
+    while not points.exists() or points.read_bytes().count(b"\n") < 4:
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and errors == b""
+    assert not (shipped / "out" / "results.json").exists() and points.read_bytes().count(b"\n") == 4
+    (shipped / "slow.toml").write_text((shipped / "slow.toml").read_text().replace("60.0", "0.02"))
+    said(capsys, "sweep", "slow.toml", "--out", "out", "--workers", "1")
+    assert points.read_bytes().count(b"\n") == 8
+
+
 def test_only_the_group_that_is_asked_for_is_imported() -> None:
     code = "import sys; from refstep import main; main(['sims', 'run', '--help'])"
     loaded = (
         "import sys, atexit; atexit.register(lambda: print([name for name in ('torch', 'web3', 'vyper') if name in sys.modules]));"
     )
-    root = Path(__file__).parents[2]
     found = subprocess.run(
         [sys.executable, "-c", loaded + code],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,

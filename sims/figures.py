@@ -17,7 +17,7 @@ from sims.plots import Plot
 from sims.quantities import PLAIN, Meaning, Quantity, Scale, natural_scale, quantity, rounded, written
 from sims.result import Column, Table, Value
 
-__all__ = ["Grid", "Line", "Lines", "Panel", "Run", "Spot", "arrange", "crossings", "interval", "varied"]
+__all__ = ["Grid", "Line", "Lines", "Panel", "Plot", "Run", "Spot", "arrange", "crossings", "interval", "varied"]
 
 MOST_SERIES = 8  # so many a reader can tell apart
 GROUPS = 4  # of a parameter that takes more values than that

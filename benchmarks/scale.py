@@ -1,7 +1,7 @@
 """What a dispute costs when everything about it is as large as it may get: 2^20 steps, 2^14 nodes and tensors, a tensor of 2^30
 elements, each of them a product of two runs of 2^20.
 
-The job is synthetic (benchmarks/_synthetic.py): its trees are those of a real execution, known where it matters. All else is real:
+The job is synthetic (sims/chain/synthetic.py): its trees are those of a real execution, known where it matters. All else is real:
 the contracts, the solver and the agents, the transactions. The trainer defends its wrong element with partial results that combine
 to it, so that the game goes on to the last part. A small dispute comes before: the first of all writes to the parties' credits for
 the first time, which costs more.
@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from benchmarks._synthetic import Scale, Shown, SyntheticTrace
 from benchmarks._variants import ARITIES, LEAF_SIZES, Variant, dispute_costs
 from benchmarks._world import CHAINS, PATHS, World, machine, world
 from benchmarks.disputes import spread, table
@@ -30,6 +29,7 @@ from bisection.descent import LEVELS
 from bisection.errors import RefstepError
 from bisection.game import Outcome
 from bisection.merkle import LEAF_BYTES
+from sims.chain.synthetic import Scale, Shown, SyntheticTrace
 from tests.support.liar import Liar, balanced
 
 __all__ = ["FULL", "TARGETS", "Cost", "Move", "measured", "play"]

@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -18,6 +19,16 @@ from bisection.errors import RefstepError, UsageError
 __all__ = ["main"]
 
 INTERRUPTED = 130
+GROUPS = {  # the first word of a command, and the module whose add_commands adds it
+    "demo": __name__,
+    "sims": "sims.sims_cli",
+    "chain": "contracts.cli",
+    "key": "contracts.cli",
+    "job": "trainer.cli",
+    "trainer": "trainer.cli",
+    "doctor": "trainer.cli",
+    "challenger": "challenger.cli",
+}
 CHEATS = ("weight", "moment", "gradient", "data-order", "skip-step", "learning-rate", "replay-old-checkpoint")  # sims.cheats.CHEATS
 
 
@@ -68,17 +79,17 @@ class OneLineParser(ArgumentParser):
         self.exit(UsageError.exit_code, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def _parser() -> ArgumentParser:
-    from challenger import cli as challenger_cli
-    from contracts import cli as contracts_cli
-    from trainer import cli as trainer_cli
-
+def _parser(argv: Sequence[str]) -> ArgumentParser:
+    """The commands of the group that is asked for, or all if none is: what the others import takes seconds."""
     parser = OneLineParser(prog="refstep", description="Train a model on a stranger's GPU and hold them to it.")
     parser.add_argument("--version", action="version", version=f"refstep {version('refstep')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_demo(commands)
-    for module in (contracts_cli, trainer_cli, challenger_cli):
-        module.add_commands(commands)
+    asked = GROUPS.get(argv[0]) if argv else None
+    for module in dict.fromkeys(GROUPS.values()) if asked is None else [asked]:
+        if module == __name__:
+            _add_demo(commands)
+        else:
+            import_module(module).add_commands(commands)
     return parser
 
 
@@ -86,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one command. Expected failures end in one line on standard error and a numbered exit code (bisection/errors.py)."""
     # Before torch is imported: on a busy machine its idle threads would spin, at many times the cost of the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
     try:
         arguments.start(arguments)
     except RefstepError as error:

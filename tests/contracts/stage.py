@@ -26,7 +26,7 @@ from contracts.reader import decode
 from contracts.registry import Delivery, TaskRegistry
 from contracts.sender import Call
 from contracts.values import build
-from tests.contracts.revm import RevmChain, RevmSender
+from sims.chain.evm import RevmChain, RevmSender
 
 PARAMETERS = Parameters(
     burn_share=2_500,

@@ -10,7 +10,7 @@ import pytest
 from bisection.errors import ChainMismatch, UsageError
 from contracts.build import artifact, names
 from contracts.deploy import AddressBook, Parameters, attach, deploy
-from tests.contracts.revm import RevmChain
+from sims.chain.evm import RevmChain
 
 PARAMETERS = Parameters(burn_share=1, reward_share=2, bond=3, trainer_clock=4, challenger_clock=5, delivery_bond=6, answer_period=7)
 SIZE_LIMIT = 24_576

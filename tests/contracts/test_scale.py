@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks._synthetic import LINE, Scale, Shown, SyntheticTrace, Uniform, UniformTree
 from benchmarks._variants import ARITIES, LEAF_SIZES, ROOT, Variant, sources_of
 from benchmarks._world import PATHS, World
 from benchmarks.scale import FULL, Cost, measured, play
@@ -23,6 +22,7 @@ from bisection.merkle import LEAF_BYTES, Tree, blob_tree, leaf_digest
 from bisection.trace import MemoryTrace
 from contracts.client import local_chain
 from contracts.economics import MOVE_GAS, Depths, trainer_gas
+from sims.chain.synthetic import LINE, Scale, Shown, SyntheticTrace, Uniform, UniformTree
 from tests.support.liar import Liar, balanced
 from tests.support.model_chain import ModelChain, claim_of
 

@@ -17,7 +17,7 @@ from contracts.build import artifact
 from contracts.deploy import Parameters, deploy
 from contracts.jobs import NATIVE, Job, Segment
 from contracts.values import build, plain
-from tests.contracts.revm import ERROR_STRING, GAS, RevmChain
+from sims.chain.evm import ERROR_STRING, GAS, RevmChain
 
 __all__ = ["BOND", "CLOCKS", "NAMES", "PARAMETERS", "Deployed", "Refusal"]
 

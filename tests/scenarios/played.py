@@ -22,7 +22,7 @@ from contracts.contract import Ledger
 from contracts.index import Index
 from contracts.jobs import JobSpec
 from contracts.sender import Call
-from tests.contracts.revm import RevmChain, RevmSender
+from sims.chain.evm import RevmChain, RevmSender
 from tests.contracts.stage import BURNT, SALT, Actor, Stage, TrainerRun, element_witness
 from tests.support.arena import spec
 from tests.support.market import BOUNTY, TERMS, Market

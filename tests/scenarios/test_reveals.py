@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from benchmarks._hostile import Garbling
-from benchmarks._synthetic import Scale, SyntheticTrace
 from bisection.agent import Challenger, Nothing
 from bisection.descent import Descent, parts_payload
 from bisection.game import ShowStep
@@ -23,6 +22,7 @@ from bisection.witness import RunPlace
 from contracts.bindings import Phase
 from contracts.events import Convicted, Refuted
 from contracts.jobs import JobStatus
+from sims.chain.synthetic import Scale, SyntheticTrace
 from sims.demo import Withholding
 from tests.contracts.descending import Descending, leaf_of, partials, refutation, shown, word
 from tests.contracts.stage import NODE, PARAMETERS, TERMS, Stage, TrainerRun, digest, refused, run_demand

@@ -21,7 +21,7 @@ from challenger.node import ChallengerNode
 from contracts.deploy import Deployment, Parameters, attach, deploy
 from contracts.jobs import NOBODY, Job, JobStatus, Terms, claim_commitment
 from contracts.sender import Call
-from tests.contracts.revm import RevmChain, RevmProvider, RevmSender
+from sims.chain.evm import RevmChain, RevmProvider, RevmSender
 from tests.support.programs import counting_program
 from trainer.executor import Executor
 from trainer.node import TrainerNode

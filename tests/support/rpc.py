@@ -20,7 +20,7 @@ import requests
 from web3 import Web3
 from web3.types import RPCEndpoint
 
-from tests.contracts.revm import RevmProvider
+from sims.chain.evm import RevmProvider
 
 Answer = Callable[[dict[str, Any]], "bytes | Response"]
 METHOD_NOT_FOUND = {"code": -32601, "message": "the method does not exist"}

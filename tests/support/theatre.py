@@ -8,7 +8,7 @@ import pytest
 
 from contracts.build import artifact
 from contracts.deploy import deploy
-from tests.contracts.revm import RevmChain
+from sims.chain.evm import RevmChain
 from tests.contracts.stage import PARAMETERS, Stage
 
 __all__ = ["stage", "theatre"]

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from bisection.merkle import EMPTY, LEAF_BYTES, Blob, Content, Tree, blob_root, depth_of, leaf_count, leaf_digest, parent
+from bisection.merkle import EMPTY, LEAF_BYTES, Blob, Content, Tree, blob_root, blob_tree, depth_of, leaf_count, leaf_digest, parent
 from bisection.nodes import Dot, Input, Map, Node, Output, Read, Ref
 from bisection.numbers import wrap
 from bisection.program import Program, TensorSpec
@@ -198,7 +198,7 @@ class SyntheticTrace:
         wrong = self._wrong(step)
         if wrong not in self._trees:
             contents = (self.tensor(step, number) for number in range(len(self.program.tensors)))
-            self._trees[wrong] = Tree([blob_root(data) for data in contents])
+            self._trees[wrong] = Tree([blob_tree(data).root for data in contents])
         return self._trees[wrong]
 
     def tensor(self, step: int, number: int) -> Content:

@@ -46,18 +46,23 @@ class RevmProvider(BaseProvider):
             return cast(RPCResponse, {"jsonrpc": "2.0", "id": 1, "error": {"code": 3, "message": f"execution reverted: {error}"}})
 
     def eth_chainId(self) -> str:  # noqa: N802
+        """The chain's number."""
         return hex(31337)
 
     def eth_blockNumber(self) -> str:  # noqa: N802
+        """The latest block."""
         return hex(self.block)
 
     def eth_getBalance(self, account: str, _block: str) -> str:  # noqa: N802
+        """What an account holds."""
         return hex(self.evm.get_balance(account))
 
     def eth_getCode(self, account: str, _block: str) -> str:  # noqa: N802
+        """A contract's code."""
         return "0x" + (self.evm.get_code(account) or b"").hex()
 
     def eth_call(self, call: dict[str, str], _block: str) -> str:
+        """What a call returns; nothing is left of it."""
         mark = self.evm.snapshot()
         try:
             value = int(call.get("value", "0x0"), 16)
@@ -74,6 +79,13 @@ class RevmProvider(BaseProvider):
         """Deploy a contract; its address. Raises Reverted."""
         with self._transaction():
             return Web3.to_checksum_address(self.evm.deploy(caller, code, gas=GAS))
+
+    @property
+    def last(self) -> pyrevm.ExecutionResult:
+        """What the last transaction used and told."""
+        result = self.evm.result
+        assert result is not None
+        return result
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -96,9 +108,11 @@ class RevmSender:
 
     @property
     def web3(self) -> Web3:
+        """What looks at the chain."""
         return self.chain.web3
 
     def balance(self) -> int:
+        """What the account holds, in wei."""
         return int(self.web3.eth.get_balance(Web3.to_checksum_address(self.address)))
 
     def send(self, call: Call) -> TxReceipt:
@@ -128,9 +142,9 @@ class RevmSender:
                 "data": HexBytes(log.data[1]),
                 "logIndex": i,
             }
-            for i, log in enumerate(provider.evm.result.logs)
+            for i, log in enumerate(provider.last.logs)
         ]
-        receipt = {**place, "contractAddress": created, "logs": logs, "status": 1, "gasUsed": provider.evm.result.gas_used}
+        receipt = {**place, "contractAddress": created, "logs": logs, "status": 1, "gasUsed": provider.last.gas_used}
         return cast(TxReceipt, receipt)
 
 

@@ -39,9 +39,9 @@ ENDS = ("_low", "_high")  # of a confidence interval, behind the metric's name
 def _list(arguments: Namespace) -> None:
     console = Console()
     _print_rows(console, ("kind", "simulates"), [(kind.name, kind.summary) for kind in kinds().values()])
-    scenarios = [Scenario.named(name) for name in names()]
-    rows = [(one.name, "" if one.attack is None else str(one.attack), one.kind.name, one.title) for one in scenarios]
-    _print_rows(console, ("scenario", "attack", "kind", "asks"), rows)
+    scenarios = sorted(map(Scenario.named, names()), key=lambda one: (one.attack is None, one.attack or 0, one.name))
+    rows = [(one.name, "" if one.attack is None else str(one.attack), one.kind.level, one.title) for one in scenarios]
+    _print_rows(console, ("scenario", "attack", "level", "asks"), rows)
     sweeps = [Sweep.named(name) for name in sweep_names()]
     _print_rows(
         console, ("sweep", "runs", "of", "asks"), [(one.name, str(one.size), one.scenario.name, one.title) for one in sweeps]

@@ -8,7 +8,7 @@ seed = 0
 [vary]
 audit_rate = [0.01, 0.1, 0.5]
 stake = {from = 0.1, to = 10.0, points = 20, scale = "log"}     # mode "random" draws from the range
-[[figure]]                     # see sims/figures.py
+[[figure]]                     # see sims/plots.py
 name = "profit"
 x = "stake"
 y = "attacker_profit"
@@ -28,9 +28,9 @@ import numpy as np
 
 from bisection.errors import UsageError
 from sims.documents import Document, Where
-from sims.figures import Plot
 from sims.kinds import nearest
 from sims.parameters import BadParameter, Parameter, build, parameters_of, values_of, written
+from sims.plots import Plot
 from sims.result import Outcome, canonical, versions
 from sims.scenario import Scenario, add_parameters, is_file, kind_at, seed_at
 

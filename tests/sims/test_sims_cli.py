@@ -70,7 +70,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) 
 def test_list_names_kinds_scenarios_and_sweeps(capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys, "list")
     assert re.search(r"economy\.toy +a kind called toy", text)
-    assert re.search(r"fraud +29 +economy\.toy +Does it pay\?", text)
+    assert re.search(r"fraud +29 +economy +Does it pay\?", text)
     assert re.search(r"stakes +3 +fraud +Many", text)
 
 

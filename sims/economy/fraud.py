@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -70,21 +71,23 @@ def run_fraud(p: Fraud, seed: int) -> Outcome:
         "expected_detection": value(likely["caught"]),
         "break_even_stake": value(closed.break_even_stake(p, p.cheats)),
         "break_even_audit_rate": value(closed.break_even_audit_rate(p, p.cheats)),
-        "least_stake": value(sufficient_stake(p, likely["caught"])),
+        "least_stake": value(sufficient_stake(p)),
         "imbalance": value(max(fraud["imbalance"].mean, honest["imbalance"].mean)),
     }
     return Outcome(metrics, {"fraud": table(FATES, fates(fraud)), "honest": table(FATES, fates(honest))})
 
 
-def sufficient_stake(setting: Setting, detection: float) -> float | None:
-    """What ``contracts.economics.least_stake`` asks for, in bounties; None where no stake is enough.
+def sufficient_stake(setting: Setting) -> float | None:
+    """What ``contracts.economics.least_stake`` asks for one milestone, in bounties; None where no stake is enough.
 
-    It is enough whatever work the fraud saves, and with the quickest of friends.
+    It is enough wherever a trainer cheats that gains by honest work, whatever work that saves, with the quickest of friends. The
+    detection is that of a fraud in one segment: what was paid before a later one is found stays with the trainer.
     """
     gas = setting.gas_unit * closed.mean_gas_price(setting.gas_price, setting.gas_spread)
     dispute = gas * max(costs().challenger(path).gas for path in PATHS)
+    milestone, reward_share = ceil(PRECISION / setting.segments), round(setting.reward_share * 10_000)
     try:
-        return least_stake(PRECISION, detection, round(setting.reward_share * 10_000), round(dispute * PRECISION)) / PRECISION
+        return least_stake(milestone, closed.found(setting), reward_share, round(dispute * PRECISION)) / PRECISION
     except UsageError:
         return None
 

@@ -46,16 +46,27 @@ def test_break_even_stake_is_that_of_least_stake_in_the_worst_case(detection: fl
         held_up=st.floats(0, 0.9),
         gas_price=st.floats(0, 20),
         reward_share=st.floats(0.01, 0.8),
+        stalls=st.booleans(),
+        segment_seconds=st.floats(1_000, 100_000),
     ),
-    st.sampled_from(["all", "last", "one"]),
+    st.sampled_from(["all", "last", "one", "worst"]),
 )
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=200)
 def test_the_stake_that_is_asked_for_deters_in_every_setting(setting: Setting, cheats: str) -> None:
-    """``least_stake`` counts on the whole bounty and the detection of the fraud as a whole: milestones only help."""
-    detection = closed.expected(setting, cheats)["caught"]  # type: ignore[arg-type]
-    stake = sufficient_stake(setting, detection)
+    """What it takes is the detection in one segment, and one milestone."""
+    stake = sufficient_stake(setting)
     assert stake is not None
     assert closed.fraud_pays(replace(setting, stake=stake), cheats) <= 1e-6  # type: ignore[arg-type]
+
+
+def test_the_detection_of_the_job_as_a_whole_is_too_much_to_count_on() -> None:
+    """Two segments, each found with 1/2, one of them with 3/4: that asks for too little, since the first milestone may be kept."""
+    setting = Setting(segments=2, work_cost=1.0, friend=1.0, reward_share=0.5, gas_price=0.0, stalls=True)
+    too_little = least_stake(PRECISION, closed.expected(setting, "all")["caught"], 5_000) / PRECISION
+    assert closed.fraud_pays(replace(setting, stake=too_little), "all") == pytest.approx(0.125, abs=1e-6)
+    enough = sufficient_stake(setting)
+    assert enough == pytest.approx(1.0, abs=1e-6)
+    assert closed.fraud_pays(replace(setting, stake=enough), "worst") <= 1e-6
 
 
 @given(
@@ -92,7 +103,7 @@ def test_at_the_break_even_stake_a_simulated_fraud_earns_what_work_does(factor: 
 def test_where_nothing_is_found_no_stake_deters() -> None:
     for setting in (replace(WORST, watchers=0), replace(WORST, audit_rate=0.0), replace(WORST, held_up=1.0)):
         assert closed.break_even_stake(setting, "all") is None
-        assert sufficient_stake(setting, 0.0) is None
+        assert sufficient_stake(setting) is None
         metrics = run_fraud(setting, SEED).metrics
         assert metrics["break_even_stake"] is metrics["least_stake"] is None
         assert metrics["detection"] == 0
@@ -105,7 +116,7 @@ def test_a_friend_that_gets_the_whole_stake_makes_fraud_free() -> None:
 
 def test_the_stake_also_repays_a_dispute() -> None:
     setting = replace(WORST, audit_rate=1.0, gas_price=10.0, gas_spread=0.0)
-    stake = sufficient_stake(setting, 1.0)
+    stake = sufficient_stake(setting)
     assert stake is not None
     assert stake * setting.reward_share == pytest.approx(costs().slow_challenger.gas * 10 * 1e-9 / setting.bounty_eth, rel=1e-6)
 

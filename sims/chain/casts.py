@@ -70,14 +70,10 @@ def cast_of(p: Dispute, job: Work, run: Execution, seed: int) -> Callable[[World
         trainer = seat("trainer", "honest" if faithful else "attacker")
         actors.append(Trainer(trainer, posted, CONDUCTS[p.conduct](), pace=min(600, p.period_seconds // 2)))
         if p.friend != "none":
-            friend = Friend(seat("friend", "attacker", 2), honest, service("all", posted))
-            friend.mode = p.friend
-            actors.append(friend)
+            actors.append(Friend(seat("friend", "attacker", 2), honest, service("all", posted), p.friend == "convict"))
         for k in range(p.watchers):
-            watcher = Crashing(seat(f"watcher-{k}", "honest"), honest, told, p.replay_seconds)
-            if k == 0 and p.outage_seconds:
-                watcher.outages = ((p.outage_after_seconds, p.outage_after_seconds + p.outage_seconds),)
-            actors.append(watcher)
+            outages = [(p.outage_after_seconds, p.outage_after_seconds + p.outage_seconds)] if k == 0 and p.outage_seconds else []
+            actors.append(Crashing(seat(f"watcher-{k}", "honest"), honest, told, p.replay_seconds, outages))
         for k in range(p.mistaken):
             other = job.spans(lying(job, Lie("element", (seed + 3 * k) % job.steps, seed + k)))
             actors.append(Watcher(seat(f"mistaken-{k}", "mistaken"), other, told, p.replay_seconds))

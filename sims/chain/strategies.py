@@ -38,7 +38,7 @@ from bisection.witness import Leaf, Witness, boundary_witness, node_proof, witne
 from contracts.bindings import BLIND, step_commitment
 from contracts.jobs import Job
 from contracts.sender import Call
-from sims.chain.actors import JOB, Conduct, Defending, Watcher, live_games, opened, over
+from sims.chain.actors import JOB, Conduct, Defending, Service, Watcher, live_games, opened, over
 from sims.chain.runs import Posted
 from sims.chain.seat import Seat
 from sims.chain.world import Transaction, View
@@ -204,7 +204,7 @@ class Telling:
         return [bytes(32), *leaves()[1:]] if self.garbles else leaves()
 
 
-class Service:
+class Told:
     """A Telling, with the names that bisection.agent.Served gives to questions."""
 
     def __init__(self, telling: Telling) -> None:
@@ -213,18 +213,18 @@ class Service:
 
 ALL = frozenset(TreeKind)
 SERVICES: Mapping[str, Callable[[Trace], Answers]] = {
-    "all": lambda trace: Service(Telling(trace, ALL)),
+    "all": lambda trace: Told(Telling(trace, ALL)),
     "nothing": lambda trace: Nothing(),
-    "history": lambda trace: Service(Telling(trace, frozenset({TreeKind.HISTORY}))),
-    "no-history": lambda trace: Service(Telling(trace, ALL - {TreeKind.HISTORY})),
-    "no-trace": lambda trace: Service(Telling(trace, ALL - {TreeKind.TRACE})),
-    "no-tensors": lambda trace: Service(Telling(trace, ALL - {TreeKind.TENSOR})),
-    "lies": lambda trace: Service(Telling(trace, ALL, garbles=True)),
+    "history": lambda trace: Told(Telling(trace, frozenset({TreeKind.HISTORY}))),
+    "no-history": lambda trace: Told(Telling(trace, ALL - {TreeKind.HISTORY})),
+    "no-trace": lambda trace: Told(Telling(trace, ALL - {TreeKind.TRACE})),
+    "no-tensors": lambda trace: Told(Telling(trace, ALL - {TreeKind.TENSOR})),
+    "lies": lambda trace: Told(Telling(trace, ALL, garbles=True)),
 }
 """What a trainer's data service tells of its trace, by name."""
 
 
-def service(name: str, spans: Sequence[Posted], refused: Iterable[str] = ()) -> Callable[[str, Posted], Answers]:
+def service(name: str, spans: Sequence[Posted], refused: Iterable[str] = ()) -> Service:
     """A trainer's data service over its own segments, which tells those in ``refused`` nothing."""
     shut = frozenset(refused)
 
@@ -244,14 +244,18 @@ class Crashing(Watcher):
     ``outages`` are (first, last) seconds, counted from the offer.
     """
 
-    outages: Sequence[tuple[int, int]] = ()
-    _down = False
-    _start: int | None = None
+    def __init__(
+        self, seat: Seat, spans: Sequence[Posted], service: Service, delay: int = 0, outages: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        super().__init__(seat, spans, service, delay)
+        self._outages = outages
+        self._down = False
+        self._start: int | None = None
 
     def act(self, view: View) -> Iterable[Transaction]:
         """See Actor."""
         self._start = view.now if self._start is None else self._start
-        down = any(first <= view.now - self._start <= last for first, last in self.outages)
+        down = any(first <= view.now - self._start <= last for first, last in self._outages)
         if self._down and not down:
             self.seat = Seat(self.seat.world, self.seat.name, self.seat.fee)
             self.forget()
@@ -262,25 +266,26 @@ class Crashing(Watcher):
         """See Actor."""
         if not self._down or self._start is None:
             return super().due()
-        return min((self._start + last + 1 for _, last in self.outages if self._start + last >= self.seat.now()), default=None)
+        return min((self._start + last + 1 for _, last in self._outages if self._start + last >= self.seat.now()), default=None)
 
 
 class Friend(Watcher):
     """The trainer's friend, who knows the lie before anybody else and bids more.
 
-    hold       takes the lowest rank at the lie's place, and then does nothing
-    convict    convicts the trainer itself, for the reward
+    It takes the lowest rank at the lie's place. Then it does nothing, or ``convicts`` the trainer itself, for the reward.
     """
 
-    mode = "hold"
+    def __init__(self, seat: Seat, spans: Sequence[Posted], service: Service, convicts: bool) -> None:
+        super().__init__(seat, spans, service)
+        self._convicts = convicts
 
     def _contest(self, dispute: Any, view: View) -> None:
-        if self.mode == "convict" or dispute.game is None:
+        if self._convicts or dispute.game is None:
             super()._contest(dispute, view)
 
     def due(self) -> int | None:
         """See Actor."""
-        return super().due() if self.mode == "convict" else None
+        return super().due() if self._convicts else None
 
 
 class Copycat:

@@ -41,8 +41,8 @@ from contracts.contract import Contract
 from contracts.deploy import deploy
 from contracts.jobs import NATIVE, JobSpec, claim_commitment
 from contracts.values import plain
-from tests.contracts.descending import begun, leaf_of, partials, raw, refutation, shown, word
 from sims.chain.evm import ANYBODY, Reverted, RevmChain
+from tests.contracts.descending import begun, leaf_of, partials, raw, refutation, shown, word
 from tests.contracts.stage import BOUNTY, PARAMETERS, SALT, TERMS, Actor, Stage
 from tests.differential.evm import abi_types, calldata_gas
 from tests.support.calldata import Calldata, decode, encode

@@ -16,8 +16,8 @@ from contracts.build import artifact
 from contracts.deploy import deploy
 from contracts.events import Answered, DemandReclaimed, LeafDemanded, RetainedWithheld, Unanswered
 from contracts.jobs import JobStatus
-from tests.contracts.coins import Coin
 from sims.chain.evm import RevmChain
+from tests.contracts.coins import Coin
 from tests.contracts.stage import BOUNTY, PARAMETERS, TERMS, Actor, ModelRun, Stage, TrainerRun, digest, refused
 from tests.support.programs import counting_program
 from trainer.delivery import show_leaf

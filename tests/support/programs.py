@@ -1,4 +1,4 @@
-"""Random programs over every node kind, with hostile tensors; the small programs that a dispute can be about are the simulations'."""
+"""Random programs over every node kind, with hostile tensors; and the small programs that the simulations have disputes about."""
 
 from __future__ import annotations
 
@@ -103,5 +103,3 @@ def random_node(
     b.add(Output, (counter,), [], 0)
     program = Program(tuple(b.nodes), (TensorSpec("step", "i64", ()),), tuple(specs))
     return program, data
-
-

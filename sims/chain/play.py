@@ -110,6 +110,7 @@ def _collect(world: World, names: Sequence[str]) -> None:
                 world.pool.append(Transaction(name, ledger.call("withdraw", NATIVE), 10**9))
     if world.deployment.registry.burnable():
         world.pool.append(Transaction("requester", world.deployment.registry.call("burn", NATIVE), 10**9))
+    world.reorgs.clear()  # nobody would be left to do again what one undoes
     while world.pool:
         world.step(())
 

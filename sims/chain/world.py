@@ -174,8 +174,9 @@ def _address(name: str) -> ChecksumAddress:
 class World:
     """One history of the chain, on a deployment with these parameters.
 
-    names  whose account an address is
-    pool   the mempool, in the order of arrival
+    names   whose account an address is
+    pool    the mempool, in the order of arrival
+    reorgs  those that are still to come
     """
 
     def __init__(
@@ -192,7 +193,7 @@ class World:
         self.deployment: Deployment = attach(self.web3, self.book)
         self.index = Index(self.web3, self.book)
         self.eyes = Eyes(self.deployment, self.index)
-        self._reorgs = sorted(reorgs, key=lambda reorg: reorg.blocks)
+        self.reorgs = sorted(reorgs, key=lambda reorg: reorg.blocks)
         self._marks: dict[int, State] = {}  # by how many blocks were made then
         self._arrived = 0
         self._version = 0
@@ -325,15 +326,15 @@ class World:
     def _mark(self) -> None:
         """Keep the states that the coming reorganisations go back to."""
         made = len(self.provider.made)
-        if any(reorg.kept == made for reorg in self._reorgs):
+        if any(reorg.kept == made for reorg in self.reorgs):
             self._marks[made] = copied(self.provider.state)
 
     def _reorganise(self) -> None:
         """Make the last blocks anew if that is due: their transactions in another order, each account's own in the same."""
         provider = self.provider
-        due = [reorg for reorg in self._reorgs if reorg.blocks <= len(provider.made)]
+        due = [reorg for reorg in self.reorgs if reorg.blocks <= len(provider.made)]
         for reorg in due:
-            self._reorgs.remove(reorg)
+            self.reorgs.remove(reorg)
             undone = provider.back_to(self._marks.pop(reorg.kept), reorg.kept)
             self._version += 1
             self._redo(undone, np.random.default_rng([reorg.blocks, reorg.depth]))

@@ -158,3 +158,8 @@ def test_censorship_for_longer_than_the_window_does() -> None:
 def test_reorganisations_change_no_verdict(blocks: int) -> None:
     outcome = played(serves="nothing", copycats=1, reorgs=3, reorg_blocks=blocks)
     assert gains(outcome) == {**FORGED, "copycat-0": 0}
+
+
+def test_a_reorganisation_that_undoes_the_end_is_made_good() -> None:
+    outcome = played(lie="none", steps=1, segment_steps=1, lie_step=0, reorgs=1, reorg_blocks=4)
+    assert gains(outcome)["trainer"] == BOUNTY

@@ -38,6 +38,7 @@ COUNTED = ("killed", "timeout", "survived")
 
 UNITS = {
     "modules/merkle.vy": ("tests/differential/test_merkle_vyper.py",),
+    "modules/records.vy": ("tests/contracts/test_game_records.py",),
     "modules/scalar_program.vy": ("tests/differential/test_scalar_vyper.py",),
     "modules/soft_float.vy": ("tests/differential/test_scalar_vyper.py",),
 }
@@ -54,7 +55,10 @@ PROTOCOL = tuple(
 )  # fmt: skip
 CONTRACTS: dict[str, tuple[str, ...]] = {
     "Referee": REFEREE,
-    "DisputeGame": ("test_game.py", *PROTOCOL),
+    "DisputeGame": (
+        *(f"test_game{part}.py" for part in ("", "_openings", "_descents", "_reveals", "_refutations", "_runs", "_clocks", "_attempts")),
+        *PROTOCOL,
+    ),
     "TaskRegistry": PROTOCOL,
     "Delivery": ("test_delivery.py", *PROTOCOL),
 }

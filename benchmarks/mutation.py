@@ -56,7 +56,8 @@ PROTOCOL = tuple(
 CONTRACTS: dict[str, tuple[str, ...]] = {
     "Referee": REFEREE,
     "DisputeGame": (
-        *(f"test_game{part}.py" for part in ("", "_openings", "_descents", "_reveals", "_refutations", "_runs", "_clocks", "_attempts")),
+        "test_game.py",
+        *(f"test_game_{what}.py" for what in ("openings", "descents", "reveals", "refutations", "runs", "clocks", "attempts")),
         *PROTOCOL,
     ),
     "TaskRegistry": PROTOCOL,

@@ -74,9 +74,7 @@ def refuting(stage: Stage, wallet: Wallet, job: int) -> Call:
 
 
 def concluding(kind: str, witness: object) -> Due:
-    return lambda stage, wallet, job: stage.game.call(
-        f"conclude_{kind}", traced(stage, wallet, job), plain(ROOTS), *plain(witness)
-    )
+    return lambda stage, wallet, job: stage.game.call(f"conclude_{kind}", traced(stage, wallet, job), plain(ROOTS), *plain(witness))
 
 
 def concluding_a_part(stage: Stage, wallet: Wallet, job: int) -> Call:

@@ -37,7 +37,7 @@ LIMIT = 900.0
 COUNTED = ("killed", "timeout", "survived")
 
 UNITS = {
-    "modules/merkle.vy": ("tests/differential/test_merkle_vyper.py",),
+    "modules/merkle.vy": ("tests/differential/test_merkle_vyper.py", "tests/differential/test_neighbours_vyper.py"),
     "modules/records.vy": ("tests/contracts/test_game_records.py",),
     "modules/scalar_program.vy": ("tests/differential/test_scalar_vyper.py",),
     "modules/soft_float.vy": ("tests/differential/test_scalar_vyper.py",),

@@ -37,7 +37,8 @@ LIMIT = 900.0
 COUNTED = ("killed", "timeout", "survived")
 
 UNITS = {
-    "modules/merkle.vy": ("tests/differential/test_merkle_vyper.py",),
+    "modules/merkle.vy": ("tests/differential/test_merkle_vyper.py", "tests/differential/test_neighbours_vyper.py"),
+    "modules/records.vy": ("tests/contracts/test_game_records.py",),
     "modules/scalar_program.vy": ("tests/differential/test_scalar_vyper.py",),
     "modules/soft_float.vy": ("tests/differential/test_scalar_vyper.py",),
 }
@@ -54,7 +55,11 @@ PROTOCOL = tuple(
 )  # fmt: skip
 CONTRACTS: dict[str, tuple[str, ...]] = {
     "Referee": REFEREE,
-    "DisputeGame": ("test_game.py", *PROTOCOL),
+    "DisputeGame": (
+        "test_game.py",
+        *(f"test_game_{what}.py" for what in ("openings", "descents", "reveals", "refutations", "runs", "clocks", "attempts")),
+        *PROTOCOL,
+    ),
     "TaskRegistry": PROTOCOL,
     "Delivery": ("test_delivery.py", *PROTOCOL),
 }

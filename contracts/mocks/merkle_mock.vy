@@ -62,6 +62,17 @@ def check(digest: bytes32, index: uint256, count: uint256, proof: DynArray[bytes
 
 @external
 @pure
+def check_neighbours(
+    left: bytes32, right: bytes32, first: uint256, count: uint256, proof: DynArray[bytes32, 64], root: bytes32
+):
+    """
+    @notice See modules/merkle.
+    """
+    merkle.check_neighbours(left, right, first, count, proof, root)
+
+
+@external
+@pure
 def fold_range(digests: DynArray[bytes32, 33], first: uint256, depth: uint256, proof: DynArray[bytes32, 64]) -> bytes32:
     """
     @notice See modules/merkle.

@@ -4,7 +4,8 @@
 
 owner: public(address)
 refuses: public(bool)
-callback: Bytes[100]
+callback: Bytes[4096]
+amount: uint256
 called_back: public(bool)
 
 
@@ -33,7 +34,7 @@ def hand_over(owner: address):
 
 
 @external
-def behave(refuses: bool, callback: Bytes[100]):
+def behave(refuses: bool, callback: Bytes[4096]):
     """
     @notice How to take payments: refuse them, and call the payer with `callback` first, if it is not empty.
     """
@@ -42,8 +43,16 @@ def behave(refuses: bool, callback: Bytes[100]):
 
 
 @external
+def spend(amount: uint256):
+    """
+    @notice What to send along with the callback, in wei.
+    """
+    self.amount = amount
+
+
+@external
 @payable
 def __default__():
     assert not self.refuses, "wallet: refused"
     if len(self.callback) != 0:
-        self.called_back = raw_call(msg.sender, self.callback, revert_on_failure=False)
+        self.called_back = raw_call(msg.sender, self.callback, value=self.amount, revert_on_failure=False)

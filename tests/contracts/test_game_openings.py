@@ -361,6 +361,14 @@ def test_without_contending_the_winner_is_rewarded_itself(stage: Stage, job: int
     assert rewarded(stage) == [stage.stranger]
 
 
+def test_a_winner_is_not_passed_over_for_a_later_game_that_has_contended(stage: Stage, job: int) -> None:
+    first, second, third = three(stage, job)
+    acquit(stage, stage.challenger, first)
+    stage.stranger.game.contend(third)
+    convict(stage, stage.watcher, second)
+    assert rewarded(stage) == [stage.watcher]
+
+
 def test_the_better_rank_takes_the_place_whoever_contends_first(stage: Stage, job: int) -> None:
     first, second, third = three(stage, job)
     acquit(stage, stage.challenger, first)

@@ -125,6 +125,11 @@ class Acts(Sights):
             if self.parties.job(number).status == JobStatus.OPEN:
                 self.parties.claim(number, who, random)
 
+    @act(6, lambda self: self.spoilt())
+    def look_at_a_spoilt_job(self, random: Random) -> None:
+        """The honest trainer is offered a job that it cannot go on with."""
+        self.parties.claim(random.choice(self.spoilt()), "honest", random)
+
     @act(10, lambda self: self.training("honest") and self.acting("honest") and not self.world.calendar.paused)
     def post_honestly(self, random: Random) -> None:
         self.parties.post(random.choice(self.training("honest")))

@@ -70,6 +70,12 @@ class Sights:
         """Whether the mover of a game has used up its clock."""
         return self.world.games.left(number) < 0
 
+    def spoilt(self) -> list[int]:
+        """Open jobs that stand at a wrong state: a fraud has become final."""
+        return [
+            number for number in self.jobs(JobStatus.OPEN) if self.parties.works[number].honest not in self.parties.fitting(number)
+        ]
+
     def acting(self, who: str) -> bool:
         """Whether an honest party can act now."""
         return self.parties.free(who)

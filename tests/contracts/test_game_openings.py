@@ -78,6 +78,7 @@ def test_an_opening_returns_the_number_of_its_game(stage: Stage, job: int) -> No
     stage.watcher.opens_blind(job, 0)
     for step in (STEP, BLIND):
         stage.challenger.commits(job, 0, step)
+    stage.watcher.commits(job, 1, STEP)  # the next block
     for call in (("open_step", job, 0, *plain(RUN.opening(0, STEP)), SALT), ("open_blind", job, 0, RUN.histories[0].root, SALT)):
         assert stage.game.simulate(*call, account=stage.challenger.address, value=PARAMETERS.bond) == 2
 

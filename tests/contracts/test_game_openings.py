@@ -74,6 +74,15 @@ def test_the_commitment_is_what_the_contract_says(stage: Stage, job: int) -> Non
     assert step_commitment(*place) == Web3.keccak(encode(["address", "uint256", "uint256", "uint256", "bytes32"], place))
 
 
+def test_an_opening_returns_the_number_of_its_game(stage: Stage, job: int) -> None:
+    stage.watcher.opens_blind(job, 0)
+    for step in (STEP, BLIND):
+        stage.challenger.commits(job, 0, step)
+    stage.watcher.commits(job, 1, STEP)  # the next block
+    for call in (("open_step", job, 0, *plain(RUN.opening(0, STEP)), SALT), ("open_blind", job, 0, RUN.histories[0].root, SALT)):
+        assert stage.game.simulate(*call, account=stage.challenger.address, value=PARAMETERS.bond) == 2
+
+
 def test_an_opening_without_a_commitment_is_refused(stage: Stage, job: int) -> None:
     with refused("commitments: none made"):
         open_with(stage, stage.challenger, job)

@@ -169,6 +169,8 @@ def test_an_honest_job_is_completed_and_paid_though_its_trainer_is_killed(town: 
             assert trainer.end() == 0
         assert challenger.end() == 0
     assert [town.looking.registry.job(refused).status for refused in (damaged, strange)] == [JobStatus.OPEN] * 2
+    # Its material is not missed any more by a trainer that has trained on the same: nobody else shall meet it.
+    town.on_chain("job", "cancel", str(damaged), *REQUESTER)
     assert any(line.split()[:2] == [str(job), "completed"] for line in town.on_chain("chain", "show").splitlines())
     assert f"http://127.0.0.1:{port}" in town.on_chain("chain", "show", str(job))
     progress = trainer.events("progress")

@@ -20,7 +20,7 @@ from contracts.bindings import BLIND, Phase, step_commitment
 from contracts.jobs import NATIVE, JobStatus, claim_commitment
 from contracts.sender import Call
 from contracts.values import plain
-from tests.contracts import revm
+from sims.chain import evm as revm
 from tests.contracts.descending import Descending, leaf_of, raw, refutation, shown
 from tests.contracts.moves import challenger_moves, trainer_moves
 from tests.contracts.stage import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Protocol
 
 from bisection.agent import Answers, Challenger, Defender
@@ -135,13 +134,11 @@ class Trainer:
 
     def _claim(self, job: Job) -> None:
         seat, registry = self.seat, self.seat.world.deployment.registry
-        salt = sha256(seat.name.encode()).digest()
-        place = f"attempt {job.attempt}: "
-        if seat.acted(place + "committed").done is None:
-            seat.hand_in(registry.call("commit", claim_commitment(seat.address, JOB, salt)), place + "committed")
-        else:
-            claim = registry.call("claim", JOB, job.offer, salt, seat.name, value=job.terms.stake)
-            seat.hand_in(claim, place + "claimed")
+        seat.reveal(
+            f"attempt {job.attempt}: claim",
+            lambda salt: registry.call("commit", claim_commitment(seat.address, JOB, salt)),
+            lambda salt: registry.call("claim", JOB, job.offer, salt, seat.name, value=job.terms.stake),
+        )
 
     def _go_on(self, job: Job, view: View) -> None:
         seat, world = self.seat, self.seat.world

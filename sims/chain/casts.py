@@ -12,7 +12,7 @@ from contracts.jobs import JobSpec
 from sims.chain.actors import Trainer, Watcher
 from sims.chain.kinds import Dispute, Scaled
 from sims.chain.play import Play, Rules, Side, play
-from sims.chain.runs import Execution, Lie, Work, lying, work
+from sims.chain.runs import Execution, Lie, Work, lying, posting_of, work
 from sims.chain.seat import Seat
 from sims.chain.strategies import CONDUCTS, Copycat, Crashing, Fabricating, Friend, Sybils, service
 from sims.chain.synthetic import Scale, Shown, SyntheticTrace
@@ -100,10 +100,9 @@ class Whole(SyntheticTrace):
         """See Posted."""
         return self.history().count - 1
 
-    def posting(self) -> tuple[bytes, list[bytes], bytes, list[bytes]]:
+    def posting(self) -> tuple[bytes, tuple[bytes, ...], bytes, tuple[bytes, ...]]:
         """See Posted."""
-        tree, last = self.history(), self.length
-        return tree.root, tree.prove(0), tree.node(0, last), tree.prove(last)
+        return posting_of(self.history())
 
     def spec(self) -> JobSpec:
         """The job that this is a run of."""

@@ -19,7 +19,7 @@ from bisection.trace import Trace
 from contracts.jobs import JobSpec
 from sims.chain.programs import counting_program, run_program
 
-__all__ = ["LIES", "PROGRAMS", "Execution", "Lie", "Posted", "Span", "Work", "lying", "work"]
+__all__ = ["LIES", "PROGRAMS", "Execution", "Lie", "Posted", "Span", "Work", "lying", "posting_of", "work"]
 
 State = Mapping[str, Array]
 
@@ -116,15 +116,40 @@ class Posted(Trace, Protocol):
     def length(self) -> int:
         """How many steps it has."""
 
-    def posting(self) -> tuple[bytes, list[bytes], bytes, list[bytes]]:
+    def posting(self) -> tuple[bytes, tuple[bytes, ...], bytes, tuple[bytes, ...]]:
         """What is posted of the segment: history root, path of the first state, the last state and its path."""
+
+
+def posting_of(history: Tree) -> tuple[bytes, tuple[bytes, ...], bytes, tuple[bytes, ...]]:
+    """What is posted of a segment with this history: its root, path of the first state, the last state and its path."""
+    last = history.count - 1
+    return history.root, tuple(history.prove(0)), history.node(0, last), tuple(history.prove(last))
+
+
+class Run(Protocol):
+    """What a span needs of the run of the whole job."""
+
+    program: Program
+
+    @property
+    def data(self) -> Tree:
+        """The tree over the roots of the data tensors."""
+
+    def state(self, step: int, /) -> Tree:
+        """The tree over the roots of the state's tensors before a step."""
+
+    def tensors(self, step: int, /) -> Tree:
+        """The tree over the roots of all tensors of a step's trace."""
+
+    def tensor(self, step: int, number: int, /) -> bytes:
+        """The bytes of one of them."""
 
 
 @dataclass(frozen=True)
 class Span:
     """An execution of one segment, as bisection.trace.Trace: steps count from its ``first``."""
 
-    whole: Execution
+    whole: Run
     first: int
     tree: Tree
 
@@ -158,10 +183,9 @@ class Span:
         """See Trace."""
         return self.whole.tensor(self.first + step, number)
 
-    def posting(self) -> tuple[bytes, list[bytes], bytes, list[bytes]]:
+    def posting(self) -> tuple[bytes, tuple[bytes, ...], bytes, tuple[bytes, ...]]:
         """What is posted of the segment: history root, path of the first state, the last state and its path."""
-        tree = self.tree
-        return tree.root, tree.prove(0), tree.node(0, self.length), tree.prove(self.length)
+        return posting_of(self.tree)
 
 
 @dataclass(frozen=True)

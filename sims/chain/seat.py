@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -75,19 +75,7 @@ class Seat:
             return own
         step = BLIND if opening is None else opening.step
         name = f"job {claim.job} attempt {claim.attempt} segment {claim.segment} step {step}"
-        for round in range(TRIES):
-            made = self.acted(f"{name}: commitment {round}")
-            shown = self.acted(f"{name}: opening {round}")
-            if made.pending or shown.pending:
-                return None
-            if shown.tries or (made.tries and (made.done is None or self.now() > made.done.time + COMMITTED)):
-                continue  # refused, or too late: there is another round
-            salt = sha256(f"{self.name} {name} {round}".encode()).digest()
-            if made.done is None:
-                self.hand_in(self._commitment(claim, step, salt), f"{name}: commitment {round}")
-            else:
-                self.hand_in(self._opening(claim, opening, salt), f"{name}: opening {round}")
-            return None
+        self.reveal(name, lambda salt: self._commitment(claim, step, salt), lambda salt: self._opening(claim, opening, salt))
         return None
 
     def _commitment(self, claim: Claim, step: int, salt: bytes) -> Call:
@@ -101,6 +89,21 @@ class Seat:
         return games.call(function, claim.job, claim.segment, *shown, salt, value=games.bond)
 
     # What the rest needs
+
+    def reveal(self, name: str, commit: Callable[[bytes], Call], shown: Callable[[bytes], Call]) -> None:
+        """Commit to a salt, and show it in a later block; with another one where that was refused or came too late."""
+        for round in range(TRIES):
+            made, told = self.acted(f"{name}: commitment {round}"), self.acted(f"{name}: shown {round}")
+            if made.pending or told.pending:
+                return
+            if told.tries or (made.tries and (made.done is None or self.now() > made.done.time + COMMITTED)):
+                continue
+            salt = sha256(f"{self.name} {name} {round}".encode()).digest()
+            if made.done is None:
+                self.hand_in(commit(salt), f"{name}: commitment {round}")
+            else:
+                self.hand_in(shown(salt), f"{name}: shown {round}")
+            return
 
     def own(self, claim: Claim) -> int | None:
         """The number of one's own live game about a claim."""

@@ -28,7 +28,8 @@ from bisection.game import (
 from bisection.merkle import LEAF_BYTES, depth_of
 from bisection.nodes import DTYPES, MAX_LENGTH, Input, Output, RunNode
 from bisection.witness import BoundaryWitness, Leaf, StepRoots, boundary_witness, node_proof, part_witness, witness
-from tests.protocol.executions import Span, digest
+from sims.chain.runs import Span
+from tests.protocol.executions import digest
 
 __all__ = [
     "SERVICES",

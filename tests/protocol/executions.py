@@ -16,9 +16,10 @@ from bisection.nodes import Output, Reduce
 from bisection.program import Program
 from bisection.witness import NodeProof, node_proof
 from contracts.jobs import JobSpec
+from sims.chain.runs import Span
 from tests.support.programs import counting_program, run_program
 
-__all__ = ["WORKS", "Execution", "Shown", "Span", "Work", "digest"]
+__all__ = ["WORKS", "Execution", "Shown", "Work", "digest"]
 
 State = Mapping[str, Array]
 NUMERICS = 1
@@ -127,43 +128,6 @@ class Execution:
         leaf = seed % tree.count
         proof, path = tuple(self.state(self.steps).prove(component)), tuple(tree.prove(leaf))
         return Shown(node_proof(self.program, node), tree.root, proof, data[leaf * LEAF_BYTES : (leaf + 1) * LEAF_BYTES], path)
-
-
-@dataclass(frozen=True)
-class Span:
-    """An execution of one segment, as bisection.trace.Trace: steps count from its ``first``."""
-
-    whole: Execution
-    first: int
-    tree: Tree
-
-    @property
-    def program(self) -> Program:
-        return self.whole.program
-
-    @property
-    def length(self) -> int:
-        return self.tree.count - 1
-
-    def history(self) -> Tree:
-        return self.tree
-
-    def state(self, step: int) -> Tree:
-        return self.whole.state(self.first + step)
-
-    def data(self) -> Tree:
-        return self.whole.data
-
-    def tensors(self, step: int) -> Tree:
-        return self.whole.tensors(self.first + step)
-
-    def tensor(self, step: int, number: int) -> bytes:
-        return self.whole.tensor(self.first + step, number)
-
-    def posting(self) -> tuple[bytes, tuple[bytes, ...], bytes, tuple[bytes, ...]]:
-        """What is posted of the segment: history root, path of the first state, the last state and its path."""
-        tree = self.tree
-        return tree.root, tuple(tree.prove(0)), tree.node(0, self.length), tuple(tree.prove(self.length))
 
 
 # Lies -------------------------------------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ from bisection.agent import Challenger, Defender
 from bisection.game import Claim, Game, Move, Owed, Revelation, StepOpening
 from contracts.bindings import BLIND, step_commitment
 from contracts.jobs import JobStatus, claim_commitment
+from sims.chain.runs import Span
 from tests.protocol.actors import Service
 from tests.protocol.deployed import BOND, Deployed
-from tests.protocol.executions import Execution, Span, Work, digest
+from tests.protocol.executions import Execution, Work, digest
 from tests.protocol.model import Job
 from tests.protocol.model_games import ENDS, GameRecord, packed
 from tests.protocol.world import World

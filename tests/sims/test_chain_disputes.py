@@ -154,6 +154,11 @@ def test_censorship_for_longer_than_the_window_does() -> None:
     assert outcome.metrics["verdict"] == "completed" and not outcome.metrics["right"] and outcome.metrics["money_conserved"]
 
 
+def test_a_claim_that_was_censored_for_as_long_as_its_commitment_lives_is_committed_to_anew() -> None:
+    outcome = played(lie="none", censored="trainer", censorship_seconds=1_200, slice_seconds=600)
+    assert gains(outcome)["trainer"] == BOUNTY and calls(outcome, "trainer")[:2] != ["commit", "claim"]
+
+
 @pytest.mark.parametrize("blocks", [1, 2, 4])
 def test_reorganisations_change_no_verdict(blocks: int) -> None:
     outcome = played(serves="nothing", copycats=1, reorgs=3, reorg_blocks=blocks)

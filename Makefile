@@ -41,9 +41,9 @@ bench-gas: $(READY) $(ANVIL)
 	$(BIN)/python -m benchmarks.gas
 	$(BIN)/python -m benchmarks.referee_gas --write
 
-# The largest disputes, and the same under other arities and leaf sizes: a quarter of an hour, most of it the compiler's.
+# The largest disputes, and how they grow (docs/gas.md).
 bench-scale: $(READY) $(ANVIL)
-	$(BIN)/python -m benchmarks.scale --variants
+	$(BIN)/python -m benchmarks.scale
 
 bench-disputes: $(READY) $(ANVIL)
 	$(BIN)/python -m benchmarks.disputes

@@ -6,29 +6,25 @@ the contracts, the solver and the agents, the transactions. The trainer defends 
 to it, so that the game goes on to the last part. A small dispute comes before: the first of all writes to the parties' credits for
 the first time, which costs more.
 
-    python -m benchmarks.scale               # both paths at full scale, and how they grow
-    python -m benchmarks.scale --variants    # other arities and leaf sizes as well: minutes each, to compile
-    python -m benchmarks.scale --json        # both paths at full scale as JSON, and nothing else
+    python -m benchmarks.scale    # both paths at full scale, and how they grow
+
+Other arities and leaf sizes: refstep sims sweep arity, and leaf-size.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from benchmarks._variants import ARITIES, LEAF_SIZES, Variant, dispute_costs
 from benchmarks._world import CHAINS, PATHS, World, machine, world
 from benchmarks.disputes import spread, table
 from bisection.agent import Challenger, Nothing
-from bisection.descent import LEVELS
 from bisection.errors import RefstepError
 from bisection.game import Outcome
-from bisection.merkle import LEAF_BYTES
 from sims.chain.synthetic import Scale, Shown, SyntheticTrace
 from tests.support.liar import Liar, balanced
 
@@ -203,32 +199,6 @@ def by_size(rows: Sequence[tuple[str, int, dict[str, Cost]]], full: dict[str, Co
     )
 
 
-def variants(chain: str, full: dict[str, Cost]) -> list[tuple[Variant, dict[str, list[Move]]]]:
-    """The same dispute under every other arity, and every other leaf size. One of both is always as it is."""
-    used = Variant(1 << LEVELS, LEAF_BYTES)
-    others = [replace(used, arity=arity) for arity in ARITIES] + [replace(used, leaf_bytes=leaf) for leaf in LEAF_SIZES]
-    found = {used: {path: list(cost.moves) for path, cost in full.items()}}
-    for variant in others:
-        if variant not in found:
-            costs = dispute_costs(variant, chain)
-            found[variant] = {path: [Move(**move) for move in moves] for path, moves in costs.items()}
-            print(f"measured: arity {variant.arity}, leaves of {variant.leaf_bytes} bytes", file=sys.stderr, flush=True)
-    return sorted(found.items(), key=lambda row: (row[0].leaf_bytes, row[0].arity))
-
-
-def by_variant(rows: Sequence[tuple[Variant, dict[str, list[Move]]]]) -> str:
-    """The dispute under other arities and leaf sizes."""
-    lines = []
-    for variant, costs in rows:
-        line: list[object] = [f"{variant.arity}, {variant.leaf_bytes:,} B"]
-        for path in PATHS:
-            shares = [sum(m.gas for m in costs[path] if m.by == by) for by in ("challenger", "trainer")]
-            line += [len(costs[path]), f"{sum(shares):,}", " + ".join(f"{share:,}" for share in shares)]
-        lines.append([*line, f"{costs['slow'][-1].gas:,}"])
-    columns = [f"{path}: {what}" for path in PATHS for what in ("transactions", "gas", "challenger's + trainer's")]
-    return table(["arity, leaf", *columns, "verdict"], lines)
-
-
 def as_json(costs: dict[str, Cost]) -> dict[str, list[dict[str, object]]]:
     """Every transaction of every path."""
     return {path: [asdict(move) for move in cost.moves] for path, cost in costs.items()}
@@ -238,13 +208,8 @@ def main() -> None:
     """Print the tables and write benchmarks/results/scale.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chain", choices=CHAINS, default="auto")
-    parser.add_argument("--variants", action="store_true")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     full = measured(options.chain, FULL)
-    if options.json:
-        print(json.dumps(as_json(full)))
-        return
     smaller = growth(options.chain)
     sections = {
         "Targets": by_target(full),
@@ -257,13 +222,6 @@ def main() -> None:
         "full": {"scale": asdict(FULL), "disputes": as_json(full)},
         "growth": [{"scale": asdict(c["fast"].scale), "disputes": as_json(c)} for _, _, c in smaller],
     }
-    if options.variants:
-        others = variants(options.chain, full)
-        sections["Variants"] = by_variant(others)
-        document["variants"] = [
-            {**asdict(variant), "disputes": {path: [asdict(move) for move in moves] for path, moves in costs.items()}}
-            for variant, costs in others
-        ]
     for title, text in sections.items():
         print(f"## {title}\n\n{text}\n")
     print(machine())

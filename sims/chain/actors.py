@@ -64,7 +64,7 @@ class Defending:
 
 
 class Requester:
-    """Offers the job, and brings about what is due and nobody else does."""
+    """Offers the job, takes it back if nobody claims it, and brings about what is due and nobody else does."""
 
     def __init__(self, seat: Seat, spec: JobSpec, terms: Terms, bounty: int) -> None:
         self.seat, self._offer = seat, (spec, terms, bounty, 0, "")
@@ -93,6 +93,9 @@ class Requester:
             return []
         job = world.job(JOB)
         games = live_games(world, job)
+        if job.status == JobStatus.OPEN:
+            offer = self.seat.acted("offer").done
+            return [] if offer is None else [(f"cancel {JOB}", offer.time + job.terms.segment_period)]
         ends = [(f"timeout {game}", world.limit(game) + 1 + GRACE) for game in games]
         if job.status == JobStatus.TRAINING and not games:
             ends.append((f"expire {JOB}", job.deadline + 1 + GRACE))

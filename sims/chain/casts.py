@@ -11,8 +11,9 @@ from contracts.deploy import Parameters
 from contracts.jobs import JobSpec
 from sims.chain.actors import Trainer, Watcher
 from sims.chain.kinds import Dispute, Scaled
+from sims.chain.lies import Lie, lying
 from sims.chain.play import Play, Rules, Side, play
-from sims.chain.runs import Execution, Lie, Work, lying, posting_of, work
+from sims.chain.runs import Execution, Work, posting_of, work
 from sims.chain.seat import Seat
 from sims.chain.strategies import CONDUCTS, Copycat, Crashing, Fabricating, Friend, Sybils, service
 from sims.chain.synthetic import Scale, Shown, SyntheticTrace
@@ -25,7 +26,7 @@ __all__ = ["cast_of", "played", "played_at_scale", "rules_of"]
 def played(p: Dispute, seed: int, moves: bool = False) -> Outcome:
     """Play a dispute; with ``moves`` its transactions are told too."""
     job = work(p.program, p.size, p.steps, p.segment_steps)
-    run = job.honest if p.lie == "none" else lying(job, Lie(p.lie, p.lie_step % p.steps, seed))
+    run = job.honest if p.lie == "none" else lying(job, Lie(p.lie, p.lie_step, seed))
     return play(rules_of(p), job.spec, cast_of(p, job, run, seed), moves)
 
 
@@ -111,6 +112,9 @@ class Whole(SyntheticTrace):
         return JobSpec(p.root, len(p.nodes), len(p.tensors), self.state(0).root, *counts)
 
 
+WINDOW = 5_000  # seconds that remain of it after a replay
+
+
 def played_at_scale(p: Scaled, seed: int) -> Outcome:
     """Play a dispute about a wrong element, defended with partial results that add up to it."""
     scale = Scale(p.steps, p.nodes, p.elements, p.run_length)
@@ -121,8 +125,9 @@ def played_at_scale(p: Scaled, seed: int) -> Outcome:
 
     def cast(world: World) -> Play:
         trainer, watcher = (Seat(world, name, p.gas_price_wei) for name in ("trainer", "watcher-0"))
-        actors: list[Actor] = [Trainer(trainer, [wrong], Fabricating()), Watcher(watcher, [honest], told)]
+        actors: list[Actor] = [Trainer(trainer, [wrong], Fabricating()), Watcher(watcher, [honest], told, p.replay_seconds)]
         return Play(actors, {"trainer": "attacker", "watcher-0": "honest"}, 0, False)
 
-    outcome = play(rules_of(Dispute(block_seconds=p.block_seconds)), honest.spec(), cast, moves=True)
+    rules = rules_of(Dispute(window_seconds=WINDOW + p.replay_seconds, block_seconds=p.block_seconds))
+    outcome = play(rules, honest.spec(), cast, moves=True)
     return replace(outcome, metrics={**outcome.metrics, "parameters": p.elements, "trace_tensors": len(scale.program.tensors)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -10,24 +11,14 @@ import numpy as np
 from sims.kinds import Kind
 from sims.result import Outcome
 
-__all__ = ["KINDS", "Dispute", "RandomDispute", "Scaled", "dispute", "drawn", "random_dispute", "scaled"]
+__all__ = ["KINDS", "Design", "Dispute", "RandomDispute", "Scaled", "design", "dispute", "drawn", "random_dispute", "scaled"]
 
-Program = Literal["counting", "dot", "reduce", "scatter_add", "long-dot"]
+Program = Literal["counting", "dot", "reduce", "scatter_add", "long-dot", "digits"]
+SMALL = tuple(name for name in get_args(Program) if name != "digits")  # those that run in no time
 Lies = Literal[
-    "none",
-    "element",
-    "map",
-    "dot",
-    "reduce",
-    "gather",
-    "scatter_add",
-    "input",
-    "state",
-    "skipped-step",
-    "old-checkpoint",
-    "other-constant",
-    "nonsense",
-]
+    "none", "element", "map", "dot", "reduce", "gather", "scatter_add", "input", "moment", "state", "batch-order", "other-constant",
+    "other-model", "skipped-step", "old-checkpoint", "nonsense",
+]  # fmt: skip
 Conducts = Literal[
     "defend", "fabricate", "silent", "falls-silent", "stall", "last-second", "garbage", "garbage-history", "garbage-trace",
     "garbage-tensor",
@@ -50,9 +41,12 @@ class Dispute:
     """One job: who takes part in it, how they behave, and what the contracts and the chain are like."""
 
     program: Program = field(
-        default="counting", metadata={"help": "what is trained: a small program with every kind of node, or one long run"}
+        default="counting",
+        metadata={
+            "help": "what is trained: a small program with every kind of node, one long run, or the demo's perceptron (digits)"
+        },
     )
-    size: int = _is(200, "elements of the largest tensor or of a run", "elements", 1, 100_000)
+    size: int = _is(200, "elements of the largest tensor or of a run; digits has its own", "elements", 1, 100_000)
     steps: int = _is(8, "steps of the job", "steps", 1, 256)
     segment_steps: int = _is(4, "steps of a segment", "steps", 1, 256)
     lie: Lies = field(default="element", metadata={"help": "what of the run is wrong; none: the trainer is honest"})
@@ -90,6 +84,12 @@ class Dispute:
     reorgs: int = _is(0, "how often the last blocks are made anew, in another order", "", 0, 20)
     reorg_blocks: int = _is(2, "how many blocks each time", "blocks", 1, 8)
 
+    def __post_init__(self) -> None:
+        if self.segment_steps > self.steps:
+            raise ValueError(f"segment_steps = {self.segment_steps}: the job has {self.steps} steps")
+        if self.lie != "none" and self.lie_step >= self.steps:
+            raise ValueError(f"lie_step = {self.lie_step}: the job has {self.steps} steps, counted from 0")
+
 
 @dataclass(frozen=True)
 class RandomDispute:
@@ -119,7 +119,7 @@ def drawn(p: RandomDispute, seed: int) -> Dispute:
     def sometimes(probability: float, value: Any, otherwise: Any) -> Any:
         return value if rng.random() < probability else otherwise
 
-    program = sometimes(0.6, "counting", one_of("program"))
+    program = sometimes(0.6, "counting", str(rng.choice(SMALL)))
     steps = 1 + up_to(p.steps - 1)
     lies = bool(rng.random() < p.liars)
     lie = str(rng.choice([lie for lie in get_args(Lies) if lie != "none"])) if lies else "none"
@@ -162,12 +162,34 @@ class Scaled:
     nodes: int = _is(1 << 6, "nodes of the program, and tensors of a step", "nodes", 16, 1 << 16)
     elements: int = _is(1 << 16, "elements of the largest tensor: a power of two", "elements", 16, 1 << 32)
     run_length: int = _is(1 << 10, "products that are summed up to one element: a power of two", "products", 128, 1 << 24)
+    products_per_second: float = _is(
+        1e12, "how fast a watcher replays the segment; the window is that much longer", "1/s", 1e6, 1e18
+    )
     withheld: bool = _is(False, "whether the trainer serves nothing, so that all is forced out on chain")
     gas_price_wei: int = _is(10**9, "what everybody bids for gas", "wei/gas", 0)
     block_seconds: int = _is(12, "between blocks", "s", 1, 600)
 
     def __post_init__(self) -> None:
         for name in ("elements", "run_length"):
+            if (value := getattr(self, name)) & (value - 1):
+                raise ValueError(f"{name} = {value} is no power of two")
+
+    @property
+    def replay_seconds(self) -> int:
+        """What a watcher needs to replay the segment, rounded up."""
+        return math.ceil(self.steps * self.elements * self.run_length / self.products_per_second)
+
+
+@dataclass(frozen=True)
+class Design(Scaled):
+    """A dispute at a size, on contracts with another constant: they are compiled anew, which takes a minute the first time."""
+
+    arity: int = _is(64, "descendants that a reveal shows: a power of two", "", 2, 128)
+    leaf_bytes: int = _is(256, "bytes of a leaf of a tensor: a power of two", "bytes", 256, 4_096)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("arity", "leaf_bytes"):
             if (value := getattr(self, name)) & (value - 1):
                 raise ValueError(f"{name} = {value} is no power of two")
 
@@ -199,16 +221,21 @@ def scaled(p: Scaled, seed: int) -> Outcome:
     return played_at_scale(p, seed)
 
 
+def design(p: Design, seed: int) -> Outcome:
+    """Play a dispute at a size on contracts of another design."""
+    from sims.chain.variants import played_in
+
+    return played_in(p, seed)
+
+
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("chain.dispute", "chain", Dispute, dispute, "One job on the real contracts, with a cast of any strategies."),
         Kind(
-            "chain.random",
-            "chain",
-            RandomDispute,
-            random_dispute,
-            "One job on the real contracts, with a cast drawn from the seed.",
+            "chain.random", "chain", RandomDispute, random_dispute, "One job on the real contracts, its cast drawn from the seed."
         ),
+        Kind("chain.scale", "chain", Scaled, scaled, "One wrong element of a job of up to 2^32 elements and steps."),
+        Kind("chain.design", "chain", Design, design, "The same under another arity and leaf size: the contracts compiled anew."),
     )
 }

@@ -162,13 +162,15 @@ def _outcome(
     metrics: dict[str, Value] = {
         "verdict": verdict,
         "fraud": cast.fraud is not None,
-        "right": verdict == "convicted" if cast.fraud is not None else verdict == "completed" or not cast.faithful,
+        "right": _right(cast, verdict, story),
         "delay_seconds": delay,
         "bound_seconds": bound,
-        "within_bound": delay is not None and delay <= bound,
+        "within_bound": verdict == "cancelled" if delay is None else delay <= bound,
         "attacker_profit_wei": of("attacker"),
         "honest_profit_wei": of("honest"),
         "mistaken_profit_wei": of("mistaken"),
+        "trainer_profit_wei": profit["trainer"],
+        "watchers_profit_wei": sum(profit[name] for name in sides if name.startswith("watcher")),
         "requester_profit_wei": profit["requester"],
         "burnt_wei": burnt,
         "fees_wei": sum(fees.values()),
@@ -193,6 +195,13 @@ def _outcome(
     return Outcome(metrics, tables)
 
 
+def _right(cast: Play, verdict: str, story: _Story) -> bool:
+    """Whether what was posted came to its due: fraud to a conviction, right work to its pay. What nobody claims is taken back."""
+    if cast.fraud in story.windows:
+        return verdict == "convicted"
+    return verdict in ("completed", "cancelled") or not cast.faithful
+
+
 def _course(world: World, sides: Mapping[str, Side], posted: int | None) -> dict[str, Value]:
     """How the games went: when honest watchers found the fraud and when it was convicted, and what all games took.
 
@@ -207,6 +216,8 @@ def _course(world: World, sides: Mapping[str, Side], posted: int | None) -> dict
         "detected_seconds": found[0] - posted if found and posted is not None else None,
         "localised_seconds": last - found[0] if found and convicted else None,
         "dispute_gas": sum(r.gas for _, r in acts),
+        "dispute_gas_trainer": sum(r.gas for tx, r in acts if tx.sender == "trainer"),
+        "verdict_gas": max((r.gas for tx, r in acts if r.ok and tx.call.name.startswith("conclude")), default=None),
         "dispute_transactions": len(acts),
     }
 

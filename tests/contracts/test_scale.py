@@ -5,14 +5,11 @@ benchmarks/scale.py prints the figures.
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks._variants import ARITIES, LEAF_SIZES, ROOT, Variant, sources_of
 from benchmarks._world import PATHS, World
 from benchmarks.scale import FULL, Cost, measured, play
 from bisection.agent import Answers, Challenger, Nothing
@@ -170,24 +167,3 @@ def test_a_dispute_grows_with_the_depth_of_the_trees_only() -> None:
     stage = World(local_chain(4).web3, "eth-tester with py-evm")
     small = play(stage, Scale(steps=40, nodes=40, elements=1 << 12, length=1 << 15), "slow")
     assert len(small.moves) <= 16 and small.gas <= 1_700_000
-
-
-# Variants ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("variant", [Variant(16, 1024), Variant(ARITIES[0], LEAF_SIZES[-1])])
-def test_a_variant_replaces_its_constants_and_nothing_else(variant: Variant) -> None:
-    with sources_of(variant) as copy:
-        game = (copy / "contracts/modules/arity.vy").read_text(encoding="utf-8")
-        assert f"LEVELS: constant(uint256) = {variant.levels}\n" in game
-        assert f"\nLEVELS = {variant.levels} " in (copy / "bisection/descent.py").read_text(encoding="utf-8")
-        merkle = (copy / "bisection/merkle.py").read_text(encoding="utf-8")
-        assert re.findall(r"^LEAF_BYTES = (\d+)$", merkle, re.MULTILINE) == [str(variant.leaf_bytes)]
-        referee = (copy / "contracts/interfaces/IReferee.vyi").read_text(encoding="utf-8")
-        assert f"data: Bytes[{variant.leaf_bytes}]" in referee and f"data: Bytes[{8192 + variant.leaf_bytes}]" in referee
-
-
-def test_the_variant_in_use_is_the_sources_as_they_are() -> None:
-    with sources_of(Variant(64, 256)) as copy:
-        for path in (*ROOT.glob("contracts/**/*.vy*"), *ROOT.glob("bisection/*.py")):
-            assert (copy / path.relative_to(ROOT)).read_bytes() == path.read_bytes(), path

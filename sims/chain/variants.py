@@ -1,4 +1,4 @@
-"""The protocol with other constants: copies of the sources with another arity and leaf size, each played in its own process."""
+"""The protocol with other constants: copies of the sources with another arity and leaf size, in which disputes are played."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from bisection.descent import LEVELS
 from bisection.errors import RefstepError
+from bisection.merkle import LEAF_BYTES
+from sims.chain.kinds import Design, Scaled, scaled
+from sims.parameters import written
+from sims.result import Outcome
 
-__all__ = ["ARITIES", "LEAF_SIZES", "ROOT", "Variant", "dispute_costs", "sources_of"]
+__all__ = ["ROOT", "Variant", "played_in", "sources_of"]
 
-ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("bisection", "contracts", "trainer", "challenger", "sims", "benchmarks", "tests")
-ARITIES = (2, 4, 8, 16, 32, 64, 128)
-LEAF_SIZES = (256, 512, 1024, 2048, 4096)
+ROOT = Path(__file__).resolve().parent.parent.parent
+SOURCES = ("bisection", "contracts", "trainer", "challenger", "sims", "refstep.py")
 RUN_BYTES = 8192  # of the longest run that one verdict reads
 DIGEST_BYTES = 32
 
@@ -66,8 +69,11 @@ def sources_of(variant: Variant) -> Iterator[Path]:
     """A folder with the sources of a variant. Raises RefstepError where a constant is not found as it is expected."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in FOLDERS:
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in SOURCES:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, copy / name)
         for files, pattern, replacement, least in variant.replacements():
             found = 0
             for path in sorted(copy.glob(files)):
@@ -79,11 +85,18 @@ def sources_of(variant: Variant) -> Iterator[Path]:
         yield copy
 
 
-def dispute_costs(variant: Variant, chain: str) -> dict[str, list[dict[str, object]]]:
-    """The transactions of the dispute at full scale under ``variant``, by path, as benchmarks.scale prints them."""
+def played_in(p: Design, seed: int) -> Outcome:
+    """Play a dispute at a size on a variant, in a process of its own. Raises RefstepError where that fails."""
+    variant = Variant(p.arity, p.leaf_bytes)
+    values = {field.name: getattr(p, field.name) for field in fields(Scaled)}
+    if variant == Variant(1 << LEVELS, LEAF_BYTES):
+        return Outcome(scaled(Scaled(**values), seed).metrics)
     with sources_of(variant) as folder:
-        command = [sys.executable, "-m", "benchmarks.scale", "--json", "--chain", chain]
-        said = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
+        lines = ['kind = "chain.scale"', 'title = "A variant"', f"seed = {seed}", "[parameters]"]
+        lines += [f"{name} = {written(value)}" for name, value in values.items()]
+        (folder / "scenario.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        command = [sys.executable, "-m", "refstep", "sims", "run", "scenario.toml", "--json"]
+        said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if said.returncode:
-        raise RefstepError(f"the dispute under {variant} failed")
-    return json.loads(said.stdout.splitlines()[-1])
+        raise RefstepError(f"the dispute under {variant} failed: {said.stderr.strip()[-400:]}")
+    return Outcome(json.loads(said.stdout)["metrics"])

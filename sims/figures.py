@@ -17,7 +17,7 @@ from sims.plots import Plot
 from sims.quantities import PLAIN, Meaning, Quantity, Scale, natural_scale, quantity, rounded, written
 from sims.result import Column, Table, Value
 
-__all__ = ["Grid", "Line", "Lines", "Panel", "Plot", "Run", "Spot", "arrange", "crossings", "interval", "varied"]
+__all__ = ["Grid", "Line", "Lines", "Panel", "Plot", "Run", "Spot", "arrange", "crosses_zero", "crossings", "interval", "varied"]
 
 MOST_SERIES = 8  # so many a reader can tell apart
 GROUPS = 4  # of a parameter that takes more values than that
@@ -89,7 +89,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Lines:
-    """Series over a common axis. ``band`` says what the interval around a mean is."""
+    """Series over a common axis. ``band`` says what the interval around a mean is; ``grouped``: each is over a range of ``by``."""
 
     lines: tuple[Line, ...]
     x: Quantity
@@ -100,6 +100,7 @@ class Lines:
     band: str
     bound: Quantity | None = None
     expected: Quantity | None = None
+    grouped: bool = False
 
     def table(self) -> Table:
         """The numbers behind the lines, in the units in which they were stored."""
@@ -198,12 +199,12 @@ def interval(values: Sequence[float], proportion: bool = False) -> tuple[float, 
     """
     count = len(values)
     mean = math.fsum(values) / count
+    if count == 1:
+        return mean, mean
     if proportion:
         centre = (mean + NORMAL**2 / (2 * count)) / (1 + NORMAL**2 / count)
         half = NORMAL * math.sqrt(mean * (1 - mean) / count + NORMAL**2 / (4 * count**2)) / (1 + NORMAL**2 / count)
         return min(mean, max(0.0, centre - half)), max(mean, min(1.0, centre + half))
-    if count == 1:
-        return mean, mean
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
     freedom = count - 1
     factor = STUDENT[freedom - 1] if freedom <= len(STUDENT) else NORMAL + 2.4 / freedom
@@ -327,7 +328,8 @@ def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], po
     xs = {row.given(plot.x) for row in rows}
     scale: Scale = (plot.x_scale or meanings.get(plot.x, PLAIN).scale or natural_scale(xs)) if numeric else "linear"
     edges = _edges(xs, scale, LINE_BINS) if numeric and len(xs) > MOST_ON_AXIS and not plot.table else None
-    pool = bool(pooled) or edges is not None
+    grouped = bool(plot.by) and len({row.given(plot.by) for row in rows}) > MOST_SERIES
+    pool = bool(pooled) or edges is not None or grouped
     drawn = [Line(label, value, _spots(plot, name, part, edges, scale, numeric, pool)) for label, value, name, part in series]
     lines = tuple(
         Line(line.label, line.value, _within_one(line.spots) if _is_share(y) else line.spots) for line in drawn if line.spots
@@ -349,7 +351,13 @@ def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], po
         RANGE if pool else CONFIDENCE,
         bound,
         expected,
+        grouped,
     )
+
+
+def crosses_zero(values: NDArray[np.float64]) -> bool:
+    """Whether numbers below and above zero are among these."""
+    return bool((values < 0).any() and (values > 0).any())
 
 
 def _is_share(named: Quantity) -> bool:

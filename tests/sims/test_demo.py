@@ -26,6 +26,7 @@ from sims.show import Terminal
 from trainer.executor import Executor
 from trainer.recorder import Executes
 
+pytestmark = pytest.mark.xdist_group("demo")  # it is played once
 STEPS = 6
 FALSIFIED = 3
 

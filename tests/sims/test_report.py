@@ -95,6 +95,7 @@ x = "month"
 y = "income"
 by = "strategy"
 """
+pytestmark = pytest.mark.xdist_group("report of a sweep")  # it is written once
 NAMES = ("profit", "delay", "costs", "caught", "region", "heat", "bars", "months")
 DAY = 86_400
 

@@ -91,7 +91,7 @@ def read_study(folder: Path) -> Study:
         raise UsageError(f"{folder} has no {RESULTS}; run refstep sims sweep FILE --out {folder} until it ends") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise UsageError(f"{path} is damaged; {again}") from None
     try:
         runs = tuple(_run(point) for point in found["points"])

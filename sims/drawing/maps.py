@@ -62,7 +62,10 @@ def draw_grid(figure: Figure, axes: Axes, plot: Plot, grid: Grid, shared: Shared
         most = (min(sides[1], LOPSIDED * sides[0]) if least < 0 < most else sides[1]) or 1.0
         least = -most
     axes.set_facecolor("#eeeeee")
-    mesh = axes.pcolormesh(*edges, np.ma.masked_invalid(mean), cmap=colours, vmin=least, vmax=most, linewidth=0)
+    # Edges in the colours of their cells: between cells that only touch, viewers of SVG let the paper through.
+    mesh = axes.pcolormesh(
+        *edges, np.ma.masked_invalid(mean), cmap=colours, vmin=least, vmax=most, linewidth=0.4, edgecolors="face"
+    )
     set_scale(axes, "x", x_scale, xs.tolist(), shared.x)
     set_scale(axes, "y", y_scale, ys.tolist(), shared.y)
     if x_names:

@@ -255,6 +255,7 @@ def test_runs_beyond_a_bound_and_failed_runs_are_told(report: str, folder: Path)
     assert f"{failed} run" in text
     assert "lost <the thread>" in text
     assert "runs beyond a bound2" in text
+    assert str(json.loads((folder / "results.json").read_bytes())["failed"][0]["seed"]) in text, "as --seed takes it"
     assert re.search(r"Delay\s*delay_seconds\s*bound_seconds\s*100\s*2", text)
 
 

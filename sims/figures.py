@@ -26,23 +26,9 @@ MOST_ON_AXIS = 60  # distinct values of an axis before they are put into bins
 LINE_BINS = 16
 LEAST_BINS, MOST_BINS, RUNS_IN_CELL = 6, 20, 12
 UNITS_SAID = ("s", "min", "h", "days", "wei", "gwei", "ETH")  # beside each value, where others are said once
-STUDENT = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-)  # 97.5 %, from 1 degree
+STUDENT = (  # 97.5 %, from 1 degree
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+)  # fmt: skip
 NORMAL = 1.959964
 CONFIDENCE = "95 % confidence interval"
 RANGE = "central 90 % of the runs"

@@ -69,7 +69,7 @@ def run_sweep(sweep: Sweep, folder: Path, workers: Workers, told: Told) -> tuple
         lines = {key: line for key, line in known.items() if key in wanted}
         if lines:
             sweep.check_figures(_outcome(next(iter(lines.values()))))
-        (folder / RESULTS).unlink(missing_ok=True)
+        _remove(folder / RESULTS)
         write_file(folder / SWEEP, sweep.text.encode())
         for name, text in sweep.files.items():
             write_file(folder / name, text.encode())
@@ -104,7 +104,16 @@ def _points(folder: Path) -> Iterator[IO[bytes]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"{folder} is in use by another process: wait for it, or name another folder") from None
+        except OSError as error:
+            raise UnavailableError(f"{folder} cannot be locked: {error.strerror}; name another folder with --out") from None
         yield file
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise UnavailableError(f"{file} cannot be removed: {error.strerror}; name another folder with --out") from None
 
 
 def _finished(file: IO[bytes]) -> dict[str, bytes]:

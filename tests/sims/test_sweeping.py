@@ -184,12 +184,16 @@ def test_a_place_that_cannot_be_written_to_is_one_error(tmp_path: Path) -> None:
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UsageError, match="is no folder; name another with --out"):
             ran(asked(tmp_path), place)
-    sweep = asked(tmp_path)
-    with (
-        patch.object(Path, "open", side_effect=PermissionError(13, "Permission denied")),
-        pytest.raises(UnavailableError, match="cannot be written to: Permission denied; name another folder with --out"),
+    sweep, out = asked(tmp_path), tmp_path / "out"
+    found = ran(sweep, out)
+    for refused, message in (
+        ("pathlib.Path.open", "out cannot be written to: Permission denied; name another folder with --out"),
+        ("fcntl.flock", "out cannot be locked: Permission denied; name another folder with --out"),
+        ("pathlib.Path.unlink", "results.json cannot be removed: Permission denied; name another folder with --out"),
     ):
-        ran(sweep, tmp_path / "out")
+        with patch(refused, side_effect=PermissionError(13, "Permission denied")), pytest.raises(UnavailableError, match=message):
+            ran(sweep, out)
+        assert (out / RESULTS).read_bytes() == found
 
 
 def test_a_run_that_fails_is_told_and_does_not_lose_the_others(tmp_path: Path) -> None:

@@ -305,7 +305,7 @@ def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], po
     by: Quantity | None = None
     if plot.by:
         by = quantity(plot.by, meanings.get(plot.by, PLAIN).unit)
-        series = [(label, value, plot.y[0], part) for label, value, part in _series(rows, by)]
+        series = [(label, value, plot.y[0], part) for label, value, part in _series(plot, rows, by)]
     elif len(plot.y) > 1:
         by = Quantity("series", "")
         series = [(quantity(name).label, name, name, list(rows)) for name in plot.y]
@@ -368,7 +368,7 @@ def _common_words(labels: Sequence[str]) -> str:
     return " ".join(common)
 
 
-def _series(rows: Sequence[_Row], by: Quantity) -> list[tuple[str, Value, list[_Row]]]:
+def _series(plot: Plot, rows: Sequence[_Row], by: Quantity) -> list[tuple[str, Value, list[_Row]]]:
     values = _ordered(row.given(by.name) for row in rows)
     if len(values) <= MOST_SERIES:
         ticks = _ticks(values, by)
@@ -376,7 +376,7 @@ def _series(rows: Sequence[_Row], by: Quantity) -> list[tuple[str, Value, list[_
             (tick, value, [row for row in rows if row.given(by.name) == value]) for tick, value in zip(ticks, values, strict=True)
         ]
     if not all(map(_is_number, values)):
-        raise UsageError(f"{by.name} has {len(values)} values; expected at most {MOST_SERIES} series")
+        raise UsageError(f"figure {plot.name}: {by.name} has {len(values)} values; expected at most {MOST_SERIES} series")
     cuts = [round(index * len(values) / GROUPS) for index in range(GROUPS + 1)]
     groups = [(values[low], values[high - 1]) for low, high in pairwise(cuts)]
     labels = [" – ".join(_ticks(group, by, 2)) for group in groups]

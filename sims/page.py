@@ -91,9 +91,11 @@ def _failures(study: Study) -> str:
     names = [name for name in study.vary if any(name in one["parameters"] for one in study.failed)]
     columns = [Column(name, study.unit(name)) for name in names] + [Column("seed"), Column("error")]
     rows = [(*(cell(one["parameters"].get(name)) for name in names), one["seed"], one["error"]) for one in study.failed]
+    count = len(rows)
+    failed, again = ("1 run failed</strong> and is", "it") if count == 1 else (f"{count:,} runs failed</strong> and are", "them")
     return (
-        f'<p><strong class="bad">{len(study.failed):,} runs failed</strong> and are in no figure. '
-        f"The same command tries them again.</p>{_html_table(Table(tuple(columns), tuple(rows)))}"
+        f'<p><strong class="bad">{failed} in no figure. The same command tries {again} again.</p>'
+        f"{_html_table(Table(tuple(columns), tuple(rows)))}"
     )
 
 

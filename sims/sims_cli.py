@@ -102,7 +102,7 @@ def _sweep(arguments: Namespace) -> None:
         raise RefstepError(
             f"{len(failed)} of {sweep.size} runs failed; {folder / RESULTS} has the others, the same command tries again"
         )
-    print(f"{folder / RESULTS}: {sweep.size} runs; refstep sims report {folder} draws them")
+    print(f"{folder / RESULTS}: {sweep.size} run{'s' if sweep.size > 1 else ''}; refstep sims report {folder} draws them")
 
 
 def _report(arguments: Namespace) -> None:

@@ -188,7 +188,7 @@ def _caption(study: Study, plot: Plot, panels: Sequence[Panel], crossed: Sequenc
             spot for panel in panels if isinstance(panel.content, Lines) for line in panel.content.lines for spot in line.spots
         ]
         total, named = sum(len(spot.values) for spot in spots), quantity(plot.bound).label
-        kept = f"none of {total:,} runs crosses it" if not crossed else f"{len(crossed):,} of {total:,} runs cross it"
+        kept = f"{f'{len(crossed):,}' if crossed else 'none'} of {total:,} runs {'cross' if len(crossed) > 1 else 'crosses'} it"
         bounded = any(spot.bound is not None for spot in spots)
         said.append(f"Dashed: {named}; {kept}" if bounded else f"No run has a number for {named}")
     if plot.where:

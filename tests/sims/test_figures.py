@@ -177,6 +177,8 @@ def test_a_parameter_of_many_values_is_grouped() -> None:
     assert content.grouped and content.band == "central 90 % of the runs", "they differ in more than their seed"
     assert [line.label for line in drawn] == ["0.01 – 0.25", "0.26 – 0.5", "0.51 – 0.75", "0.76 – 1"]
     assert [line.spots[0].mean for line in drawn] == [13, 38, 63, 88]
+    with pytest.raises(UsageError, match="figure figure: rate has 9 values; expected at most 8 series"):
+        lines({"x": "x", "y": "y", "by": "rate"}, [run({"y": 1}, x=1, rate=f"r{index}") for index in range(9)])
 
 
 def test_several_metrics_share_a_figure() -> None:

@@ -291,7 +291,7 @@ def _ticks(values: Sequence[Any], named: Quantity, digits: int = 3) -> list[str]
     """Values as words, numbers all in the same unit."""
     numbers = [value for value in values if _is_number(value) and not isinstance(value, bool)]
     if len(numbers) < len(values):
-        return [written(value) for value in values]
+        return [written(value).replace("_", " ") for value in values]
     unit = named.drawn_in(numbers)
     name = "" if unit.name == named.unit and unit.name not in UNITS_SAID else unit.name
     return [f"{rounded(value / unit.divisor, digits)} {name}".strip() for value in numbers]
@@ -334,7 +334,7 @@ def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], po
         by,
         scale,
         plot.y_scale or ("log" if wide else "linear"),
-        RANGE if pool else CONFIDENCE,
+        RANGE if pool and not _are_truths(rows, plot.y) else CONFIDENCE,
         bound,
         expected,
         grouped,
@@ -432,6 +432,12 @@ def _spots(
     return tuple(spots)
 
 
+def _are_truths(rows: Sequence[_Row], names: Sequence[str]) -> bool:
+    """Whether all that the rows have of these names is yes or no: their shares have Wilson's interval, whatever else varies."""
+    found = [row.found(name) for row in rows for name in names]
+    return all(isinstance(value, bool) for value in found if _is_number(value))
+
+
 def _numbers(rows: Iterable[_Row], name: str) -> list[float]:
     return [float(row.found(name)) for row in rows if name and _is_number(row.found(name))]
 
@@ -489,5 +495,5 @@ def _grid(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], poo
     for cell, members in at.items():
         mean[cell], low[cell], high[cell] = _summary(members, plot.z, bool(pooled) or binned)
         runs[cell] = len(members)
-    band = RANGE if pooled or binned else CONFIDENCE
+    band = RANGE if (pooled or binned) and not _are_truths(rows, (plot.z,)) else CONFIDENCE
     return Grid(tuple(axes[0]), tuple(axes[1]), mean, low, high, runs, x, y, z, scales[0], scales[1], band)

@@ -207,9 +207,12 @@ def test_what_varies_unseen_widens_the_band_to_the_runs() -> None:
 
 
 def test_yes_and_no_are_proportions() -> None:
-    runs = [run({"caught": seed != 0}, seed, x=1) for seed in range(4)]
-    (spot,) = lines({"x": "x", "y": "caught"}, runs).lines[0].spots
-    assert (spot.mean, spot.low, spot.high) == pytest.approx((0.75, 0.301, 0.954), abs=1e-3)
+    for hidden in (0, 1):  # whether something else varies
+        runs = [run({"caught": seed != 0}, seed, x=1, hidden=hidden * seed) for seed in range(4)]
+        drawn = lines({"x": "x", "y": "caught"}, runs)
+        (spot,) = drawn.lines[0].spots
+        assert (spot.mean, spot.low, spot.high) == pytest.approx((0.75, 0.301, 0.954), abs=1e-3)
+        assert drawn.band == "95 % confidence interval"
 
 
 def test_no_interval_of_a_share_leaves_zero_to_one() -> None:
@@ -323,8 +326,9 @@ def test_a_map_of_words_is_refused() -> None:
 
 def test_panels_share_a_figure() -> None:
     runs = [run({"y": x}, x=x, path=path) for x in (1, 2) for path in ("fast", "slow")]
+    runs += [run({"y": 1}, x=1, path="cut_short")]
     panels = arrange(Plot.of({"name": "a", "x": "x", "y": "y", "panels": "path"}), runs)
-    assert [panel.title for panel in panels] == ["path fast", "path slow"]
+    assert [panel.title for panel in panels] == ["path fast", "path slow", "path cut short"]
     with pytest.raises(UsageError, match="expected at most 6 panels"):
         arrange(Plot.of({"name": "a", "x": "x", "y": "y", "panels": "n"}), [run({"y": 1}, x=1, n=n) for n in range(7)])
 

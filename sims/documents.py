@@ -55,6 +55,8 @@ class Document:
         text = text.replace("\r\n", "\n")
         try:
             return cls(path, text, tomllib.loads(text))
+        except RecursionError:
+            raise UsageError(f"{path} is nested too deeply; expected a TOML file") from None
         except ValueError as error:
             found = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", str(error))
             line = int(found[1]) if found and found[1] else text.count("\n") + 1

@@ -17,7 +17,7 @@ from sims.plots import Plot
 from sims.quantities import PLAIN, Meaning, Quantity, Scale, natural_scale, quantity, rounded, written
 from sims.result import Column, Table, Value
 
-__all__ = ["Grid", "Line", "Lines", "Panel", "Plot", "Run", "Spot", "arrange", "crossings", "interval", "varied"]
+__all__ = ["Grid", "Line", "Lines", "Panel", "Plot", "Run", "Spot", "arrange", "crosses_zero", "crossings", "interval", "varied"]
 
 MOST_SERIES = 8  # so many a reader can tell apart
 GROUPS = 4  # of a parameter that takes more values than that
@@ -26,23 +26,9 @@ MOST_ON_AXIS = 60  # distinct values of an axis before they are put into bins
 LINE_BINS = 16
 LEAST_BINS, MOST_BINS, RUNS_IN_CELL = 6, 20, 12
 UNITS_SAID = ("s", "min", "h", "days", "wei", "gwei", "ETH")  # beside each value, where others are said once
-STUDENT = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-)  # 97.5 %, from 1 degree
+STUDENT = (  # 97.5 %, from 1 degree
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+)  # fmt: skip
 NORMAL = 1.959964
 CONFIDENCE = "95 % confidence interval"
 RANGE = "central 90 % of the runs"
@@ -89,7 +75,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Lines:
-    """Series over a common axis. ``band`` says what the interval around a mean is."""
+    """Series over a common axis. ``band`` says what the interval around a mean is; ``grouped``: each is over a range of ``by``."""
 
     lines: tuple[Line, ...]
     x: Quantity
@@ -100,6 +86,7 @@ class Lines:
     band: str
     bound: Quantity | None = None
     expected: Quantity | None = None
+    grouped: bool = False
 
     def table(self) -> Table:
         """The numbers behind the lines, in the units in which they were stored."""
@@ -198,12 +185,12 @@ def interval(values: Sequence[float], proportion: bool = False) -> tuple[float, 
     """
     count = len(values)
     mean = math.fsum(values) / count
+    if count == 1:
+        return mean, mean
     if proportion:
         centre = (mean + NORMAL**2 / (2 * count)) / (1 + NORMAL**2 / count)
         half = NORMAL * math.sqrt(mean * (1 - mean) / count + NORMAL**2 / (4 * count**2)) / (1 + NORMAL**2 / count)
         return min(mean, max(0.0, centre - half)), max(mean, min(1.0, centre + half))
-    if count == 1:
-        return mean, mean
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
     freedom = count - 1
     factor = STUDENT[freedom - 1] if freedom <= len(STUDENT) else NORMAL + 2.4 / freedom
@@ -304,7 +291,7 @@ def _ticks(values: Sequence[Any], named: Quantity, digits: int = 3) -> list[str]
     """Values as words, numbers all in the same unit."""
     numbers = [value for value in values if _is_number(value) and not isinstance(value, bool)]
     if len(numbers) < len(values):
-        return [written(value) for value in values]
+        return [written(value).replace("_", " ") for value in values]
     unit = named.drawn_in(numbers)
     name = "" if unit.name == named.unit and unit.name not in UNITS_SAID else unit.name
     return [f"{rounded(value / unit.divisor, digits)} {name}".strip() for value in numbers]
@@ -318,7 +305,7 @@ def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], po
     by: Quantity | None = None
     if plot.by:
         by = quantity(plot.by, meanings.get(plot.by, PLAIN).unit)
-        series = [(label, value, plot.y[0], part) for label, value, part in _series(rows, by)]
+        series = [(label, value, plot.y[0], part) for label, value, part in _series(plot, rows, by)]
     elif len(plot.y) > 1:
         by = Quantity("series", "")
         series = [(quantity(name).label, name, name, list(rows)) for name in plot.y]
@@ -327,7 +314,8 @@ def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], po
     xs = {row.given(plot.x) for row in rows}
     scale: Scale = (plot.x_scale or meanings.get(plot.x, PLAIN).scale or natural_scale(xs)) if numeric else "linear"
     edges = _edges(xs, scale, LINE_BINS) if numeric and len(xs) > MOST_ON_AXIS and not plot.table else None
-    pool = bool(pooled) or edges is not None
+    grouped = bool(plot.by) and len({row.given(plot.by) for row in rows}) > MOST_SERIES
+    pool = bool(pooled) or edges is not None or grouped
     drawn = [Line(label, value, _spots(plot, name, part, edges, scale, numeric, pool)) for label, value, name, part in series]
     lines = tuple(
         Line(line.label, line.value, _within_one(line.spots) if _is_share(y) else line.spots) for line in drawn if line.spots
@@ -346,10 +334,16 @@ def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], po
         by,
         scale,
         plot.y_scale or ("log" if wide else "linear"),
-        RANGE if pool else CONFIDENCE,
+        RANGE if pool and not _are_truths(rows, plot.y) else CONFIDENCE,
         bound,
         expected,
+        grouped,
     )
+
+
+def crosses_zero(values: NDArray[np.float64]) -> bool:
+    """Whether numbers below and above zero are among these."""
+    return bool((values < 0).any() and (values > 0).any())
 
 
 def _is_share(named: Quantity) -> bool:
@@ -374,7 +368,7 @@ def _common_words(labels: Sequence[str]) -> str:
     return " ".join(common)
 
 
-def _series(rows: Sequence[_Row], by: Quantity) -> list[tuple[str, Value, list[_Row]]]:
+def _series(plot: Plot, rows: Sequence[_Row], by: Quantity) -> list[tuple[str, Value, list[_Row]]]:
     values = _ordered(row.given(by.name) for row in rows)
     if len(values) <= MOST_SERIES:
         ticks = _ticks(values, by)
@@ -382,7 +376,7 @@ def _series(rows: Sequence[_Row], by: Quantity) -> list[tuple[str, Value, list[_
             (tick, value, [row for row in rows if row.given(by.name) == value]) for tick, value in zip(ticks, values, strict=True)
         ]
     if not all(map(_is_number, values)):
-        raise UsageError(f"{by.name} has {len(values)} values; expected at most {MOST_SERIES} series")
+        raise UsageError(f"figure {plot.name}: {by.name} has {len(values)} values; expected at most {MOST_SERIES} series")
     cuts = [round(index * len(values) / GROUPS) for index in range(GROUPS + 1)]
     groups = [(values[low], values[high - 1]) for low, high in pairwise(cuts)]
     labels = [" – ".join(_ticks(group, by, 2)) for group in groups]
@@ -436,6 +430,12 @@ def _spots(
             )
         )
     return tuple(spots)
+
+
+def _are_truths(rows: Sequence[_Row], names: Sequence[str]) -> bool:
+    """Whether all that the rows have of these names is yes or no: their shares have Wilson's interval, whatever else varies."""
+    found = [row.found(name) for row in rows for name in names]
+    return all(isinstance(value, bool) for value in found if _is_number(value))
 
 
 def _numbers(rows: Iterable[_Row], name: str) -> list[float]:
@@ -495,5 +495,5 @@ def _grid(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], poo
     for cell, members in at.items():
         mean[cell], low[cell], high[cell] = _summary(members, plot.z, bool(pooled) or binned)
         runs[cell] = len(members)
-    band = RANGE if pooled or binned else CONFIDENCE
+    band = RANGE if (pooled or binned) and not _are_truths(rows, (plot.z,)) else CONFIDENCE
     return Grid(tuple(axes[0]), tuple(axes[1]), mean, low, high, runs, x, y, z, scales[0], scales[1], band)

@@ -52,8 +52,11 @@ def kind_named(name: str) -> Kind:
     return known[name]
 
 
-def nearest(name: str, known: Any) -> str:
-    """The end of a sentence that says that ``name`` is not among ``known``: the nearest one, or all."""
+def nearest(name: str, known: Any, listed: str = "") -> str:
+    """The end of a sentence that says that ``name`` is not among ``known``: the nearest, else how they are ``listed``, or all."""
     names = sorted(known)
     found = get_close_matches(name, names, n=1)
-    return f"; did you mean {found[0]}?" if found else f"; there are {', '.join(names)}" if names else ""
+    if found:
+        return f"; did you mean {found[0]}?"
+    all_of_them = listed or (f"there are {', '.join(names)}" if names else "")
+    return f"; {all_of_them}" if all_of_them else ""

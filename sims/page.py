@@ -91,9 +91,11 @@ def _failures(study: Study) -> str:
     names = [name for name in study.vary if any(name in one["parameters"] for one in study.failed)]
     columns = [Column(name, study.unit(name)) for name in names] + [Column("seed"), Column("error")]
     rows = [(*(cell(one["parameters"].get(name)) for name in names), one["seed"], one["error"]) for one in study.failed]
+    count = len(rows)
+    failed, again = ("1 run failed</strong> and is", "it") if count == 1 else (f"{count:,} runs failed</strong> and are", "them")
     return (
-        f'<p><strong class="bad">{len(study.failed):,} runs failed</strong> and are in no figure. '
-        f"The same command tries them again.</p>{_html_table(Table(tuple(columns), tuple(rows)))}"
+        f'<p><strong class="bad">{failed} in no figure. The same command tries {again} again.</p>'
+        f"{_html_table(Table(tuple(columns), tuple(rows)))}"
     )
 
 
@@ -197,15 +199,25 @@ def _html_table(table: Table) -> str:
         heads.append(f"<th{' class=number' if right else ''}{told}>{escape(column.name.replace('_', ' '))}{unit}</th>")
     body = []
     for row in table.rows[:MOST_ROWS]:
-        cells = [f"<td{_class(value, right)}>{escape(written(value))}</td>" for value, right in zip(row, numeric, strict=True)]
+        cells = [
+            f"<td{_class(value, right)}>{escape(_shown(column, value))}</td>"
+            for column, value, right in zip(table.columns, row, numeric, strict=True)
+        ]
         body.append(f"<tr>{''.join(cells)}</tr>")
     more = f"<p>The first {MOST_ROWS:,} of {len(table.rows):,} rows.</p>" if len(table.rows) > MOST_ROWS else ""
     rows = "\n".join(body)
     return f'<div class="scroll"><table><thead><tr>{"".join(heads)}</tr></thead><tbody>\n{rows}\n</tbody></table></div>{more}'
 
 
+def _shown(column: Column, value: Value) -> str:
+    """A cell in words. Seeds are given to --seed as they stand here."""
+    return str(value) if column.name == "seed" else written(value)
+
+
 def _is_numeric(values: Iterable[Value]) -> bool:
-    return all(isinstance(value, int | float) or value is None for value in values)
+    """Whether a column is of numbers: words may stand among them."""
+    kept = [value for value in values if value is not None]
+    return not kept or any(isinstance(value, int | float) and not isinstance(value, bool) for value in kept)
 
 
 def _class(value: Value, right: bool) -> str:

@@ -21,6 +21,7 @@ from sims.kinds import nearest
 
 __all__ = ["BadParameter", "Parameter", "build", "parameters_of", "values_of"]
 
+_declared: dict[type[Any], Mapping[str, Parameter]] = {}  # what is asked for at every point of a sweep
 NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -85,10 +86,12 @@ class Parameter:
         return BadParameter(self.name, f"{self.name} = {written(value)}; expected {self.expected}")
 
 
-def parameters_of(cls: type[Any]) -> dict[str, Parameter]:
+def parameters_of(cls: type[Any]) -> Mapping[str, Parameter]:
     """The parameters that a dataclass declares, by name and in order. Raises TypeError for a field of another type."""
-    hints = typing.get_type_hints(cls)
-    return {spec.name: _parameter(spec.name, hints[spec.name], spec.default, spec.metadata) for spec in fields(cls)}
+    if cls not in _declared:
+        hints = typing.get_type_hints(cls)
+        _declared[cls] = {spec.name: _parameter(spec.name, hints[spec.name], spec.default, spec.metadata) for spec in fields(cls)}
+    return _declared[cls]
 
 
 def _parameter(name: str, hint: Any, default: Any, metadata: Mapping[str, Any]) -> Parameter:

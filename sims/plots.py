@@ -98,6 +98,11 @@ class Plot:
         return Plot(**{**found, "y": y})
 
     @property
+    def heading(self) -> str:
+        """What stands above it."""
+        return self.title or self.name.replace("_", " ").replace("-", " ").capitalize()
+
+    @property
     def is_map(self) -> bool:
         """Whether it has two axes and a colour."""
         return self.kind in ("heat", "region")

@@ -24,6 +24,7 @@ SUFFIXES = {
     "_bytes": "B",
     "_gas": "gas",
 }
+WHOSE_GAS = ("requester", "trainer", "watchers", "honest", "attacker")  # behind ``gas_``
 SAME_UNIT = {
     "second": "s",
     "seconds": "s",
@@ -87,7 +88,7 @@ class Quantity:
 
     def titled(self, unit: Unit) -> str:
         """The label of an axis."""
-        said = unit.name.removesuffix("s") == self.label.removesuffix("s")
+        said = f" {self.label.removesuffix('s')}".endswith(f" {unit.name.removesuffix('s')}")
         return f"{self.label} ({unit.name})" if unit.name and not said else self.label
 
 
@@ -103,7 +104,7 @@ def quantity(name: str, unit: str = "", label: str = "") -> Quantity:
         if name.endswith(suffix) and len(name) > len(suffix):
             unit = unit or meant
             stem = name.removesuffix(suffix) if unit == meant and suffix != "_gas" else name
-    if name == "gas":
+    if name == "gas" or (name.startswith("gas_") and name.removeprefix("gas_") in WHOSE_GAS):
         unit = "gas"
     return Quantity(name, label or stem.replace("_", " ").replace(".", " "), unit)
 

@@ -27,6 +27,7 @@ __all__ = ["LARGEST_SEED", "Scenario", "add_parameters", "is_file", "kind_at", "
 
 FOLDER = Path(__file__).parent / "scenarios"
 KEYS = ("kind", "title", "attack", "seed", "parameters")
+LISTED = "refstep sims list names them"
 LARGEST_SEED = 2**53 - 1  # so that every reader of JSON has it exactly
 WIDTH = 110
 
@@ -55,7 +56,7 @@ class Scenario:
         if name.partition(".")[2]:
             kind = kind_named(name)
             return cls(name, kind, kind.summary, kind.parameters())
-        raise UsageError(f"there is no scenario {name!r}{nearest(name, [*names(), *kinds()])}")
+        raise UsageError(f"there is no scenario {name!r}{nearest(name, [*names(), *kinds()], LISTED)}")
 
     @classmethod
     def found(cls, name_or_file: str) -> Scenario:
@@ -69,6 +70,8 @@ class Scenario:
 
     @classmethod
     def _of(cls, document: Document, name: str) -> Scenario:
+        if "vary" in document.table:
+            document.refuse(("vary",), "a sweep; expected a scenario, or refstep sims sweep to run it")
         document.only(KEYS)
         kind = kind_at(document)
         attack = document.get(("attack",), int)

@@ -93,7 +93,7 @@ def _sweep(arguments: Namespace) -> None:
     count = processors() if arguments.workers is None else arguments.workers
     if count < 1:
         raise UsageError(f"--workers {count}; expected a whole number, 1 or more")
-    workers: Workers = on_ray if arguments.ray else in_this_process if count == 1 else in_processes(count)
+    workers: Workers = on_ray() if arguments.ray else in_this_process if count == 1 else in_processes(count)
     with _progress(sweep) as told:
         failed = run_sweep(sweep, folder, workers, told)
     for one in failed[:MOST_TOLD]:
@@ -102,7 +102,7 @@ def _sweep(arguments: Namespace) -> None:
         raise RefstepError(
             f"{len(failed)} of {sweep.size} runs failed; {folder / RESULTS} has the others, the same command tries again"
         )
-    print(f"{folder / RESULTS}: {sweep.size} runs; refstep sims report {folder} draws them")
+    print(f"{folder / RESULTS}: {sweep.size} run{'s' if sweep.size > 1 else ''}; refstep sims report {folder} draws them")
 
 
 def _report(arguments: Namespace) -> None:

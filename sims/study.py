@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bisection.errors import UsageError
-from sims.figures import Grid, Lines, Panel, Run, arrange, crossings, varied
+from sims.figures import Grid, Lines, Panel, Run, arrange, crosses_zero, crossings, varied
 from sims.plots import Plot
 from sims.quantities import Meaning, Scale, quantity, written
 from sims.result import Column, Table, Value
@@ -36,7 +36,6 @@ SEPARATE = ("eth", "wei", "gwei", "rate", "share", "seconds")  # unless the name
 class Study:
     """A finished sweep as its folder holds it. ``meanings`` are those of parameters and metrics by name."""
 
-    name: str
     title: str
     kind: str
     scenario: str
@@ -68,7 +67,7 @@ class Figure:
     @property
     def title(self) -> str:
         """What stands above it."""
-        return self.plot.title or self.plot.name.replace("_", " ").replace("-", " ").capitalize()
+        return self.plot.heading
 
     def table(self) -> Table:
         """The numbers of all panels."""
@@ -82,17 +81,21 @@ class Figure:
 def read_study(folder: Path) -> Study:
     """The sweep in a folder. Raises UsageError if it is not finished, or is none."""
     path = folder / RESULTS
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder; expected one that refstep sims sweep has made")
+    again = f"refstep sims sweep {folder / SWEEP} --out {folder} makes it anew"
     try:
         found = json.loads(path.read_bytes())
         sweep = (folder / SWEEP).read_text() if (folder / SWEEP).exists() else ""
     except FileNotFoundError:
         raise UsageError(f"{folder} has no {RESULTS}; run refstep sims sweep FILE --out {folder} until it ends") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise UsageError(f"{path} is damaged; {again}") from None
     try:
         runs = tuple(_run(point) for point in found["points"])
         study = Study(
-            found["name"],
             found["title"],
             found["kind"],
             found["scenario"],
@@ -102,13 +105,13 @@ def read_study(folder: Path) -> Study:
             tuple(found["vary"]),
             runs,
             tuple(Plot.of(figure) for figure in found["figures"]),
-            tuple(found["failed"]),
-            found["versions"],
+            tuple({"parameters": {}, **failed} for failed in found["failed"]),
+            dict(found["versions"]),
             _meanings(found["kind"], found["about"], runs, _scales(sweep)),
             sweep,
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is not the result of a sweep of this version: {error!r}") from None
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise UsageError(f"{path} is not the result of a sweep of this version; {again}") from None
     if not study.runs:
         raise UsageError(f"{path} holds no finished run: nothing can be drawn")
     return study
@@ -174,19 +177,20 @@ def _caption(study: Study, plot: Plot, panels: Sequence[Panel], crossed: Sequenc
     said = [plot.note.strip().rstrip(".")] if plot.note else []
     counts = _counts(panels)
     each = f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
-    said.append(f"{mean} of {each} run{'s' if counts[-1] > 1 else ''} at each place{_interval_words(plot, content)}")
+    what = f"{mean} of {each} runs" if counts[-1] > 1 else f"{mean.partition(':')[0]}: the one run"
+    said.append(f"{what} at each place{_interval_words(plot, panels)}")
+    if isinstance(content, Lines) and content.grouped and content.by:
+        said.append(f"Each is over a range of {content.by.label}")
     if isinstance(content, Lines) and content.expected:
         said.append(f"Line: {content.expected.label}, which the points should be on")
     if plot.bound:
-        total = sum(
-            len(spot.values)
-            for panel in panels
-            if isinstance(panel.content, Lines)
-            for line in panel.content.lines
-            for spot in line.spots
-        )
-        kept = f"none of {total:,} runs crosses it" if not crossed else f"{len(crossed):,} of {total:,} runs cross it"
-        said.append(f"Dashed: {quantity(plot.bound).label}; {kept}")
+        spots = [
+            spot for panel in panels if isinstance(panel.content, Lines) for line in panel.content.lines for spot in line.spots
+        ]
+        total, named = sum(len(spot.values) for spot in spots), quantity(plot.bound).label
+        kept = f"{f'{len(crossed):,}' if crossed else 'none'} of {total:,} runs {'cross' if len(crossed) > 1 else 'crosses'} it"
+        bounded = any(spot.bound is not None for spot in spots)
+        said.append(f"Dashed: {named}; {kept}" if bounded else f"No run has a number for {named}")
     if plot.where:
         said.append("Only " + ", ".join(f"{quantity(name).label} = {written(value)}" for name, value in plot.where.items()))
     kept_runs = [run for run in study.runs if all(run.parameters.get(name) == value for name, value in plot.where.items())]
@@ -207,13 +211,17 @@ def _counts(panels: Sequence[Panel]) -> list[int]:
     return [min(counts), max(counts)]
 
 
-def _interval_words(plot: Plot, content: Lines | Grid) -> str:
+def _interval_words(plot: Plot, panels: Sequence[Panel]) -> str:
+    content = panels[0].content
     if isinstance(content, Grid):
-        spread = bool((content.high > content.low).any())
-        if plot.kind == "region":
-            dashed = f"; dashed: an end of the {content.band} is zero" if spread else ""
-            return f"; the thick line: zero{dashed}; hatched: below zero"
-        return ""
+        if plot.kind != "region":
+            return ""
+        grids = [panel.content for panel in panels if isinstance(panel.content, Grid)]
+        thick = "; the thick line: zero" if any(crosses_zero(grid.mean) for grid in grids) else ""
+        ends = any(crosses_zero(end) and (grid.high > grid.low).any() for grid in grids for end in (grid.low, grid.high))
+        dashed = f"; dashed: an end of the {content.band} is zero" if ends else ""
+        hatched = "; hatched: below zero" if any((grid.mean < 0).any() for grid in grids) else ""
+        return thick + dashed + hatched
     spread = any(spot.high > spot.low for line in content.lines for spot in line.spots)
     what = "line" if plot.kind == "bars" else "band"
     return f"; {what}: {content.band}" if spread else ""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -32,12 +32,13 @@ from sims.kinds import nearest
 from sims.parameters import BadParameter, Parameter, build, parameters_of, values_of, written
 from sims.plots import Plot
 from sims.result import Outcome, canonical, versions
-from sims.scenario import Scenario, add_parameters, is_file, kind_at, seed_at
+from sims.scenario import LISTED, Scenario, add_parameters, is_file, kind_at, seed_at
 
 __all__ = ["Axis", "Job", "Sweep", "sweep_names"]
 
 FOLDER = Path(__file__).parent / "sweeps"
 KEYS = ("title", "scenario", "kind", "parameters", "mode", "samples", "repeats", "seed", "vary", "figure")
+SCENARIOS = "scenario"  # the folder beside a finished sweep's file
 RANGE = ("from", "to", "points", "scale")
 MOST_JOBS = 1_000_000
 DIGITS = 12  # of a value computed from a range: few enough to be the same on every machine
@@ -71,7 +72,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Many runs of one kind. ``scenario`` is what is varied; ``figures`` are the ``[[figure]]`` tables as they were found."""
+    """Many runs of one kind. ``scenario`` is what is varied; ``figures`` are the ``[[figure]]`` tables as they were found.
+
+    ``text`` is that of the file at ``path``. If it names a scenario's file, ``files`` has that file's text by its path from the
+    folder that ``text`` is meant to be written into.
+    """
 
     name: str
     title: str
@@ -82,11 +87,15 @@ class Sweep:
     seed: int = 0
     figures: tuple[Mapping[str, Any], ...] = ()
     text: str = ""
+    path: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Sweep:
         """The sweep in a file. Raises UsageError: ``FILE:LINE: what was found; what was expected``."""
         document = Document.load(path)
+        if "attack" in document.table:
+            document.refuse(("attack",), "a scenario; expected a sweep, or refstep sims run to run it")
         document.only(KEYS)
         scenario = _base(document, path)
         random = _choice(document, ("mode",), ("grid", "random")) == "random"
@@ -102,7 +111,9 @@ class Sweep:
         figures = _figures(document)
         title = document.need(("title",), str)
         axes = _axes(document, scenario, random)
-        sweep = cls(path.stem, title, scenario, axes, samples, repeats, seed_at(document), figures, document.text)
+        text, files = _complete(document, path)
+        seed = seed_at(document)
+        sweep = cls(path.stem, title, scenario, axes, samples, repeats, seed, figures, text, str(path), files)
         if sweep.size > MOST_JOBS:
             document.refuse(("vary",), f"{sweep.size:,} runs; expected at most {MOST_JOBS:,}")
         try:
@@ -115,7 +126,7 @@ class Sweep:
     def named(cls, name: str) -> Sweep:
         """The sweep that Refstep ships under this name. Raises UsageError."""
         if name not in sweep_names():
-            raise UsageError(f"there is no sweep {name!r}{nearest(name, sweep_names())}")
+            raise UsageError(f"there is no sweep {name!r}{nearest(name, sweep_names(), LISTED)}")
         return cls.load(FOLDER / f"{name}.toml")
 
     @classmethod
@@ -139,14 +150,16 @@ class Sweep:
 
     def check_figures(self, outcome: Outcome) -> None:
         """Raise UsageError if a figure needs what neither the parameters nor this outcome of a run have."""
-        for plot in map(Plot.of, self.figures):
+        document = Document.parse(self.text, self.path)
+        for index, plot in enumerate(map(Plot.of, self.figures)):
             columns = {column.name for column in outcome.tables[plot.table].columns} if plot.table in outcome.tables else set()
             known = {"seed", *values_of(self.scenario.parameters), *outcome.metrics, *columns}
+            where = ("figure", index)
             if plot.table and not columns:
-                raise UsageError(f"figure {plot.name}: no table {plot.table!r}{nearest(plot.table, outcome.tables)}")
+                document.refuse(where, f"figure {plot.name}: no table {plot.table!r}{nearest(plot.table, outcome.tables)}")
             for name in plot.names():
                 if name not in known:
-                    raise UsageError(f"figure {plot.name}: no parameter or metric {name!r}{nearest(name, known)}")
+                    document.refuse(where, f"figure {plot.name}: no parameter or metric {name!r}{nearest(name, known)}")
 
     def jobs(self) -> Iterator[Job]:
         """All its runs, in the order of its results. A run's seed depends on the point alone, not on what else is swept."""
@@ -212,7 +225,7 @@ def _base(document: Document, path: Path) -> Scenario:
         if "kind" not in document.table:
             document.refuse((), "neither scenario nor kind is there; expected one of them")
         kind = kind_at(document)
-        return Scenario(path.stem, kind, kind.summary, add_parameters(document, kind))
+        return Scenario(kind.name, kind, kind.summary, add_parameters(document, kind))
     if "kind" in document.table:
         document.refuse(("kind",), "kind beside scenario; expected one of them")
     try:
@@ -221,6 +234,19 @@ def _base(document: Document, path: Path) -> Scenario:
         document.refuse(("scenario",), str(error))
     parameters = add_parameters(document, scenario.kind, scenario.parameters)
     return Scenario(scenario.name, scenario.kind, scenario.title, parameters, scenario.seed, scenario.attack)
+
+
+def _complete(document: Document, path: Path) -> tuple[str, dict[str, str]]:
+    """The document's text, and the scenario's file if it names one, such that both can stand in another folder."""
+    name = document.get(("scenario",), str, "")
+    if not is_file(name):
+        return document.text, {}
+    file = path.parent / name
+    beside = f"{SCENARIOS}/{file.name}"
+    lines = document.text.split("\n")
+    if name != beside:
+        lines[document.line(("scenario",)) - 1] = f"scenario = {written(beside)}"
+    return "\n".join(lines), {beside: Document.load(file).text}
 
 
 def _axes(document: Document, scenario: Scenario, random: bool) -> tuple[Axis, ...]:

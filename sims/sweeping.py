@@ -1,6 +1,7 @@
 """Running a sweep into a folder, and going on where it was stopped.
 
 sweep.toml     the sweep as it was asked for
+scenario/      if that is of a scenario's file: this file
 points.jsonl   one line for each finished run, in the order in which they finished: key, seed, repeat, parameters, metrics, tables
 results.json   all runs in the sweep's own order, once there is nothing left to run: the same bytes however they were run
 """
@@ -18,7 +19,7 @@ from typing import IO, Any, Protocol
 from bisection.errors import UnavailableError, UsageError
 from sims.documents import write_file
 from sims.parameters import parameters_of, values_of
-from sims.result import Outcome, canonical, versions
+from sims.result import Column, Outcome, Table, canonical, versions
 from sims.sweep import Job, Sweep
 from sims.workers import Failure, Workers
 
@@ -58,16 +59,20 @@ class Untold:
 def run_sweep(sweep: Sweep, folder: Path, workers: Workers, told: Told) -> tuple[Failed, ...]:
     """Do what is not yet done of a sweep, and put its results together. Returns what failed; a later call tries that again.
 
-    Raises UsageError if another process works in the folder or, with the first outcome, if a figure asks for what there is not, and
-    UnavailableError if the folder cannot be written to.
+    Raises UsageError if another process works in the folder or, as soon as an outcome is there, if a figure asks for what there is
+    not, and UnavailableError if the folder cannot be written to.
     """
     jobs = list(sweep.jobs())
     with _points(folder) as file:
-        (folder / RESULTS).unlink(missing_ok=True)
-        write_file(folder / SWEEP, sweep.text.encode())
         known = _finished(file)
         wanted = {job.key for job in jobs}
         lines = {key: line for key, line in known.items() if key in wanted}
+        if lines:
+            sweep.check_figures(_outcome(next(iter(lines.values()))))
+        _remove(folder / RESULTS)
+        write_file(folder / SWEEP, sweep.text.encode())
+        for name, text in sweep.files.items():
+            write_file(folder / name, text.encode())
         told.begin(len(jobs), sum(job.key in lines for job in jobs))
         missing = {job.key: job for job in jobs if job.key not in lines}  # two samples may have drawn the same
         failures: dict[str, Failure] = {}
@@ -75,10 +80,10 @@ def run_sweep(sweep: Sweep, folder: Path, workers: Workers, told: Told) -> tuple
             if isinstance(found, Failure):
                 failures[job.key] = found
             else:
-                if not lines:
-                    sweep.check_figures(found)
                 lines[job.key] = _line(job, found)
                 _append(file, lines[job.key])
+                if len(lines) == 1:
+                    sweep.check_figures(found)
             told.finished(job, found if isinstance(found, Failure) else None)
         write_file(folder / RESULTS, _results(sweep, jobs, lines, failures))
     return tuple(Failed(job, failures[job.key].reason) for job in jobs if job.key in failures)
@@ -90,14 +95,25 @@ def _points(folder: Path) -> Iterator[IO[bytes]]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / POINTS).open("a+b", buffering=0)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{folder} is no folder; name another with --out") from None
     except OSError as error:
-        raise UnavailableError(f"{folder} cannot be written to: {error.strerror}") from None
+        raise UnavailableError(f"{folder} cannot be written to: {error.strerror}; name another folder with --out") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"{folder} is in use by another process: wait for it, or name another folder") from None
+        except OSError as error:
+            raise UnavailableError(f"{folder} cannot be locked: {error.strerror}; name another folder with --out") from None
         yield file
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise UnavailableError(f"{file} cannot be removed: {error.strerror}; name another folder with --out") from None
 
 
 def _finished(file: IO[bytes]) -> dict[str, bytes]:
@@ -110,7 +126,8 @@ def _finished(file: IO[bytes]) -> dict[str, bytes]:
     for line in data[:whole].splitlines():
         try:
             document = json.loads(line)
-            found[document["key"]] = line
+            if isinstance(document["metrics"], dict) and isinstance(document["tables"], dict):
+                found[document["key"]] = line
         except (ValueError, TypeError, KeyError):
             continue
     return found
@@ -119,6 +136,16 @@ def _finished(file: IO[bytes]) -> dict[str, bytes]:
 def _line(job: Job, outcome: Outcome) -> bytes:
     run = {"key": job.key, "seed": job.seed, "repeat": job.repeat, "parameters": values_of(job.parameters)}
     return canonical(run | asdict(outcome))
+
+
+def _outcome(line: bytes) -> Outcome:
+    """What a finished run found, of its line."""
+    run = json.loads(line)
+    tables = {
+        name: Table(tuple(Column(**column) for column in table["columns"]), tuple(map(tuple, table["rows"])))
+        for name, table in run["tables"].items()
+    }
+    return Outcome(run["metrics"], tables)
 
 
 def _append(file: IO[bytes], line: bytes) -> None:
@@ -146,7 +173,6 @@ def _results(sweep: Sweep, jobs: list[Job], lines: dict[str, bytes], failures: d
         ],
         "figures": sweep.figures,
         "kind": scenario.kind.name,
-        "name": sweep.name,
         "parameters": values_of(scenario.parameters),
         "repeats": sweep.repeats,
         "scenario": scenario.name,

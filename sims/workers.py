@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from typing import Any
@@ -116,12 +117,16 @@ def _begin() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def on_ray(kind: Kind, jobs: Iterable[Job]) -> Iterator[Finished]:
+def on_ray() -> Workers:
     """Runs on the Ray cluster that RAY_ADDRESS names, or on a local one. Raises UsageError if Ray is not installed."""
     try:
         import ray
     except ImportError:
         raise UsageError("Ray is not installed: pip install ray, or leave out --ray to use all cores of this machine") from None
+    return partial(_on_ray, ray)
+
+
+def _on_ray(ray: Any, kind: Kind, jobs: Iterable[Job]) -> Iterator[Finished]:
     started = not ray.is_initialized()
     if started:
         ray.init(log_to_driver=False, logging_level="error")

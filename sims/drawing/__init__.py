@@ -47,7 +47,7 @@ def draw(plot: Plot, panels: Sequence[Panel], caption: str = "", titled: bool = 
         for place in axes.flat[len(panels) :]:
             place.set_visible(False)
         if titled:
-            figure.suptitle(plot.title or plot.name, x=0.01, ha="left", fontsize=FONT + 2.5, fontweight="bold")
+            figure.suptitle(plot.heading, x=0.01, ha="left", fontsize=FONT + 2.5, fontweight="bold")
             if caption:
                 figure.supxlabel(wrapped(caption, 140), x=0.01, ha="left", fontsize=FONT - 2.5, color=GREY)
         return figure

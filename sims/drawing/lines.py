@@ -99,6 +99,10 @@ def draw_lines(axes: Axes, plot: Plot, content: Lines, shared: Shared, height: f
         shared.y,
         ticked=False,
     )
+    if content.y_scale == "linear" and all(
+        value in (0, 1) for line in content.lines for spot in line.spots for value in spot.values
+    ):
+        axes.set_ylim(-0.03, 1.03)  # shares of runs
     axes.set_xlabel(content.x.titled(shared.x))
     axes.set_ylabel(content.y.titled(shared.y))
     bounds = _draw_bound(axes, content, shared, colours) if content.bound else []

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from sims.drawing.style import FONT, INK, MOST_TICKS, PAPER, Shared, set_scale, wrapped
-from sims.figures import Grid
+from sims.figures import Grid, crosses_zero
 from sims.plots import Plot
 from sims.quantities import Scale, quantity, rounded
 
@@ -24,6 +24,7 @@ __all__ = ["SIGNED", "draw_grid"]
 SIGNED = LinearSegmentedColormap.from_list(
     "signed", ((0, "#0b4f8a"), (0.25, "#5fa3d3"), (0.4999, "#cfe4f3"), (0.5001, "#fbe3d2"), (0.75, "#ec9a5e"), (1, "#b84a00"))
 )
+HATCH = "#7a7a7a88"  # seen on the palest and on the darkest of these
 UNEVEN = 1.7  # steps that differ by more would make cells of very different sizes
 LOPSIDED = 3  # where one side of zero reaches farther than so many times the other, its colours end there
 MOST_CELLS = 90  # cells that have room for their numbers
@@ -61,7 +62,10 @@ def draw_grid(figure: Figure, axes: Axes, plot: Plot, grid: Grid, shared: Shared
         most = (min(sides[1], LOPSIDED * sides[0]) if least < 0 < most else sides[1]) or 1.0
         least = -most
     axes.set_facecolor("#eeeeee")
-    mesh = axes.pcolormesh(*edges, np.ma.masked_invalid(mean), cmap=colours, vmin=least, vmax=most, linewidth=0)
+    # Edges in the colours of their cells: between cells that only touch, viewers of SVG let the paper through.
+    mesh = axes.pcolormesh(
+        *edges, np.ma.masked_invalid(mean), cmap=colours, vmin=least, vmax=most, linewidth=0.4, edgecolors="face"
+    )
     set_scale(axes, "x", x_scale, xs.tolist(), shared.x)
     set_scale(axes, "y", y_scale, ys.tolist(), shared.y)
     if x_names:
@@ -103,12 +107,11 @@ def _draw_region(
         np.pad(np.where(np.isfinite(part), part, np.nan) / shared.z.divisor, 1, mode="edge")
         for part in (grid.mean, grid.low, grid.high)
     ]
-    if min(grid.mean.shape) > 1 and shared.least < 0 < shared.most:
-        axes.contourf(xs, ys, fields[0], levels=[-math.inf, 0], colors="none", hatches=["///"]).set_edgecolor("#0b4f8a55")
-        axes.contour(xs, ys, fields[0], levels=[0], colors=[INK], linewidths=2.2, zorder=3)
-        for part in fields[1:]:
-            if np.nanmin(part) < 0 < np.nanmax(part):
-                axes.contour(xs, ys, part, levels=[0], colors=[INK], linewidths=1.0, linestyles=["dashed"], zorder=2)
+    if (fields[0] < 0).any():
+        axes.contourf(xs, ys, fields[0], levels=[-math.inf, 0], colors="none", hatches=["///"]).set_edgecolor(HATCH)
+    for part, width, style in zip(fields, (2.2, 1.0, 1.0), ("solid", "dashed", "dashed"), strict=True):
+        if crosses_zero(part):
+            axes.contour(xs, ys, part, levels=[0], colors=[INK], linewidths=width, linestyles=[style], zorder=3)
     axes.autoscale_view()
     label = quantity(plot.z, "", plot.z_label).label
     box = {"boxstyle": "round,pad=0.35", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.88}

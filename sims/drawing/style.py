@@ -120,7 +120,7 @@ def set_scale(axes: Axes, which: str, scale: Scale, values: Sequence[float], uni
     axis.set_major_formatter(form)
     if (
         ticked
-        and 1 < len(distinct) <= MOST_TICKS
+        and 1 <= len(distinct) <= MOST_TICKS
         and _round(distinct)
         and _apart(distinct, scale, _room(axes, which), which == "x")
     ):

@@ -9,20 +9,18 @@ from functools import cache, cached_property, partial
 import numpy as np
 
 from bisection import reference
-from bisection.boundary import Array, next_state, state_roots, tensor_bytes
+from bisection.boundary import Array, tensor_bytes
 from bisection.errors import ProgramError
 from bisection.merkle import LEAF_BYTES, Tree, blob_tree
 from bisection.nodes import Output, Reduce
 from bisection.program import Program
 from bisection.witness import NodeProof, node_proof
-from contracts.jobs import JobSpec
-from sims.chain.runs import Span
+from sims.chain import runs
 from tests.support.programs import counting_program, run_program
 
 __all__ = ["WORKS", "Execution", "Shown", "Work", "digest"]
 
 State = Mapping[str, Array]
-NUMERICS = 1
 LONG = 256 * 80  # elements of the long run: 80 parts, so that its descent takes two reveals
 
 
@@ -47,12 +45,8 @@ class Shown:
     leaf_proof: tuple[bytes, ...]
 
 
-class Execution:
-    """One party's run of a whole job, with everything that can be asked about it.
-
-    ``lie`` is the step at which it departs from the program; None: nowhere. ``tamper`` changes that step's tensors, ``restate`` the
-    state after it. Roots in ``nonsense`` stand in for the roots of states (by number) that nobody can show anything of.
-    """
+class Execution(runs.Execution):
+    """One party's run of a whole job, with what the state machine asks about it besides."""
 
     def __init__(
         self,
@@ -60,46 +54,18 @@ class Execution:
         start: State,
         data: State,
         steps: int,
-        lie: int | None = None,
+        at: int | None = None,
         tamper: reference.Tamper | None = None,
         restate: Callable[[State], State] | None = None,
-        nonsense: Mapping[int, bytes] | None = None,
+        nonsense: bytes | None = None,
     ) -> None:
-        self.program, self.lie, self.steps = program, lie, steps
-        self._arrays, self._nonsense = data, dict(nonsense or {})
-        self._states: list[State] = [start]
-        self._traces: list[list[bytes]] = []
-        for step in range(steps):
-            tensors = reference.trace(program, self._states[step], data, tamper if step == lie else None)
-            after: State = next_state(program, tensors)
-            self._states.append(restate(after) if restate is not None and step == lie else after)
-            self._traces.append([tensor_bytes(tensor) for tensor in tensors])
-        self._spans: dict[tuple[int, int], Span] = {}
-        self.state = cache(self._state)
-        self.tensors = cache(self._tensors)
+        super().__init__(program, start, data, steps, at, tamper, restate, nonsense)
+        self._at, self._last = at, (0 if at is None else at) + (nonsense is not None)
+        self.span = cache(super().span)  # type: ignore[method-assign]  # asked for at every step of the machine
         self.blob = cache(self._blob)
-
-    def _state(self, at: int) -> Tree:
-        return Tree(state_roots(self.program, self._states[at]))
-
-    def _tensors(self, step: int) -> Tree:
-        return Tree([self.blob(step, number).root for number in range(len(self.program.tensors))])
 
     def _blob(self, step: int, number: int) -> Tree:
         return blob_tree(self.tensor(step, number))
-
-    @cached_property
-    def data(self) -> Tree:
-        """The tree over the roots of the data tensors."""
-        return Tree([blob_tree(tensor_bytes(self._arrays[spec.name])).root for spec in self.program.data])
-
-    def tensor(self, step: int, number: int) -> bytes:
-        """The bytes of a tensor of a step's trace."""
-        return self._traces[step][number]
-
-    def root(self, at: int) -> bytes:
-        """The root of the state before step ``at``, as this party commits it."""
-        return self._nonsense.get(at) or self.state(at).root
 
     @property
     def end(self) -> State:
@@ -108,16 +74,7 @@ class Execution:
 
     def right(self, first: int, length: int) -> bool:
         """Whether all states of a segment follow from its first one."""
-        return not any(at in self._nonsense for at in range(first, first + length + 1)) and (
-            self.lie is None or not first <= self.lie < first + length
-        )
-
-    def span(self, first: int, length: int) -> Span:
-        """This party's execution of one segment."""
-        key = (first, length)
-        if key not in self._spans:
-            self._spans[key] = Span(self, first, Tree([self.root(at) for at in range(first, first + length + 1)]))
-        return self._spans[key]
+        return self._at is None or not (first <= self._last and self._at < first + length)
 
     @cache  # noqa: B019 -- executions live as long as the tests
     def shown(self, component: int, seed: int) -> Shown:
@@ -155,28 +112,16 @@ def wrong_tensor(program: Program, tensor: int, seed: int) -> reference.Tamper:
     return tamper
 
 
-@dataclass
-class Work:
+@dataclass(frozen=True)
+class Work(runs.Work):
     """A program to run for so many steps, segment by segment, with what can be claimed of it."""
 
-    program: Program
-    start: State
-    data: State
-    steps: int
-    segment_length: int
     _lies: dict[int, Execution] = field(default_factory=dict)
 
     @cached_property
     def honest(self) -> Execution:
         """The right execution."""
         return Execution(self.program, self.start, self.data, self.steps)
-
-    @cached_property
-    def spec(self) -> JobSpec:
-        """What a job says of this work."""
-        p = self.program
-        counts = (len(p.state), self.honest.data.root, len(p.data), self.steps, self.segment_length, NUMERICS)
-        return JobSpec(p.root, len(p.nodes), len(p.tensors), self.honest.root(0), *counts)
 
     @property
     def follow_up(self) -> tuple[Program, State, State]:
@@ -200,12 +145,12 @@ class Work:
         tensors, components = len(program.tensors), len(program.state)
         told = partial(Execution, program, self.start, self.data, self.steps)
         if number == tensors + components:
-            return told(nonsense={self.steps // 2 + 1: digest("no state")})
+            return told(at=self.steps // 2, nonsense=digest("no state"))
         if number >= tensors:
             name = program.state[number - tensors].name
-            return told(lie=step, restate=lambda state: {**state, name: flipped(state[name], np.random.default_rng(number))})
+            return told(at=step, restate=lambda state: {**state, name: flipped(state[name], np.random.default_rng(number))})
         for seed in range(1_000):
-            made = told(lie=step, tamper=wrong_tensor(program, number, seed))
+            made = told(at=step, tamper=wrong_tensor(program, number, seed))
             if made.root(step + 1) != self.honest.root(step + 1):
                 return made
         raise ProgramError(f"no bit of tensor {number} reaches the state")

@@ -36,22 +36,22 @@ def grid(plot: dict[str, Any], runs: list[Run]) -> Grid:
 # Words and units
 
 
-@pytest.mark.parametrize(
-    ("name", "unit", "label", "stored"),
-    [
+def test_names_become_labels_and_units() -> None:
+    for name, unit, label, stored in (
         ("delay_seconds", "", "delay", "s"),
         ("attacker_profit_wei", "", "attacker profit", "wei"),
         ("gas", "", "gas", "gas"),
         ("dispute_gas", "", "dispute gas", "gas"),
+        ("gas_honest", "", "gas honest", "gas"),
+        ("gas_price", "gwei", "gas price", "gwei"),
+        ("gas_spread", "", "gas spread", ""),
         ("stake", "bounties", "stake", "bounties"),
         ("trainer_clock", "seconds", "trainer clock", "s"),
         ("bond_eth", "ETH", "bond", "ETH"),
         ("_seconds", "", " seconds", ""),
-    ],
-)
-def test_names_become_labels_and_units(name: str, unit: str, label: str, stored: str) -> None:
-    found = quantity(name, unit)
-    assert (found.label, found.unit) == (label, stored)
+    ):
+        found = quantity(name, unit)
+        assert (found.label, found.unit) == (label, stored), name
 
 
 def test_values_are_drawn_in_units_that_are_easily_read() -> None:
@@ -64,11 +64,11 @@ def test_values_are_drawn_in_units_that_are_easily_read() -> None:
     assert quantity("stake", "bounties").drawn_in([1e9]) == Unit(1, "bounties")
     assert delay.titled(Unit(3600, "h")) == "delay (h)"
     assert quantity("month", "months").titled(Unit(1, "months")) == "month"
+    assert quantity("segment_steps", "steps").titled(Unit(1, "steps")) == "segment steps"
 
 
-@pytest.mark.parametrize(
-    ("values", "scale"),
-    [
+def test_axes_are_logarithmic_where_values_grow_by_factors() -> None:
+    for values, scale in (
         ([1, 2, 4, 8, 16], "log"),
         ([0.01, 0.1, 0.5], "log"),
         ([0, 1, 2, 4, 8, 16, 32], "symlog"),
@@ -77,10 +77,8 @@ def test_values_are_drawn_in_units_that_are_easily_read() -> None:
         ([1, 2, 3], "linear"),
         ([-1, 10, 1000], "linear"),
         ([7], "linear"),
-    ],
-)
-def test_axes_are_logarithmic_where_values_grow_by_factors(values: list[float], scale: str) -> None:
-    assert natural_scale(values) == scale
+    ):
+        assert natural_scale(values) == scale, values
 
 
 def test_numbers_are_written_for_people() -> None:
@@ -108,9 +106,8 @@ def test_numbers_are_written_for_people() -> None:
 # Plots
 
 
-@pytest.mark.parametrize(
-    ("found", "message"),
-    [
+def test_a_wrong_figure_is_refused_with_what_was_expected() -> None:
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({"name": "a b", "x": "x", "y": "y"}, "expected letters, digits"),
         ({"name": "../a", "x": "x", "y": "y"}, "expected letters, digits"),
         ({"name": "runs", "x": "x", "y": "y"}, "runs.csv"),
@@ -123,12 +120,11 @@ def test_numbers_are_written_for_people() -> None:
         ({"name": "a", "x": "x", "y": []}, "y = []; expected a string"),
         ({"name": "a", "x": "x", "y": "y", "where": "z"}, "expected a table"),
         ({"name": "a", "x": "x", "y": ["y", "z"], "by": "w"}, "several y with by or z"),
-    ],
-)
-def test_a_wrong_figure_is_refused_with_what_was_expected(found: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        Plot.of(found)
-    assert message in str(caught.value)
+    )
+    for found, message in refused:
+        with pytest.raises(UsageError) as caught:
+            Plot.of(found)
+        assert message in str(caught.value), found
 
 
 # Intervals
@@ -136,16 +132,16 @@ def test_a_wrong_figure_is_refused_with_what_was_expected(found: dict[str, Any],
 
 def test_intervals_are_students_and_wilsons() -> None:
     assert interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 4.303 / math.sqrt(3), 2 + 4.303 / math.sqrt(3)))
-    assert interval([5.0]) == (5.0, 5.0)
+    assert interval([5.0]) == (5.0, 5.0) and interval([1.0], proportion=True) == (1.0, 1.0), "one run says nothing of others"
     assert interval([1.0] * 10, proportion=True) == pytest.approx((0.7225, 1.0), abs=1e-4)
     assert interval([0.0] * 10, proportion=True) == pytest.approx((0.0, 0.2775), abs=1e-4)
 
 
-@pytest.mark.parametrize("count", [3, 8, 40])
-def test_intervals_hold_the_mean_nineteen_times_in_twenty(count: int) -> None:
-    draws = np.random.default_rng(0).normal(7, 3, (4000, count))
-    held = sum(low <= 7 <= high for low, high in (interval(list(row)) for row in draws))
-    assert held / 4000 == pytest.approx(0.95, abs=0.015)
+def test_intervals_hold_the_mean_nineteen_times_in_twenty() -> None:
+    for count in (3, 8, 40):
+        draws = np.random.default_rng(0).normal(7, 3, (4000, count))
+        held = sum(low <= 7 <= high for low, high in (interval(list(row)) for row in draws))
+        assert held / 4000 == pytest.approx(0.95, abs=0.015), count
 
 
 # Lines
@@ -176,9 +172,13 @@ def test_series_are_told_in_one_unit() -> None:
 
 def test_a_parameter_of_many_values_is_grouped() -> None:
     runs = [run({"y": value}, x=1, rate=value / 100) for value in range(1, 101)]
-    drawn = lines({"x": "x", "y": "y", "by": "rate"}, runs).lines
+    content = lines({"x": "x", "y": "y", "by": "rate"}, runs)
+    drawn = content.lines
+    assert content.grouped and content.band == "central 90 % of the runs", "they differ in more than their seed"
     assert [line.label for line in drawn] == ["0.01 – 0.25", "0.26 – 0.5", "0.51 – 0.75", "0.76 – 1"]
     assert [line.spots[0].mean for line in drawn] == [13, 38, 63, 88]
+    with pytest.raises(UsageError, match="figure figure: rate has 9 values; expected at most 8 series"):
+        lines({"x": "x", "y": "y", "by": "rate"}, [run({"y": 1}, x=1, rate=f"r{index}") for index in range(9)])
 
 
 def test_several_metrics_share_a_figure() -> None:
@@ -207,9 +207,12 @@ def test_what_varies_unseen_widens_the_band_to_the_runs() -> None:
 
 
 def test_yes_and_no_are_proportions() -> None:
-    runs = [run({"caught": seed != 0}, seed, x=1) for seed in range(4)]
-    (spot,) = lines({"x": "x", "y": "caught"}, runs).lines[0].spots
-    assert (spot.mean, spot.low, spot.high) == pytest.approx((0.75, 0.301, 0.954), abs=1e-3)
+    for hidden in (0, 1):  # whether something else varies
+        runs = [run({"caught": seed != 0}, seed, x=1, hidden=hidden * seed) for seed in range(4)]
+        drawn = lines({"x": "x", "y": "caught"}, runs)
+        (spot,) = drawn.lines[0].spots
+        assert (spot.mean, spot.low, spot.high) == pytest.approx((0.75, 0.301, 0.954), abs=1e-3)
+        assert drawn.band == "95 % confidence interval"
 
 
 def test_no_interval_of_a_share_leaves_zero_to_one() -> None:
@@ -276,12 +279,12 @@ def bounded(y: int, bound: int | None) -> list[Run]:
     return [run({"y_wei": y, "bound_wei": bound}, x=1)]
 
 
-@pytest.mark.parametrize(("y", "bound", "crossed"), [(ETHER, ETHER, 0), (ETHER + 1, ETHER, 1), (ETHER, None, 0)])
-def test_a_bound_is_compared_to_the_wei(y: int, bound: int | None, crossed: int) -> None:
+def test_a_bound_is_compared_to_the_wei() -> None:
     plot = Plot.of({"name": "a", "x": "x", "y": "y_wei", "bound": "bound_wei"})
-    assert len(crossings(plot, bounded(y, bound))) == crossed
-    (spot,) = lines({"x": "x", "y": "y_wei", "bound": "bound_wei"}, bounded(y, bound)).lines[0].spots
-    assert spot.crossed == (crossed == 1,)
+    for y, bound, crossed in ((ETHER, ETHER, 0), (ETHER + 1, ETHER, 1), (ETHER, None, 0)):
+        assert len(crossings(plot, bounded(y, bound))) == crossed
+        (spot,) = lines({"x": "x", "y": "y_wei", "bound": "bound_wei"}, bounded(y, bound)).lines[0].spots
+        assert spot.crossed == (crossed == 1,)
 
 
 def test_each_run_has_its_own_bound() -> None:
@@ -323,23 +326,21 @@ def test_a_map_of_words_is_refused() -> None:
 
 def test_panels_share_a_figure() -> None:
     runs = [run({"y": x}, x=x, path=path) for x in (1, 2) for path in ("fast", "slow")]
+    runs += [run({"y": 1}, x=1, path="cut_short")]
     panels = arrange(Plot.of({"name": "a", "x": "x", "y": "y", "panels": "path"}), runs)
-    assert [panel.title for panel in panels] == ["path fast", "path slow"]
+    assert [panel.title for panel in panels] == ["path fast", "path slow", "path cut short"]
     with pytest.raises(UsageError, match="expected at most 6 panels"):
         arrange(Plot.of({"name": "a", "x": "x", "y": "y", "panels": "n"}), [run({"y": 1}, x=1, n=n) for n in range(7)])
 
 
-@pytest.mark.parametrize(
-    ("plot", "message"),
-    [
+def test_what_the_runs_do_not_have_is_refused() -> None:
+    for plot, message in (
         ({"x": "x", "y": "profits"}, "no parameter or metric 'profits'; did you mean 'profit'?"),
         ({"x": "x", "y": "profit", "by": "zzz"}, "the runs have n, profit, seed, x"),
         ({"x": "x", "y": "profit", "where": {"n": 3}}, r"no run has finished with \{'n': 3\}"),
-    ],
-)
-def test_what_the_runs_do_not_have_is_refused(plot: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        lines(plot, [run({"profit": 1.0}, x=1, n=1)])
+    ):
+        with pytest.raises(UsageError, match=message):
+            lines(plot, [run({"profit": 1.0}, x=1, n=1)])
 
 
 def test_what_is_known_of_a_name_is_used() -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
+from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure as Drawing
 from matplotlib.text import Annotation, Text
 
@@ -27,6 +28,7 @@ from sims import kinds
 from sims.drawing import draw, png, svg
 from sims.drawing.lines import COLOURS, ORDERED, spread
 from sims.drawing.maps import SIGNED
+from sims.figures import Grid, Panel
 from sims.kinds import Kind
 from sims.report import PAGE, write_report
 from sims.result import Column, Outcome, Table
@@ -95,6 +97,7 @@ x = "month"
 y = "income"
 by = "strategy"
 """
+pytestmark = pytest.mark.xdist_group("report of a sweep")  # it is written once
 NAMES = ("profit", "delay", "costs", "caught", "region", "heat", "bars", "months")
 DAY = 86_400
 
@@ -119,6 +122,7 @@ def game(p: Game, seed: int) -> Outcome:
         "caught": bool(draws[1] < p.audit_rate),
         "delay_seconds": 4 * DAY + 1 if late else int(3 * DAY * draws[2]),
         "bound_seconds": 4 * DAY,
+        "no_bound": None,
         "trainer_cost_wei": int(10**16 * (1 + draws[3])),
         "watcher_cost_wei": 2 * 10**15,
     }
@@ -251,6 +255,7 @@ def test_runs_beyond_a_bound_and_failed_runs_are_told(report: str, folder: Path)
     assert f"{failed} run" in text
     assert "lost <the thread>" in text
     assert "runs beyond a bound2" in text
+    assert str(json.loads((folder / "results.json").read_bytes())["failed"][0]["seed"]) in text, "as --seed takes it"
     assert re.search(r"Delay\s*delay_seconds\s*bound_seconds\s*100\s*2", text)
 
 
@@ -276,20 +281,18 @@ def test_the_same_folder_gives_the_same_bytes(folder: Path, report: str) -> None
 # The figures
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_figure_is_readable(drawings: dict[str, Drawing], name: str) -> None:
+def test_figures_are_readable(drawings: dict[str, Drawing]) -> None:
     """All words are inside the picture, and none covers another."""
-    drawing = drawings[name]
-    boxes = words(drawing)
-    assert boxes
-    width, height = drawing.canvas.get_width_height()
-    for text, box in boxes:
-        assert box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1, text
-    for index, (text, box) in enumerate(boxes):
-        for other, place in boxes[:index]:
+    for name, drawing in drawings.items():
+        boxes = words(drawing)
+        assert boxes
+        width, height = drawing.canvas.get_width_height()
+        for text, box in boxes:
+            assert box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1, (name, text)
+        for (text, box), (other, place) in combinations(boxes, 2):
             across = min(box.x1, place.x1) - max(box.x0, place.x0)
             up = min(box.y1, place.y1) - max(box.y0, place.y0)
-            assert across < 2 or up < 4, (text, other)
+            assert across < 2 or up < 4, (name, text, other)
 
 
 def words(drawing: Drawing) -> list[tuple[str, Any]]:
@@ -319,10 +322,7 @@ def unseen(axes: Axes) -> Iterator[Text]:
                 yield tick.label2
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_axes_say_what_they_are(drawings: dict[str, Drawing], name: str) -> None:
-    drawing = drawings[name]
-    labels = {axes.get_xlabel() for axes in drawing.axes} | {axes.get_ylabel() for axes in drawing.axes}
+def test_axes_say_what_they_are(drawings: dict[str, Drawing]) -> None:
     expected = {
         "profit": {"stake (bounties)", "profit (bounties)"},
         "delay": {"stake (bounties)", "delay (days)"},
@@ -333,7 +333,10 @@ def test_axes_say_what_they_are(drawings: dict[str, Drawing], name: str) -> None
         "bars": {"trainer cost (ETH)"},
         "months": {"month", "income (bounties)"},
     }
-    assert expected[name] <= labels
+    assert expected.keys() == drawings.keys()
+    for name, drawing in drawings.items():
+        labels = {axes.get_xlabel() for axes in drawing.axes} | {axes.get_ylabel() for axes in drawing.axes}
+        assert expected[name] <= labels
 
 
 # How red, green and blue are seen without one of the three kinds of cones (Machado, Oliveira and Fernandes 2009).
@@ -358,13 +361,13 @@ def difference(one: Any, other: Any, sight: str) -> float:
     return float(np.linalg.norm(lab(one) - lab(other)))
 
 
-@pytest.mark.parametrize("sight", SIGHTS)
-def test_everybody_can_tell_the_colours_apart(sight: str) -> None:
+def test_everybody_can_tell_the_colours_apart() -> None:
     ramp = [ORDERED(index / 7) for index in range(8)]
-    assert min(difference(one, other, sight) for one, other in combinations(COLOURS, 2)) > 15
-    assert min(difference(one, other, sight) for one, other in combinations(ramp, 2)) > 9
-    assert min(difference(colour, "white", sight) for colour in (*COLOURS, *ramp)) > 30
-    assert difference(SIGNED(0.49), SIGNED(0.51), sight) > 15
+    for sight in SIGHTS:
+        assert min(difference(one, other, sight) for one, other in combinations(COLOURS, 2)) > 15
+        assert min(difference(one, other, sight) for one, other in combinations(ramp, 2)) > 9
+        assert min(difference(colour, "white", sight) for colour in (*COLOURS, *ramp)) > 30
+        assert difference(SIGNED(0.49), SIGNED(0.51), sight) > 15
 
 
 def test_pictures_are_svg_and_png(figures: dict[str, Figure]) -> None:
@@ -385,51 +388,69 @@ def test_a_users_own_settings_change_nothing(figures: dict[str, Figure]) -> None
         assert png(draw(figure.plot, figure.panels)) == before
 
 
-@pytest.mark.parametrize("wanted", [[0.5], [0, 0, 0], [0, 0.01, 0.5, 0.52, 0.53, 1], [0.1, 0.11, 0.12, 0.13, 0.6]])
-def test_names_are_moved_apart_as_little_as_needed(wanted: list[float]) -> None:
-    places = spread(wanted, 0.05)
-    assert all(high - low > 0.05 - 1e-9 for low, high in pairwise(places))
-    assert sum(places) == pytest.approx(sum(wanted))
-    assert all(abs(place - want) < 0.05 * len(wanted) for place, want in zip(places, wanted, strict=True))
+def test_names_are_moved_apart_as_little_as_needed() -> None:
+    for wanted in ([0.5], [0, 0, 0], [0, 0.01, 0.5, 0.52, 0.53, 1], [0.1, 0.11, 0.12, 0.13, 0.6]):
+        places = spread(wanted, 0.05)
+        assert all(high - low > 0.05 - 1e-9 for low, high in pairwise(places))
+        assert sum(places) == pytest.approx(sum(wanted))
+        assert all(abs(place - want) < 0.05 * len(wanted) for place, want in zip(places, wanted, strict=True))
 
 
 # Other folders
 
 
-def test_a_sweep_without_figures_gets_one(tmp_path: Path) -> None:
-    swept(tmp_path, 'title = "t"\nkind = "economy.game"\n[vary]\nstake = [1.0, 2.0]\naudit_rate = [0.1, 0.2]')
-    write_report(tmp_path)
-    assert (tmp_path / "result.png").exists()
+def test_a_sweep_without_figures_gets_one_unless_it_is_of_one_point(tmp_path: Path) -> None:
+    for varied, drawn in (("stake = [1.0, 2.0]\naudit_rate = [0.1, 0.2]", True), ("stake = [1.0]", False)):
+        folder = tmp_path / str(drawn)
+        folder.mkdir()
+        swept(folder, f'title = "t"\nkind = "economy.game"\n[vary]\n{varied}')
+        write_report(folder)
+        assert (folder / "result.png").exists() == drawn
+        assert "what is staked" in (folder / PAGE).read_text()
 
 
-def test_a_sweep_of_one_point_has_a_report(tmp_path: Path) -> None:
-    swept(tmp_path, 'title = "t"\nkind = "economy.game"\n[vary]\nstake = [1.0]')
-    write_report(tmp_path)
-    assert "what is staked" in (tmp_path / PAGE).read_text()
-
-
-def test_a_figure_of_one_place_is_drawn(tmp_path: Path) -> None:
-    plots = ['x = "stake"\ny = "profit"', 'kind = "region"\nx = "stake"\ny = "audit_rate"\nz = "profit"']
+def test_a_figure_of_one_place_is_drawn_with_its_one_value_on_the_axis(tmp_path: Path) -> None:
+    plots = [
+        'x = "stake"\ny = "caught"\nbound = "no_bound"',
+        'kind = "region"\nx = "stake"\ny = "bond_wei"\nz = "trainer_cost_wei"',
+    ]
     text = "".join(f'[[figure]]\nname = "f{index}"\n{plot}\n' for index, plot in enumerate(plots))
     swept(tmp_path, f'title = "t"\nkind = "economy.game"\n[vary]\nstake = [1.0]\n{text}')
     write_report(tmp_path)
-    assert (tmp_path / "f1.png").exists()
+    line, region = figures_of(read_study(tmp_path))
+    assert line.caption == "Line: the one run at each place. No run has a number for no bound."
+    assert region.caption == "Colour: the one run at each place."
+    for figure in (line, region):
+        axes = draw(figure.plot, figure.panels).axes[0]
+        assert list(axes.get_xticks()) == [1.0]
+    assert draw(line.plot, line.panels).axes[0].get_ylim() == (-0.03, 1.03), "a share is drawn between none and all"
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
+def test_a_region_is_hatched_wherever_it_is_below_zero(figures: dict[str, Figure]) -> None:
+    figure = figures["region"]
+    content = figure.panels[0].content
+    assert isinstance(content, Grid)
+    for shift, hatched, divided in ((0, True, True), (-100, True, False), (100, False, False)):
+        moved = replace(content, mean=content.mean + shift, low=content.low + shift, high=content.high + shift)
+        drawn = draw(figure.plot, (Panel("", moved),)).axes[0].collections
+        contours = [one.filled for one in drawn if isinstance(one, QuadContourSet)]
+        assert (True in contours, False in contours) == (hatched, divided), shift
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    damaged, other = "results.json is damaged; refstep sims sweep .* makes it anew", "is not the result of a sweep of this version"
+    row = b'{"points": [{"key": "", "seed": 0, "parameters": {}, "metrics": {}, "tables": {"t": {"columns": [], "rows": [[1]]}}}]}'
+    for data, message in (
         (None, "has no results.json; run refstep sims sweep"),
-        (b"{", "cannot read"),
-        (b"[]", "is not the result of a sweep of this version"),
-        (b'{"points": []}', "is not the result of a sweep of this version"),
-    ],
-)
-def test_a_folder_without_results_is_refused(tmp_path: Path, data: bytes | None, message: str) -> None:
-    if data is not None:
-        (tmp_path / "results.json").write_bytes(data)
-    with pytest.raises(UsageError, match=message):
-        write_report(tmp_path)
+        (b"{", damaged),
+        (b"[]", other),
+        (b'{"points": []}', other),
+        (row, other),
+    ):
+        if data is not None:
+            (tmp_path / "results.json").write_bytes(data)
+        with pytest.raises(UsageError, match=message):
+            write_report(tmp_path)
 
 
 def test_a_figure_that_cannot_be_drawn_leaves_the_folder_as_it_was(tmp_path: Path) -> None:

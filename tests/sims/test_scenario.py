@@ -59,49 +59,47 @@ def test_all_but_kind_and_title_has_a_default(tmp_path: Path) -> None:
     assert scenario == Scenario("asked", KINDS[0], "", Toy(), 0, None)
 
 
-@pytest.mark.parametrize(
-    ("found", "instead", "line", "message"),
-    [
-        ("rate = 0.25", "rate = 1.5", 8, "rate = 1.5; expected a number from 0 to 1"),
-        ("rate = 0.25", "rate = nan", 8, "rate = nan; expected a number from 0 to 1"),
-        ("rate = 0.25", 'rate = "x"', 8, 'rate = "x"; expected a number from 0 to 1'),
-        ("rate = 0.25", "rate = true", 8, "rate = true; expected a number from 0 to 1"),
-        ("rate = 0.25", "stake = 0", 8, "stake = 0; expected a number, 0.001 or more"),
-        ("rate = 0.25", "raet = 0.1", 8, "unknown parameter 'raet'; did you mean rate?"),
-        ("  0.2,\n", "  2.0,\n", 9, "shares = [0.1, 2.0]; expected a list, of which each is a number from 0 to 1"),
-        ("  0.2,\n", "  1.0,\n", 7, "the shares sum to 1.1; expected at most 1"),
-        ("watchers = 3", "watchers = 3.0", 13, "watchers = 3.0; expected a whole number from 0 to 64"),
-        ("watchers = 3", "watchers = 65", 13, "watchers = 65; expected a whole number from 0 to 64"),
-        ("watchers = 3", "watchers = false", 13, "watchers = false; expected a whole number from 0 to 64"),
-        ("watchers = 3", "burn = 1", 13, "burn = 1; expected true or false"),
-        ("watchers = 3", "note = 1", 13, "note = 1; expected a text"),
-        ("watchers = 3", 'path = "fsat"', 13, 'path = "fsat"; expected one of "fast", "slow"'),
-        ("watchers = 3", "shares = 1", 13, "cannot overwrite a value; expected valid TOML"),
-        ("watchers = 3", "span = [1]", 13, "span = [1]; expected a list of 2, of which each is a whole number"),
-        ("watchers = 3", "span = 1", 13, "span = 1; expected a list of 2, of which each is a whole number"),
-        ("watchers = 3", "watchers = ", 13, "invalid value; expected valid TOML"),
-        ("watchers = 3\n", "watchers = [", 13, "invalid value; expected valid TOML"),
-        ("seed = 7", "seed = -1", 5, f"seed = -1; expected a whole number from 0 to {LARGEST_SEED}"),
-        ("seed = 7", f"seed = {LARGEST_SEED + 1}", 5, f"seed = {LARGEST_SEED + 1}; expected a whole number"),
-        ("seed = 7", "seed = 7.0", 5, "seed = 7.0; expected a whole number"),
-        ("attack = 29", "attack = 0", 4, "attack = 0; expected a number in docs/attacks.md"),
-        ("seed = 7", "sead = 7", 5, "unknown key 'sead'; did you mean seed?"),
-        ('"economy.toy"', '"economy.tyo"', 2, "there is no kind 'economy.tyo'; did you mean economy.toy?"),
-        ('"economy.toy"', "3", 2, "kind = 3; expected a text"),
-        ('kind = "economy.toy"', "", 1, "kind is missing; expected a text"),
-        ('title = "Does it pay?"', "", 1, "title is missing; expected a text"),
-        ("[parameters]", "[[parameters]]", 7, "expected a table"),
-    ],
+REFUSED = (
+    ("rate = 0.25", "rate = 1.5", 8, "rate = 1.5; expected a number from 0 to 1"),
+    ("rate = 0.25", "rate = nan", 8, "rate = nan; expected a number from 0 to 1"),
+    ("rate = 0.25", 'rate = "x"', 8, 'rate = "x"; expected a number from 0 to 1'),
+    ("rate = 0.25", "rate = true", 8, "rate = true; expected a number from 0 to 1"),
+    ("rate = 0.25", "stake = 0", 8, "stake = 0; expected a number, 0.001 or more"),
+    ("rate = 0.25", "raet = 0.1", 8, "unknown parameter 'raet'; did you mean rate?"),
+    ("  0.2,\n", "  2.0,\n", 9, "shares = [0.1, 2.0]; expected a list, of which each is a number from 0 to 1"),
+    ("  0.2,\n", "  1.0,\n", 7, "the shares sum to 1.1; expected at most 1"),
+    ("watchers = 3", "watchers = 3.0", 13, "watchers = 3.0; expected a whole number from 0 to 64"),
+    ("watchers = 3", "watchers = 65", 13, "watchers = 65; expected a whole number from 0 to 64"),
+    ("watchers = 3", "watchers = false", 13, "watchers = false; expected a whole number from 0 to 64"),
+    ("watchers = 3", "burn = 1", 13, "burn = 1; expected true or false"),
+    ("watchers = 3", "note = 1", 13, "note = 1; expected a text"),
+    ("watchers = 3", 'path = "fsat"', 13, 'path = "fsat"; expected one of "fast", "slow"'),
+    ("watchers = 3", "shares = 1", 13, "cannot overwrite a value; expected valid TOML"),
+    ("watchers = 3", "span = [1]", 13, "span = [1]; expected a list of 2, of which each is a whole number"),
+    ("watchers = 3", "span = 1", 13, "span = 1; expected a list of 2, of which each is a whole number"),
+    ("watchers = 3", "watchers = ", 13, "invalid value; expected valid TOML"),
+    ("watchers = 3\n", "watchers = [", 13, "invalid value; expected valid TOML"),
+    ("seed = 7", "seed = -1", 5, f"seed = -1; expected a whole number from 0 to {LARGEST_SEED}"),
+    ("seed = 7", f"seed = {LARGEST_SEED + 1}", 5, f"seed = {LARGEST_SEED + 1}; expected a whole number"),
+    ("seed = 7", "seed = 7.0", 5, "seed = 7.0; expected a whole number"),
+    ("attack = 29", "attack = 0", 4, "attack = 0; expected a number in docs/attacks.md"),
+    ("seed = 7", "sead = 7", 5, "unknown key 'sead'; did you mean seed?"),
+    ('"economy.toy"', '"economy.tyo"', 2, "there is no kind 'economy.tyo'; did you mean economy.toy?"),
+    ('"economy.toy"', "3", 2, "kind = 3; expected a text"),
+    ('kind = "economy.toy"', "", 1, "kind is missing; expected a text"),
+    ('title = "Does it pay?"', "", 1, "title is missing; expected a text"),
+    ("[parameters]", "[[parameters]]", 7, "expected a table"),
+    ("[parameters]", "[vary]\nx = 1\n[parameters]", 7, "a sweep; expected a scenario, or refstep sims sweep to run it"),
 )
-def test_a_bad_file_is_refused_with_its_line_and_what_was_expected(
-    tmp_path: Path, found: str, instead: str, line: int, message: str
-) -> None:
-    assert found in GOOD
-    with pytest.raises(UsageError) as refused:
-        load(tmp_path, GOOD.replace(found, instead))
-    assert str(refused.value).startswith(f"{tmp_path}/asked.toml:{line}: ")
-    assert message in str(refused.value)
-    assert "\n" not in str(refused.value)
+
+
+def test_a_bad_file_is_refused_with_its_line_and_what_was_expected(tmp_path: Path) -> None:
+    for found, instead, line, message in REFUSED:
+        assert found in GOOD
+        with pytest.raises(UsageError) as refused:
+            load(tmp_path, GOOD.replace(found, instead))
+        said = str(refused.value)
+        assert said.startswith(f"{tmp_path}/asked.toml:{line}: ") and message in said and "\n" not in said, (instead, said)
 
 
 def test_files_that_are_no_toml_are_refused(tmp_path: Path) -> None:
@@ -109,6 +107,8 @@ def test_files_that_are_no_toml_are_refused(tmp_path: Path) -> None:
         load(tmp_path, b'kind = "x"\n\n\xff')
     with pytest.raises(UsageError, match=r"asked\.toml is larger than"):
         load(tmp_path, b"#" * 2_000_000)
+    with pytest.raises(UsageError, match=r"asked\.toml is nested too deeply"):
+        load(tmp_path, "x = " + "[" * 100_000)
     with pytest.raises(UsageError, match=r"cannot read .*nowhere\.toml"):
         Scenario.load(tmp_path / "nowhere.toml")
     with pytest.raises(UsageError, match="cannot read"):
@@ -213,6 +213,8 @@ def test_names_lead_to_what_is_shipped_and_to_kinds(tmp_path: Path, monkeypatch:
     for name, nearest in (("fruad", "fraud"), ("economy.yot", "economy.toy"), ("economics.toy", "economy.toy")):
         with pytest.raises(UsageError, match=f"did you mean {nearest}"):
             Scenario.named(name)
+    with pytest.raises(UsageError, match="no scenario 'nowhere'; refstep sims list names them"):
+        Scenario.named("nowhere")
 
 
 def test_a_command_line_changes_parameters() -> None:

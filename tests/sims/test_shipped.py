@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import pickle
 import re
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sims.kinds import kinds
 from sims.parameters import parameters_of, values_of
+from sims.result import Outcome, Result
 from sims.scenario import Scenario, names
-from sims.sweep import Sweep, sweep_names
-from sims.sweeping import RESULTS, Untold, run_sweep
-from sims.workers import in_processes, in_this_process
+from sims.sweep import Job, Sweep, sweep_names
+from sims.workers import in_processes
 
 ATTACKS = Path(__file__).parents[2] / "docs" / "attacks.md"
+pytestmark = pytest.mark.xdist_group("shipped scenarios")  # each is run once
 WATCHED = {"chain.dispute", "chain.random"}
 
 
-@pytest.mark.parametrize("kind", kinds().values(), ids=lambda kind: kind.name)
-def test_a_kind_says_what_it_takes_and_reaches_other_processes(kind: Any) -> None:
-    assert kind.name.startswith(f"{kind.level}.") and len(kind.summary) > 20
-    assert pickle.loads(pickle.dumps(kind)) == kind  # noqa: S301
-    for name, value in values_of(kind.parameters()).items():
-        parameter = parameters_of(kind.parameters)[name]
-        assert parameter.read(value) == value and len(parameter.help) > 5, name
-    scenario = Scenario.named(kind.name)
-    assert Scenario.from_toml(scenario.to_toml(), kind.name).parameters == scenario.parameters
+@cache
+def result(name: str) -> Result:
+    """What the scenario of this name finds, run once."""
+    return Scenario.named(name).run()
+
+
+def test_a_kind_says_what_it_takes_and_reaches_other_processes() -> None:
+    for kind in kinds().values():
+        assert kind.name.startswith(f"{kind.level}.") and len(kind.summary) > 20
+        assert pickle.loads(pickle.dumps(kind)) == kind  # noqa: S301
+        for name, value in values_of(kind.parameters()).items():
+            parameter = parameters_of(kind.parameters)[name]
+            assert parameter.read(value) == value and len(parameter.help) > 5, name
+        scenario = Scenario.named(kind.name)
+        assert Scenario.from_toml(scenario.to_toml(), kind.name).parameters == scenario.parameters
 
 
 def test_every_economic_and_collusion_attack_has_a_scenario() -> None:
@@ -40,29 +47,30 @@ def test_every_economic_and_collusion_attack_has_a_scenario() -> None:
     assert len({one.title for one in scenarios}) == len(scenarios)
 
 
-@pytest.mark.parametrize("name", names())
-def test_a_scenario_runs_and_keeps_what_the_protocol_promises(name: str) -> None:
-    scenario = Scenario.named(name)
-    metrics = scenario.run().metrics
-    if scenario.kind.name not in WATCHED:
-        return
-    assert metrics["right"] and metrics["money_conserved"] and metrics["within_bound"], metrics
-    assert {"attacker_profit_wei", "honest_profit_wei", "delay_seconds", "gas", "transactions", "verdict"} <= metrics.keys()
-    assert metrics["attacker_profit_wei"] <= 0 <= metrics["honest_profit_wei"] + metrics["fees_wei"]  # type: ignore[operator]
+def test_every_scenario_runs_and_keeps_what_the_protocol_promises() -> None:
+    for name in names():
+        found = result(name)
+        metrics = found.metrics
+        assert metrics
+        if found.kind not in WATCHED:
+            continue
+        assert metrics["right"] and metrics["money_conserved"] and metrics["within_bound"], name
+        assert {"attacker_profit_wei", "honest_profit_wei", "delay_seconds", "gas", "transactions", "verdict"} <= metrics.keys()
+        attacker, honest, fees = (metrics[key] for key in ("attacker_profit_wei", "honest_profit_wei", "fees_wei"))
+        assert attacker <= 0 <= honest + fees, name  # type: ignore[operator]
 
 
-def test_both_levels_give_the_same_bytes_in_other_processes(tmp_path: Path) -> None:
+def test_a_sweep_asks_for_what_its_scenario_says() -> None:
+    for name in sweep_names():
+        sweep = Sweep.named(name)
+        found = result(sweep.scenario.name)
+        sweep.check_figures(Outcome(found.metrics, found.tables))
+        assert sweep.figures and sweep.title.endswith("?")
+
+
+def test_both_levels_give_the_same_bytes_in_another_process() -> None:
     for name in ("random-cast", "year-of-jobs"):
-        (tmp_path / f"{name}.toml").write_text(f'title = "Twice"\nscenario = "{name}"\nrepeats = 2\n')
-        sweep = Sweep.load(tmp_path / f"{name}.toml")
-        for count, workers in ((1, in_this_process), (2, in_processes(2))):
-            assert run_sweep(sweep, tmp_path / f"{name}{count}", workers, Untold()) == ()
-        assert (tmp_path / f"{name}1" / RESULTS).read_bytes() == (tmp_path / f"{name}2" / RESULTS).read_bytes()
-
-
-@pytest.mark.parametrize("name", sweep_names())
-def test_a_sweep_asks_for_what_its_runs_say(name: str) -> None:
-    sweep = Sweep.named(name)
-    job = next(sweep.jobs())
-    sweep.check_figures(sweep.scenario.kind.run(job.parameters, job.seed))
-    assert sweep.figures and sweep.title.endswith("?")
+        scenario = Scenario.named(name)
+        [(_, outcome)] = in_processes(1)(scenario.kind, [Job("", scenario.parameters, scenario.seed, 0)])
+        assert isinstance(outcome, Outcome)
+        assert scenario.result(scenario.seed, outcome).to_bytes() == result(name).to_bytes()

@@ -7,9 +7,11 @@ import json
 import random
 import sys
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -18,7 +20,7 @@ from sims.kinds import Kind
 from sims.result import versions
 from sims.sweep import Job, Sweep
 from sims.sweeping import POINTS, RESULTS, SWEEP, Untold, run_sweep
-from sims.workers import Failure, Finished, Workers, in_processes, in_this_process, on_ray, processors
+from sims.workers import Failure, Finished, Workers, in_processes, in_this_process, on_ray
 from tests.sims.toys import Toy, only_toys, toy
 
 TEXT = """\
@@ -100,16 +102,17 @@ def test_the_results_hold_all_runs_in_the_sweeps_order(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").glob(".*"))
 
 
-@pytest.mark.parametrize("most", [0, 1, 7, 23])
-def test_a_sweep_goes_on_where_it_stopped(tmp_path: Path, most: int) -> None:
-    sweep, out = asked(tmp_path), tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt):
-        run_sweep(sweep, out, Counted(most), Untold())
-    assert not (out / RESULTS).exists()
-    assert (out / POINTS).read_bytes().count(b"\n") == most
-    rest = Counted()
-    assert ran(sweep, out, rest) == ran(sweep, tmp_path / "whole")
-    assert rest.count == 24 - most
+def test_a_sweep_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    sweep = asked(tmp_path)
+    whole = ran(sweep, tmp_path / "whole")
+    for most in (0, 1, 7, 23):
+        out, rest = tmp_path / str(most), Counted()
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(sweep, out, Counted(most), Untold())
+        assert not (out / RESULTS).exists()
+        assert (out / POINTS).read_bytes().count(b"\n") == most
+        assert ran(sweep, out, rest) == whole
+        assert rest.count == 24 - most
 
 
 def test_what_is_damaged_is_run_again(tmp_path: Path) -> None:
@@ -143,6 +146,21 @@ def test_a_folder_may_hold_the_points_of_a_smaller_or_another_sweep(tmp_path: Pa
     assert count.count == 8
 
 
+def test_the_folder_is_all_that_is_needed_to_run_a_sweep_again(tmp_path: Path) -> None:
+    for name in ("scenarios/base.toml", "base.toml", str(tmp_path / "base.toml")):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text('kind = "economy.toy"\ntitle = "Base"\n[parameters]\nrate = 0.25\n')
+        (tmp_path / "of.toml").write_text(f'title = "Of a file"\nscenario = "{name}"\n[vary]\nstake = [1.0, 2.0]\n')
+        found = ran(Sweep.load(tmp_path / "of.toml"), tmp_path / "out")
+        file.unlink()
+        assert ran(Sweep.load(tmp_path / "out" / SWEEP), tmp_path / "again") == found
+        assert ran(Sweep.load(tmp_path / "again" / SWEEP), tmp_path / "again") == found
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [POINTS, RESULTS, "scenario", SWEEP]
+    kept = ran(asked(tmp_path), tmp_path / "of kind")
+    assert ran(Sweep.load(tmp_path / "of kind" / SWEEP), tmp_path / "of kind again") == kept
+
+
 def test_old_results_are_gone_while_new_ones_are_made(tmp_path: Path) -> None:
     sweep, out = asked(tmp_path), tmp_path / "out"
     ran(sweep, out)
@@ -163,15 +181,25 @@ def test_two_processes_do_not_write_to_one_folder(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_to_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnavailableError, match="cannot be written to"):
-        ran(asked(tmp_path), tmp_path / "file")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match="is no folder; name another with --out"):
+            ran(asked(tmp_path), place)
+    sweep, out = asked(tmp_path), tmp_path / "out"
+    found = ran(sweep, out)
+    for refused, message in (
+        ("pathlib.Path.open", "out cannot be written to: Permission denied; name another folder with --out"),
+        ("fcntl.flock", "out cannot be locked: Permission denied; name another folder with --out"),
+        ("pathlib.Path.unlink", "results.json cannot be removed: Permission denied; name another folder with --out"),
+    ):
+        with patch(refused, side_effect=PermissionError(13, "Permission denied")), pytest.raises(UnavailableError, match=message):
+            ran(sweep, out)
+        assert (out / RESULTS).read_bytes() == found
 
 
-@pytest.mark.parametrize("workers", [in_processes(1), in_processes(2)], ids=["one", "two"])
-def test_a_run_that_fails_is_told_and_does_not_lose_the_others(tmp_path: Path, workers: Workers) -> None:
+def test_a_run_that_fails_is_told_and_does_not_lose_the_others(tmp_path: Path) -> None:
     mended = tmp_path / "mended"
     sweep, out = asked(tmp_path, "brittle", str(mended)), tmp_path / "out"
-    failed = run_sweep(sweep, out, workers, Untold())
+    failed = run_sweep(sweep, out, in_processes(2), Untold())
     told = [(one.job.parameters.rate, one.job.parameters.stake, one.reason) for one in failed]
     expected = [(rate, 2.0, "RuntimeError: two is too much") for rate in (0.1, 0.5, 0.9) for _ in range(2)]
     assert told == [*expected, *[(0.9, 3.0, "its process ended")] * 2]
@@ -186,12 +214,22 @@ def test_a_run_that_fails_is_told_and_does_not_lose_the_others(tmp_path: Path, w
     assert count.count == 8
 
 
-def test_a_figure_of_what_there_is_not_stops_the_sweep_at_its_first_run(tmp_path: Path) -> None:
-    path, count = tmp_path / "many.toml", Counted()
-    path.write_text(TEXT.format(kind="toy", note="").replace('y = "profit"', 'y = "proft"'))
-    with pytest.raises(UsageError, match="figure profit: no parameter or metric 'proft'; did you mean profit"):
-        run_sweep(Sweep.load(path), tmp_path / "out", count, Untold())
+def test_a_figure_of_what_there_is_not_stops_a_sweep_at_its_first_run_and_costs_no_finished_one(tmp_path: Path) -> None:
+    path, out, count = tmp_path / "many.toml", tmp_path / "out", Counted()
+    right = TEXT.format(kind="toy", note="")
+
+    def refused() -> None:
+        path.write_text(right.replace('y = "profit"', 'y = "proft"'))
+        with pytest.raises(UsageError, match=r"many\.toml:9: figure profit: no parameter or metric 'proft'; did you mean profit"):
+            run_sweep(Sweep.load(path), out, count, Untold())
+        path.write_text(right)
+
+    refused()
     assert count.count == 1
+    ran(Sweep.load(path), out, count)
+    before = {file: file.read_bytes() for file in out.iterdir()}
+    refused()
+    assert count.count == 24 and before == {file: file.read_bytes() for file in out.iterdir()}
 
 
 def test_the_listener_hears_of_every_run(tmp_path: Path) -> None:
@@ -216,10 +254,6 @@ def test_two_samples_of_the_same_values_are_two_runs(tmp_path: Path) -> None:
     path.write_text('title = ""\nkind = "economy.toy"\nmode = "random"\nsamples = 9\n[vary]\npath = ["fast"]')
     document = json.loads(ran(Sweep.load(path), tmp_path / "out"))
     assert len({one["seed"] for one in document["points"]}) == 9
-
-
-def test_there_is_a_processor() -> None:
-    assert processors() >= 1
 
 
 # Ray --------------------------------------------------------------------------------------------------------------------
@@ -264,20 +298,26 @@ def test_ray_gives_the_same_bytes_and_is_left_as_it_was(tmp_path: Path, monkeypa
     ray = pretended(kept)
     monkeypatch.setitem(sys.modules, "ray", ray)
     sweep = asked(tmp_path)
-    assert ran(sweep, tmp_path / "ray", on_ray) == ran(sweep, tmp_path / "here")
+    assert ran(sweep, tmp_path / "ray", on_ray()) == ran(sweep, tmp_path / "here")
     assert kept == ["init", "shutdown"]
     ray.init()
-    ran(sweep, tmp_path / "again", on_ray)
+    ran(sweep, tmp_path / "again", on_ray())
     assert kept == ["init", "shutdown", "init"], "who had connected stays connected"
 
 
 def test_what_a_cluster_loses_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", pretended(["lossy"]))
-    failed = run_sweep(asked(tmp_path), tmp_path / "out", on_ray, Untold())
+    failed = run_sweep(asked(tmp_path), tmp_path / "out", on_ray(), Untold())
     assert len(failed) == 3 and {one.reason for one in failed} == {"RayError: the node died"}
 
 
-def test_without_ray_there_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match="Ray is not installed: pip install ray, or leave out --ray"):
-        ran(asked(tmp_path), tmp_path / "out", on_ray)
+        on_ray()
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_ray_itself_gives_the_same_bytes(tmp_path: Path) -> None:
+    sweep = asked(tmp_path)
+    assert ran(sweep, tmp_path / "ray", on_ray()) == ran(sweep, tmp_path / "here")

@@ -294,7 +294,8 @@ def _ticks(values: Sequence[Any], named: Quantity, digits: int = 3) -> list[str]
         return [written(value).replace("_", " ") for value in values]
     unit = named.drawn_in(numbers)
     name = "" if unit.name == named.unit and unit.name not in UNITS_SAID else unit.name
-    return [f"{rounded(value / unit.divisor, digits)} {name}".strip() for value in numbers]
+    plain = [written(value) if unit.divisor == 1 else rounded(value / unit.divisor, digits) for value in numbers]
+    return [f"{one} {name}".strip() for one in plain]
 
 
 def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], pooled: tuple[str, ...]) -> Lines:

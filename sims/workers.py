@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -87,7 +88,8 @@ def _pooled(count: int, kind: Kind, queue: Iterator[Job]) -> Iterator[tuple[Job,
         while True:
             for job in islice(queue, 0 if broken else AHEAD * count - len(futures)):
                 try:
-                    futures[pool.submit(attempt, kind, job.parameters, job.seed)] = job
+                    with _uninterrupted():
+                        futures[pool.submit(attempt, kind, job.parameters, job.seed)] = job
                 except BrokenProcessPool as ended:
                     broken = True
                     yield job, ended
@@ -111,10 +113,21 @@ def _pooled(count: int, kind: Kind, queue: Iterator[Job]) -> Iterator[tuple[Job,
                 os.environ[name] = value
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """An interrupt comes after this, and in a process that is started here when it begins: its imports could swallow it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin() -> None:
     """Leave quietly when the person at the terminal interrupts."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
 
 
 def on_ray() -> Workers:

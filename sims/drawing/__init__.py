@@ -20,6 +20,7 @@ from sims.plots import Plot
 __all__ = ["draw", "png", "svg"]
 
 DOTS = 200  # pixels per inch
+TITLE = 72  # letters of a line
 
 
 def draw(plot: Plot, panels: Sequence[Panel], caption: str = "", titled: bool = True) -> Figure:
@@ -28,7 +29,8 @@ def draw(plot: Plot, panels: Sequence[Panel], caption: str = "", titled: bool = 
         columns = min(len(panels), 3 if len(panels) != 4 else 2)
         rows = math.ceil(len(panels) / columns)
         height = _height(panels) if rows == 1 else 3.1 * rows
-        figure = Figure(figsize=(WIDTH, height + (0.5 if titled else 0)), layout="constrained")
+        height_of_title = 0.25 * (1 + len(wrapped(plot.heading, TITLE).splitlines())) if titled else 0
+        figure = Figure(figsize=(WIDTH, height + height_of_title), layout="constrained")
         FigureCanvasAgg(figure)
         figure.get_layout_engine().set(w_pad=0.09, h_pad=0.07)  # type: ignore[union-attr,call-arg]
         axes = figure.subplots(rows, columns, squeeze=False, sharex=len(panels) > 1, sharey=len(panels) > 1)
@@ -47,7 +49,7 @@ def draw(plot: Plot, panels: Sequence[Panel], caption: str = "", titled: bool = 
         for place in axes.flat[len(panels) :]:
             place.set_visible(False)
         if titled:
-            figure.suptitle(plot.heading, x=0.01, ha="left", fontsize=FONT + 2.5, fontweight="bold")
+            figure.suptitle(wrapped(plot.heading, TITLE), x=0.01, ha="left", fontsize=FONT + 2.5, fontweight="bold")
             if caption:
                 figure.supxlabel(wrapped(caption, 140), x=0.01, ha="left", fontsize=FONT - 2.5, color=GREY)
         return figure

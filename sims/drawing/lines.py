@@ -103,6 +103,8 @@ def draw_lines(axes: Axes, plot: Plot, content: Lines, shared: Shared, height: f
         value in (0, 1) for line in content.lines for spot in line.spots for value in spot.values
     ):
         axes.set_ylim(-0.03, 1.03)  # shares of runs
+    elif content.y_scale == "linear" and axes.get_ylim()[0] > 0:
+        axes.set_ylim(bottom=0, auto=True)  # small differences look small; the next panel may still raise the top
     axes.set_xlabel(content.x.titled(shared.x))
     axes.set_ylabel(content.y.titled(shared.y))
     bounds = _draw_bound(axes, content, shared, colours) if content.bound else []

@@ -37,6 +37,7 @@ WIDTH, HEIGHT = 8.0, 4.7  # inches; at the width of a page its text is as large 
 FONT = 10.5
 MOST_TICKS = 9
 TICK_DIGITS = 4
+DECADES = 4  # along an axis of more, powers of ten are written as such
 LETTERS, LINES = 78.0, 20.0  # of tick labels, along axes that are as wide and as high as a figure
 HOURS = (3, 6, 12, 24)  # between ticks
 STYLE: Any = {
@@ -134,12 +135,19 @@ def set_scale(axes: Axes, which: str, scale: Scale, values: Sequence[float], uni
             LogLocator(subs=(1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.5 else (1.0, 2.0, 5.0), numticks=12)
         )
         axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        if which == "x" and decades > DECADES:
+            axis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
     elif scale == "linear":
         axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
         span = distinct[-1] - distinct[0] if distinct else 0
         whole = next((step for step in HOURS if span <= 8 * step), None)
         if unit.name == "h" and span > HOURS[0] and whole:
             axis.set_major_locator(MultipleLocator(whole))
+
+
+def _power(value: float) -> str:
+    """A power of ten as one."""
+    return "10" + str(round(math.log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _round(values: Sequence[float]) -> bool:

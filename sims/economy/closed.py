@@ -104,8 +104,8 @@ def of_plan(setting: Setting, plan: Plan) -> dict[str, float]:
 def worth(setting: Setting) -> float:
     """What a completed job is worth to the attackers, beside the money in it, in bounties.
 
-    Nothing, unless the requester is one of them, whose bounty stays in the family. Then it is what honest work costs them: if it were
-    worth less, nobody would post the job, and each bounty more makes honest work, which is always completed, gain more than fraud.
+    Nothing, unless the requester is one of them, so that its bounty changes no purse. Then it is what honest work costs them: if it
+    were worth less, nobody would post the job, and if it is worth more, honest work, which is always completed, gains most by that.
     """
     if "requester" not in setting.attackers:
         return 0.0

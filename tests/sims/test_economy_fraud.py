@@ -174,8 +174,8 @@ LEAGUE = replace(WORST, requester_in_league=True, segments=4, work_cost=0.6)
 WAITING = 1e8  # seconds for a segment: whoever waits for the verdict on one before it works on the next
 
 
-@given(rate=st.floats(0.01, 0.99), burn=st.floats(0.01, 0.6), cost=st.floats(0.01, 2), segments=st.integers(1, 40))
-@settings(deadline=None, max_examples=50)
+@given(rate=st.floats(0.01, 0.99), burn=st.floats(0.01, 0.6), cost=st.floats(0.01, 2), segments=st.integers(1, 16))
+@settings(deadline=None, max_examples=30)
 def test_of_a_league_that_waits_for_verdicts_the_burnt_share_is_what_is_at_stake(
     rate: float, burn: float, cost: float, segments: int
 ) -> None:

@@ -62,7 +62,7 @@ def test_a_league_with_the_requester_loses_too_and_would_not_if_nothing_were_bur
 
 
 def test_the_simulation_agrees(setting: Fraud) -> None:
-    for attackers in (setting, replace(league(setting), episodes=200_000)):
+    for attackers in (setting, replace(league(setting), episodes=100_000)):
         advantage = run_fraud(attackers, 0).metrics["advantage_high"]
         assert isinstance(advantage, float)
         assert advantage < 0

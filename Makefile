@@ -1,5 +1,5 @@
 # make demo | make test | make lint | make test-deep | make fuzz | make mutation | make static-analysis | make bench | make bench-gas
-# make bench-scale | make bench-disputes | make bench-quality | make lock
+# make bench-scale | make bench-disputes | make bench-quality | make sims | make lock
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ ANALYSER_VERSION := 0.7.0
 # Idle torch threads wait asleep: two test processes share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-deep fuzz mutation static-analysis bench bench-gas bench-scale bench-disputes bench-quality lint format lock clean
+.PHONY: demo test test-deep fuzz mutation static-analysis bench bench-gas bench-scale bench-disputes bench-quality sims lint format lock clean
 
 demo: $(READY)
 	$(BIN)/refstep demo
@@ -51,6 +51,15 @@ bench-disputes: $(READY) $(ANVIL)
 # The tables of docs/quality.md: seven to ten minutes.
 bench-quality: $(READY)
 	$(BIN)/python -m benchmarks.quality
+
+# All sweeps into build/sweeps, with a report on each, and their figures that docs/economics.md shows: some ten minutes. It goes on where
+# it was stopped.
+SWEEPS := $(basename $(notdir $(wildcard sims/sweeps/*.toml)))
+
+sims: $(READY)
+	set -e; for sweep in $(SWEEPS); do \
+	  $(BIN)/refstep sims sweep $$sweep --out build/sweeps/$$sweep; $(BIN)/refstep sims report build/sweeps/$$sweep; done
+	set -e; for picture in docs/figures/*/*.png; do cp build/sweeps/$${picture#docs/figures/} $$picture; done
 
 # How much of what can be wrong in a contract the tests notice (docs/assurance.md): hours. It goes on where it was stopped, and keeps
 # what it found in build/mutation.jsonl. MUTATION="--only modules/merkle.vy" or MUTATION="--sample 300" for less.

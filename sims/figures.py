@@ -17,7 +17,21 @@ from sims.plots import Plot
 from sims.quantities import PLAIN, Meaning, Quantity, Scale, natural_scale, quantity, rounded, written
 from sims.result import Column, Table, Value
 
-__all__ = ["Grid", "Line", "Lines", "Panel", "Plot", "Run", "Spot", "arrange", "crosses_zero", "crossings", "interval", "varied"]
+__all__ = [
+    "UNITS_SAID",
+    "Grid",
+    "Line",
+    "Lines",
+    "Panel",
+    "Plot",
+    "Run",
+    "Spot",
+    "arrange",
+    "crosses_zero",
+    "crossings",
+    "interval",
+    "varied",
+]
 
 MOST_SERIES = 8  # so many a reader can tell apart
 GROUPS = 4  # of a parameter that takes more values than that
@@ -288,14 +302,16 @@ def _ordered(values: Iterable[Any]) -> list[Any]:
 
 
 def _ticks(values: Sequence[Any], named: Quantity, digits: int = 3) -> list[str]:
-    """Values as words, numbers all in the same unit."""
+    """Values as words, numbers in the same unit but for those that are less than one of it."""
     numbers = [value for value in values if _is_number(value) and not isinstance(value, bool)]
     if len(numbers) < len(values):
         return [written(value).replace("_", " ") for value in values]
-    unit = named.drawn_in(numbers)
-    name = "" if unit.name == named.unit and unit.name not in UNITS_SAID else unit.name
-    plain = [written(value) if unit.divisor == 1 else rounded(value / unit.divisor, digits) for value in numbers]
-    return [f"{one} {name}".strip() for one in plain]
+    common = named.drawn_in(numbers)
+    units = [common if not value or abs(value) >= common.divisor else named.drawn_in((value,)) for value in numbers]
+    names = ["" if unit.name == named.unit and unit.name not in UNITS_SAID else unit.name for unit in units]
+    pairs = list(zip(numbers, units, strict=True))
+    plain = [written(value) if unit.divisor == 1 else rounded(value / unit.divisor, digits) for value, unit in pairs]
+    return [f"{one} {name}".strip() for one, name in zip(plain, names, strict=True)]
 
 
 def _lines(plot: Plot, rows: Sequence[_Row], meanings: Mapping[str, Meaning], pooled: tuple[str, ...]) -> Lines:

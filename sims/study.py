@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bisection.errors import UsageError
-from sims.figures import Grid, Lines, Panel, Run, arrange, crosses_zero, crossings, varied
+from sims.figures import UNITS_SAID, Grid, Lines, Panel, Run, arrange, crosses_zero, crossings, varied
 from sims.plots import Plot
 from sims.quantities import Meaning, Scale, quantity, written
 from sims.result import Column, Table, Value
@@ -192,12 +192,21 @@ def _caption(study: Study, plot: Plot, panels: Sequence[Panel], crossed: Sequenc
         bounded = any(spot.bound is not None for spot in spots)
         said.append(f"Dashed: {named}; {kept}" if bounded else f"No run has a number for {named}")
     if plot.where:
-        said.append("Only " + ", ".join(f"{quantity(name).label} = {written(value)}" for name, value in plot.where.items()))
+        said.append("Only " + ", ".join(_named(study, name, value) for name, value in plot.where.items()))
     kept_runs = [run for run in study.runs if all(run.parameters.get(name) == value for name, value in plot.where.items())]
     pooled = [name for name in varied(kept_runs) if name not in plot.names()]
     if pooled:
         said.append(f"Over all values of {', '.join(quantity(name).label for name in pooled)}")
     return ". ".join(said) + "."
+
+
+def _named(study: Study, name: str, value: Any) -> str:
+    """A parameter with its value, in a unit where it needs one."""
+    named = quantity(name, study.unit(name))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"{named.label} = {written(value)}"
+    unit = named.drawn_in((value,))
+    return f"{named.label} = {written(value / unit.divisor)} {unit.name if unit.name in UNITS_SAID else ''}".rstrip()
 
 
 def _counts(panels: Sequence[Panel]) -> list[int]:

@@ -31,6 +31,7 @@ __all__ = [
     "of_plan",
     "plan_of",
     "worst_plans",
+    "worth",
 ]
 
 HALVINGS = 50
@@ -94,11 +95,30 @@ def expected(setting: Setting, cheats: Cheats | None) -> dict[str, float]:
 
 def of_plan(setting: Setting, plan: Plan) -> dict[str, float]:
     """The same for a trainer with this plan."""
+    total = _money(setting, plan)
+    shared = sum(total[role] for role in setting.attackers)
+    return total | {"attacker": shared + worth(setting) * (1 - total["caught"])}
+
+
+@lru_cache(4096)
+def worth(setting: Setting) -> float:
+    """What a completed job is worth to the attackers, beside the money in it, in bounties.
+
+    Nothing, unless the requester is one of them, so that its bounty changes no purse. Then it is what honest work costs them: if it
+    were worth less, nobody would post the job, and if it is worth more, honest work, which is always completed, gains most by that.
+    """
+    if "requester" not in setting.attackers:
+        return 0.0
+    honest = _money(setting, plan_of(setting, None))
+    return -sum(honest[role] for role in setting.attackers)
+
+
+def _money(setting: Setting, plan: Plan) -> dict[str, float]:
     ways, total = _ways(setting, plan), dict.fromkeys((*ROLES, "caught", "stolen", "audits"), 0.0)
     for path, share in (("fast", 1 - setting.slow_share), ("slow", setting.slow_share)):
         for name, column in _columns(setting, path, plan.count, ways).items():
             total[name] += share * float(ways.weight @ column)
-    return total | {"attacker": total["trainer"] + total["friend"]}
+    return total
 
 
 def _columns(s: Setting, path: str, count: int, ways: _Ways) -> dict[str, Floats]:
@@ -179,7 +199,7 @@ def plan_of(setting: Setting, cheats: Cheats | None) -> Plan:
 
 
 def fraud_pays(setting: Setting, cheats: Cheats) -> float:
-    """By how much fraud is better than honest work for a trainer and its friend, in bounties."""
+    """By how much fraud is better than honest work for the attackers, in bounties."""
     return expected(setting, cheats)["attacker"] - expected(setting, None)["attacker"]
 
 
@@ -201,15 +221,22 @@ def break_even_stake(setting: Setting, cheats: Cheats) -> float | None:
 def break_even_audit_rate(setting: Setting, cheats: Cheats) -> float | None:
     """The least audit rate of each watcher at which fraud does not pay: None if it pays at any."""
 
-    def pays(rate: float) -> bool:
-        return fraud_pays(replace(setting, audit_rate=rate), cheats) > 0
+    def paying(plans: Sequence[Plan], rate: float) -> Sequence[Plan]:
+        at = replace(setting, audit_rate=rate)
+        honest = expected(at, None)["attacker"]
+        return [plan for plan in plans if of_plan(at, plan)["attacker"] > honest]
 
-    if pays(1.0):
+    plans: Sequence[Plan] = worst_plans(setting.segments) if cheats == "worst" else (plan_of(setting, cheats),)
+    if paying(plans, 1.0):
         return None
-    low, high = 0.0, 1.0
-    if not pays(low):
+    plans = paying(plans, 0.0)
+    if not plans:
         return 0.0
+    low, high = 0.0, 1.0
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if pays(middle) else (low, middle)
+        if still := paying(plans, middle):
+            low, plans = middle, still
+        else:
+            high = middle
     return high

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from bisection.errors import UsageError
 
 __all__ = ["Costs", "Side", "costs", "read"]
 
 MEASURED = Path(__file__).parent.parent / "data" / "costs.json"
+PARTS = ("gas", "transactions")
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,21 @@ class Side:
 class Costs:
     """Gas of the transactions of a job, and of a dispute at full scale (2^20 steps, 2^14 tensors, 2^30 elements, runs of 2^20).
 
-    Without other measurements, the figures of docs/gas.md and of a play of ``benchmarks.scale``. A dispute counts from the
-    commitment to the verdict.
+    A dispute counts from the commitment to the verdict.
     """
 
-    open_job: int = 284_934
-    claim: int = 82_691
-    post_segment: int = 128_219
-    finalise: int = 129_231
-    commit: int = 50_922
-    open_step: int = 221_568
-    open_blind: int = 191_893
-    verdict: int = 395_560
-    fast_challenger: Side = Side(888_784, 5)
-    fast_trainer: Side = Side(180_729, 3)
-    slow_challenger: Side = Side(1_475_949, 17)
-    slow_trainer: Side = Side(991_671, 15)
+    open_job: int
+    claim: int
+    post_segment: int
+    finalise: int
+    commit: int
+    open_step: int
+    open_blind: int
+    verdict: int
+    fast_challenger: Side
+    fast_trainer: Side
+    slow_challenger: Side
+    slow_trainer: Side
 
     def challenger(self, path: str) -> Side:
         """The challenger's side of a dispute on the ``fast`` or ``slow`` path."""
@@ -61,32 +61,30 @@ class Costs:
 def read(document: Mapping[str, Any]) -> Costs:
     """The costs that a document gives: an object with the fields of ``Costs``, a side as ``{"gas": …, "transactions": …}``.
 
-    What it leaves out has its default, and other fields are ignored. Raises UsageError for what is no count.
+    Other fields are ignored. Raises UsageError for a field that is missing or holds no count.
     """
     given: dict[str, Any] = {}
-    for spec in fields(Costs):
-        if spec.name not in document:
-            continue
-        value = document[spec.name]
-        side = isinstance(getattr(Costs, spec.name), Side)
-        counts = (value.get("gas"), value.get("transactions")) if isinstance(value, Mapping) and side else (value,)
-        if len(counts) != 1 + side or not all(type(count) is int and count > 0 for count in counts):
-            raise UsageError(
-                f"the costs have {spec.name} = {value!r}; expected {'gas and transactions' if side else 'gas'} above 0"
-            )
-        given[spec.name] = Side(*counts) if side else value
+    for name, kind in get_type_hints(Costs).items():
+        found = document.get(name)
+        counts = [found.get(part) for part in PARTS] if kind is Side and isinstance(found, Mapping) else [found]
+        if len(counts) != (len(PARTS) if kind is Side else 1) or not all(type(count) is int and count > 0 for count in counts):
+            raise UsageError(f"{name} = {found!r}; expected {' and '.join(PARTS) if kind is Side else 'gas'} above 0")
+        given[name] = kind(*counts)
     return Costs(**given)
 
 
 @cache
 def costs(path: Path = MEASURED) -> Costs:
-    """The costs measured at chain level, where they are shipped. Raises UsageError for a file that cannot be read as such."""
-    if not path.exists():
-        return Costs()
+    """The costs that were measured at chain level. Raises UsageError for a file that is missing or holds anything else."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document, Mapping):
+            raise UsageError(f"a {type(document).__name__}; expected an object")
+        return read(document)
+    except OSError as error:
+        reason = str(error.strerror)
     except ValueError as error:
-        raise UsageError(f"{path} is no JSON: {error}") from None
-    if not isinstance(document, Mapping):
-        raise UsageError(f"{path} holds no object")
-    return read(document)
+        reason = f"no JSON, {error}"
+    except UsageError as error:
+        reason = str(error)
+    raise UsageError(f"the measured costs {path}: {reason}; python -m sims.chain.measure writes them")

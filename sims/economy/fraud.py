@@ -27,13 +27,21 @@ PRECISION = 10**9  # least_stake counts in whole units of money: a bounty has so
 
 @dataclass(frozen=True)
 class Fraud(Setting):
-    """One fraud, played again and again."""
+    """One fraud, played again and again. The attackers are the trainer and its friend, and the requester if it is in league."""
 
     cheats: Literal["all", "last", "one", "worst"] = quantity(
         "all",
         "where a dishonest trainer cheats: all segments, the last ones, one at random, or as many at either end as earn most",
     )
+    requester_in_league: bool = quantity(
+        False, "whether the requester shares in the fraud: then a completed job is worth to all three what honest work costs them"
+    )
     episodes: int = quantity(20_000, "jobs to play", "jobs", least=2, most=100_000_000)
+
+    @property
+    def attackers(self) -> tuple[str, ...]:
+        """See Setting."""
+        return (*super().attackers, "requester") if self.requester_in_league else super().attackers
 
 
 def fates(tally: Tally, roles: Sequence[str] = ROLES) -> list[dict[str, Value]]:
@@ -50,7 +58,7 @@ FATES = (
 
 
 def run_fraud(p: Fraud, seed: int) -> Outcome:
-    """What a fraud earns the trainer and its friend, next to honest work; what stake would deter it."""
+    """What a fraud earns the attackers, next to honest work; what stake would deter it."""
     fraud, honest = jobs(p, p.cheats, p.episodes, seed, "fraud"), jobs(p, None, p.episodes, seed, "honest")
     advantage = Moments(
         p.episodes, fraud["attacker"].mean - honest["attacker"].mean, fraud["attacker"].squares + honest["attacker"].squares
@@ -71,7 +79,7 @@ def run_fraud(p: Fraud, seed: int) -> Outcome:
         "expected_detection": value(likely["caught"]),
         "break_even_stake": value(closed.break_even_stake(p, p.cheats)),
         "break_even_audit_rate": value(closed.break_even_audit_rate(p, p.cheats)),
-        "least_stake": value(sufficient_stake(p)),
+        "least_stake": None if p.requester_in_league else value(sufficient_stake(p)),
         "imbalance": value(max(fraud["imbalance"].mean, honest["imbalance"].mean)),
     }
     return Outcome(metrics, {"fraud": table(FATES, fates(fraud)), "honest": table(FATES, fates(honest))})

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from sims.economy.closed import Plan, plan_of
+from sims.economy.closed import Plan, plan_of, worth
 from sims.economy.costs import costs
 from sims.economy.draws import BLOCK, Floats, Ints, Tally, blocks, generator
 from sims.economy.rules import ROLES, posted_and_paid
@@ -133,13 +133,14 @@ def jobs(setting: Setting, cheats: Cheats | None, episodes: int, seed: int, labe
     for number, size in blocks(episodes, at_once(setting.segments)):
         random = generator(seed, label, *numbers, number)
         columns = play(setting, first_cheats(plan, size, random), plan.count, random)
-        tally.add(columns | derived(columns))
+        tally.add(columns | derived(setting, columns))
     return tally
 
 
-def derived(columns: Mapping[str, Floats]) -> dict[str, Floats]:
-    """Sums of columns that are asked for: the trainer with its friend, and how far the books are from zero."""
+def derived(setting: Setting, columns: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Sums of columns that are asked for: what the attackers have together, and how far the books are from zero."""
+    shared = np.sum([columns[role] for role in setting.attackers], axis=0)
     return {
-        "attacker": columns["trainer"] + columns["friend"],
+        "attacker": shared + worth(setting) * (1 - columns["caught"]),
         "imbalance": np.abs(np.sum([columns[role] for role in ROLES], axis=0)),
     }

@@ -76,6 +76,11 @@ class Setting:
             raise ValueError(f"burn_share = {self.burn_share} and reward_share = {self.reward_share}; expected at most 1, together")
 
     @property
+    def attackers(self) -> tuple[str, ...]:
+        """The roles that plan a fraud together and share what it earns."""
+        return ("trainer", "friend")
+
+    @property
     def gas_unit(self) -> float:
         """What a gas costs at a price of 1 gwei, in bounties."""
         return 1e-9 / self.bounty_eth

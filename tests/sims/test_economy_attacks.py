@@ -47,6 +47,9 @@ def test_no_number_of_sybils_holds_a_job_up_beyond_both_clocks(
     columns = sybils.play(setting, 20, generator(SEED, "each"))
     lost = columns["trainer_lost"] == 1
     assert np.array_equal(lost, columns["trainer_spent_seconds"] > clocks[0])
+    assert np.all(columns["delay_seconds"][lost] <= setting.bound_seconds)
+    if stalls:
+        assert np.all(columns["delay_seconds"][lost] == setting.bound_seconds)
 
 
 @pytest.mark.parametrize("number", [1, 20])
@@ -62,13 +65,6 @@ def test_answers_of_more_games_than_a_block_takes_wait() -> None:
     answers = Sybils().sides[0].transactions
     assert few["trainer_spent_seconds"].mean == answers * 12
     assert answers * 12 * 12 < many["trainer_spent_seconds"].mean <= answers * 20 * 12
-
-
-def test_a_trainer_whose_clock_runs_out_loses() -> None:
-    setting = Sybils(200, trainer_clock=600.0, trainer_slots=1, episodes=50)
-    metrics = run_sybils(setting, SEED).metrics
-    assert metrics["trainer_lost"] == 1
-    assert metrics["longest_delay_seconds"] == metrics["bound_seconds"]
 
 
 @pytest.mark.parametrize(("path", "price"), [("fast", 1.0), ("slow", 5.0), ("slow", 180.0)])
@@ -99,15 +95,13 @@ def test_more_games_than_can_be_played_are_refused() -> None:
 
 
 @pytest.mark.parametrize("policy", ["window", "game", "even"])
-@pytest.mark.parametrize("budget", [0.0, 40_000.0, 62_000.0, 70_000.0, 172_000.0, 190_000.0])
 @pytest.mark.parametrize("path", ["fast", "slow"])
-def test_convictions_under_full_censorship_are_those_of_the_closed_form(policy: str, budget: float, path: str) -> None:
-    setting = Censorship(budget, policy, path=path)  # type: ignore[arg-type]
-    expected = censorship.convicted(setting)
-    assert expected is not None
-    tally, longest = censorship.simulate(setting, SEED)
-    assert agrees(tally["convicted"], expected, share=True)
-    assert longest <= setting.bound_seconds
+def test_convictions_under_full_censorship_are_those_of_the_closed_form(policy: str, path: str) -> None:
+    for budget in (0.0, 40_000.0, 62_000.0, 70_000.0, 172_000.0, 190_000.0):
+        setting = Censorship(budget, policy, path=path)  # type: ignore[arg-type]
+        expected = censorship.convicted(setting)
+        assert expected is not None
+        assert agrees(censorship.simulate(setting, SEED)[0]["convicted"], expected, share=True), budget
 
 
 @given(

@@ -121,24 +121,30 @@ def test_the_stake_also_repays_a_dispute() -> None:
     assert stake * setting.reward_share == pytest.approx(costs().slow_challenger.gas * 10 * 1e-9 / setting.bounty_eth, rel=1e-6)
 
 
-def earned(s: Setting, cheated: tuple[int, ...]) -> float:
-    """What a trainer and its friend earn, without gas and on the fast path, by cheating in any segments."""
+def earned(s: Fraud, cheated: tuple[int, ...]) -> float:
+    """What the attackers earn, without gas and on the fast path, by cheating in any segments."""
     work, after = s.work_cost / s.segments, s.caught_after("fast")
     total, alive = 0.0, 1.0
+    if s.requester_in_league:
+        completed, milestone, lost = s.work_cost, 0.0, s.burn_share + (1 - s.friend) * s.reward_share
+    else:
+        completed, milestone, lost = 1.0, 1 / s.segments, 1 - s.friend * s.reward_share
     for segment in cheated:
         posted = min(s.segments, segment + 1 + floor(after / s.segment_seconds))
         paid = sum(i * s.segment_seconds + s.window_seconds < segment * s.segment_seconds + after for i in range(segment))
         spent = work * (posted - s.saved * sum(other < posted for other in cheated))
-        total += alive * closed.found(s) * (paid / s.segments - spent - s.stake * (1 - s.friend * s.reward_share))
+        total += alive * closed.found(s) * (paid * milestone - spent - s.stake * lost)
         alive *= 1 - closed.found(s)
-    return total + alive * (1 - work * (s.segments - s.saved * len(cheated)))
+    return total + alive * (completed - work * (s.segments - s.saved * len(cheated)))
 
 
-def test_if_any_choice_of_segments_pays_then_one_at_an_end_does() -> None:
+@pytest.mark.parametrize("league", [False, True])
+def test_if_any_choice_of_segments_pays_then_one_at_an_end_does(league: bool) -> None:
     """All subsets of up to seven segments, in settings near the break-even."""
     chance, paying = random.Random(SEED), 0
     for _ in range(150):
-        setting = Setting(
+        setting = Fraud(
+            requester_in_league=league,
             segments=chance.randint(1, 7),
             gas_price=0.0,
             slow_share=0.0,
@@ -147,7 +153,9 @@ def test_if_any_choice_of_segments_pays_then_one_at_an_end_does() -> None:
             audit_rate=chance.choice([0.01, 0.02, 0.05, 0.1, 0.2, 0.4]),
             work_cost=chance.uniform(0.1, 1),
             saved=chance.choice([0.3, 1.0]),
-            segment_seconds=chance.choice([5_000.0, 10_000.0, 20_000.0, 60_000.0]),
+            segment_seconds=chance.choice(
+                [5_000.0, 10_000.0, 20_000.0, 60_000.0, WAITING] if league else [5_000.0, 10_000.0, 20_000.0, 60_000.0]
+            ),
             window_seconds=chance.choice([43_200.0, 100_000.0, 200_000.0]),
         )
         every = range(setting.segments)
@@ -160,12 +168,73 @@ def test_if_any_choice_of_segments_pays_then_one_at_an_end_does() -> None:
     assert 30 < paying < 120
 
 
+# A requester in league ----------------------------------------------------------------------------------------------------
+
+LEAGUE = replace(WORST, requester_in_league=True, segments=4, work_cost=0.6)
+WAITING = 1e8  # seconds for a segment: whoever waits for the verdict on one before it works on the next
+
+
+@given(rate=st.floats(0.01, 0.99), burn=st.floats(0.01, 0.6), cost=st.floats(0.01, 2), segments=st.integers(1, 16))
+@settings(deadline=None, max_examples=30)
+def test_of_a_league_that_waits_for_verdicts_the_burnt_share_is_what_is_at_stake(
+    rate: float, burn: float, cost: float, segments: int
+) -> None:
+    """least_stake, with the work on a segment for its milestone, and all but the burnt share for the reward."""
+    waiting = replace(LEAGUE, audit_rate=rate, burn_share=burn, work_cost=cost, segments=segments, segment_seconds=WAITING)
+    asked = cost / segments * (1 - rate) / (rate * burn)
+    assert closed.break_even_stake(waiting, "worst") == pytest.approx(asked, rel=1e-9, abs=1e-12)
+    half_lost = least_stake(round(cost / segments * 10**18), rate, 5_000) / 10**18
+    assert asked == pytest.approx(half_lost * 0.5 / burn, rel=1e-9)
+    assert closed.expected(waiting, None)["attacker"] == pytest.approx(0, abs=1e-12)
+
+
+@given(rate=st.floats(0.01, 0.99), seconds=st.floats(1, 1e6), stalls=st.booleans())
+@settings(deadline=None, max_examples=50)
+def test_a_league_does_best_to_wait_and_not_to_stall(rate: float, seconds: float, stalls: bool) -> None:
+    setting = replace(LEAGUE, audit_rate=rate, segment_seconds=seconds, stalls=stalls)
+    assert closed.fraud_pays(setting, "worst") <= closed.fraud_pays(replace(setting, segment_seconds=WAITING), "worst") + 1e-12
+    assert closed.fraud_pays(setting, "worst") <= closed.fraud_pays(replace(setting, stalls=False), "worst") + 1e-12
+
+
+@given(worth=st.floats(0, 5), plan=st.integers(1, 4), friend=st.floats(0, 1), price=st.floats(0, 50), rate=st.floats(0, 1))
+@settings(deadline=None, max_examples=100)
+def test_no_other_worth_of_the_job_makes_fraud_gain_a_league_more(
+    worth: float, plan: int, friend: float, price: float, rate: float
+) -> None:
+    """Next to the better of honest work and no job at all."""
+    setting = replace(LEAGUE, friend=friend, gas_price=price, audit_rate=rate)
+
+    def money(count: int) -> tuple[float, float]:
+        likely = closed.of_plan(setting, closed.last_ones(setting, count))
+        return sum(likely[role] for role in ("trainer", "friend", "requester")), 1 - likely["caught"]
+
+    (fraud, completed), (honest, always) = money(plan), money(0)
+    assert always == 1
+    gained = fraud + worth * completed - max(0.0, honest + worth)
+    assert gained <= closed.of_plan(setting, closed.last_ones(setting, plan))["attacker"] + 1e-12
+
+
+def test_where_nothing_is_burnt_slashing_is_free_to_a_league() -> None:
+    free = replace(LEAGUE, burn_share=0.0)
+    assert closed.break_even_stake(free, "worst") is None
+    assert closed.fraud_pays(replace(free, stake=1e6), "worst") == pytest.approx(closed.fraud_pays(free, "worst"))
+    assert closed.break_even_stake(replace(LEAGUE, burn_share=0.05), "worst") is not None
+
+
+@pytest.mark.parametrize("cheats", ["all", "last", "one", "worst"])
+def test_a_league_earns_what_the_closed_form_says(cheats: str) -> None:
+    setting = replace(LEAGUE, cheats=cheats, friend=0.6, gas_price=20.0, watchers=2, audit_rate=0.2, losers=0.3, episodes=20_000)
+    outcome, honest = run_fraud(setting, SEED).metrics, jobs(setting, None, 20_000, SEED, "honest")
+    assert agrees(jobs(setting, setting.cheats, 20_000, SEED, "fraud")["attacker"], outcome["expected_attacker_profit"])  # type: ignore[arg-type]
+    assert agrees(honest["attacker"], 0.0)
+    assert outcome["least_stake"] is None
+
+
 # Detection ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alike", [True, False])
-@pytest.mark.parametrize("held_up", [0.0, 0.3])
-@pytest.mark.parametrize(("watchers", "rate"), [(1, 0.05), (1, 0.5), (4, 0.1), (60, 0.01)])
+@pytest.mark.parametrize(("held_up", "alike"), [(0.0, True), (0.3, True), (0.3, False)])
+@pytest.mark.parametrize(("watchers", "rate"), [(0, 0.5), (1, 0.05), (4, 0.1), (60, 0.01)])
 def test_detection_is_that_of_the_closed_form(watchers: int, rate: float, held_up: float, alike: bool) -> None:
     setting = Detection(watchers, rate, 12, held_up, alike, episodes=20_000)
     outcome = run_detection(setting, SEED)
@@ -178,6 +247,7 @@ def test_detection_is_that_of_the_closed_form(watchers: int, rate: float, held_u
         assert abs(found - expected) <= ERRORS * (expected * (1 - expected) / 20_000) ** 0.5
     assert len(outcome.tables["detection"].rows) == 12
     assert outcome.metrics["expected_detection"] == pytest.approx(1 - (1 - chance) ** 12)
+    assert (outcome.metrics["segments_until_found"] is None) == (watchers == 0)
 
 
 def test_censoring_each_watcher_apart_leaves_more_found() -> None:
@@ -185,8 +255,3 @@ def test_censoring_each_watcher_apart_leaves_more_found() -> None:
         closed.found(Setting(watchers=5, audit_rate=0.5, held_up=0.5, held_up_alike=alike)) for alike in (True, False)
     )
     assert apart > together
-
-
-def test_without_watchers_nothing_is_found() -> None:
-    metrics = run_detection(Detection(watchers=0), SEED).metrics
-    assert (metrics["detection"], metrics["segments_until_found"]) == (0, None)

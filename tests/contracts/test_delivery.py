@@ -288,7 +288,10 @@ def test_what_is_retained_waits_for_every_open_demand(stage: Stage) -> None:
     with refused("registry: open demands"):
         stage.stranger.registry.release(job)
     answer(stage, demand)
+    assert stage.registry.job(job).paid == BOUNTY - RETAINED
     stage.stranger.registry.release(job)
+    released = stage.registry.job(job)
+    assert (released.paid, released.settled, released.terms.stake) == (BOUNTY, True, TERMS.stake)
     assert stage.registry.credit(stage.trainer.address) == BOUNTY + TERMS.stake
 
 

@@ -55,6 +55,7 @@ def test_a_model_stays_what_it_is(stage: Stage) -> None:
 
 
 def test_a_job_starts_where_its_parent_ended(stage: Stage) -> None:
+    stage.opened(RUN)
     parent = stage.completed(RUN)
     job = stage.opened(CHILD, parent=parent)
     assert stage.registry.job(job).parent == parent

@@ -248,6 +248,17 @@ def test_a_long_run_is_told_field_by_field(referee: Contract, what: str) -> None
         referee.call("locate_run", scene.roots, proof, ref.count, claim)
 
 
+def test_a_run_may_be_as_long_as_its_field_can_say(referee: Contract) -> None:
+    """The node alone says so: nobody holds a tensor of 2^31 elements here."""
+    scene = scene_of(Reduce, [("i8", 4)], [("i64", 2)], "sum", 2)
+    ref, length = scene.node.outputs[0], 2**31
+    longer = Reduce((replace(scene.node.inputs[0], count=2 * length),), scene.node.outputs, "sum", length)
+    roots, proof = instead(scene, scene.number, longer.encode())
+    claim = scene.leaf(ref.tensor, "i64", 1)
+    told = referee.call("locate_run", roots, proof, 1, claim)
+    assert told == astuple(locate_run(roots, proof, 1, claim)) and told[2] == part_count(longer)
+
+
 @pytest.mark.parametrize("what", RUNS)
 def test_every_part_of_a_long_run_is_summed(referee: Contract, what: str) -> None:
     scene = long_run(what)

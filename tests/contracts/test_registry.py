@@ -20,7 +20,7 @@ from contracts.events import (
     SegmentFinalised,
     SegmentPosted,
 )
-from contracts.jobs import NOBODY, JobStatus
+from contracts.jobs import NOBODY, JobStatus, claim_commitment
 from contracts.reader import decode
 from contracts.registry import TaskRegistry
 from contracts.sender import Call
@@ -219,6 +219,12 @@ def test_a_program_may_read_no_data(stage: Stage) -> None:
     assert stage.registry.job(job).spec == spec
 
 
+def test_an_offer_returns_the_jobs_number(stage: Stage) -> None:
+    stage.opened(RUN)
+    arguments = (RUN.spec, stage.terms(), BOUNTY, 0, "")
+    assert stage.registry.simulate("open_job", *arguments, account=stage.requester.address, value=BOUNTY) == 2
+
+
 def test_jobs_are_numbered_from_one(stage: Stage) -> None:
     assert [stage.opened(RUN) for _ in range(3)] == [1, 2, 3]
     assert stage.registry.job_count() == 3
@@ -250,6 +256,36 @@ def test_nobody_else_takes_a_job_back_and_nobody_a_claimed_one(stage: Stage) -> 
     stage.claim(job)
     with refused("registry: job not open"):
         stage.requester.registry.cancel(job)
+
+
+# Claiming
+
+
+def test_a_claim_says_what_it_claims(stage: Stage) -> None:
+    """So that it cannot land on another job after a reorganisation."""
+    job, other = stage.opened(RUN), stage.opened(TrainerRun(name="another"))
+    registry, salt = stage.trainer.registry, stage.salt()
+    registry.commit(claim_commitment(stage.trainer.address, job, salt))
+    for offer in (stage.registry.job(other), replace(stage.registry.job(job), bounty=BOUNTY - 1)):
+        with refused("registry: another job"):
+            registry.claim(job, "", offer, salt)
+    registry.claim(job, "", stage.registry.job(job), salt)
+
+
+def test_a_contract_wallet_offers_and_trains(stage: Stage) -> None:
+    """Who calls counts, not who signed the transaction."""
+    requester, trainer = stage.wallet(stage.requester), stage.wallet(stage.stranger)
+    terms = stage.terms(trainer=trainer.address)
+    (opened,) = stage.events(requester.does(stage.registry.call("open_job", RUN.spec, terms, 5, 0, "", value=5)))
+    assert isinstance(opened, JobOpened)
+    assert opened.requester == stage.registry.job(opened.job).requester == requester.address
+    offer = stage.registry.job(opened.job).offer
+    claim = stage.registry.call("claim", opened.job, offer, SALT, "", value=terms.stake)
+    with refused("registry: the job names another trainer"):
+        stage.stranger.registry.claim(opened.job, "", stage.registry.job(opened.job), SALT)
+    (claimed,) = stage.events(trainer.does(claim))
+    assert isinstance(claimed, JobClaimed)
+    assert claimed.trainer == stage.registry.job(opened.job).trainer == trainer.address
 
 
 # Posting segments
@@ -379,6 +415,20 @@ def test_the_delivery_contract_is_named_once(stage: Stage) -> None:
     with refused("registry: delivery already set"):
         registry.set_delivery(stage.stranger.address)
     offer.open_job(RUN.spec, terms, "", 0)
+
+
+@pytest.mark.parametrize("name", ["demand_opened", "withhold"])
+def test_the_delivery_contract_cannot_take_what_is_not_retained(stage: Stage, name: str) -> None:
+    registry = fresh(stage)
+    registry.add_game(stage.book.game)
+    registry.set_delivery(stage.stranger.address)
+    as_requester, as_delivery = (
+        TaskRegistry(stage.chain.web3, registry.address, actor.sender) for actor in (stage.requester, stage.stranger)
+    )
+    terms = stage.terms(replace(TERMS, retained_share=1_000, delivery_period=50))
+    job = as_requester.open_job(RUN.spec, terms, "", BOUNTY)
+    with refused("registry: nothing retained"):
+        as_delivery.send(name, job)
 
 
 @pytest.mark.parametrize("name", ["add_game", "retire_game", "set_delivery"])

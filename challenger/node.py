@@ -29,7 +29,7 @@ from trainer.package import Material
 from trainer.recorder import Executes, RecordedTrace, Recorder
 from trainer.runtime import Isolation, Log, collect, silent
 from trainer.store import Store
-from trainer.work import Work, fetch_material, span, under_way
+from trainer.work import Work, fetch_material, recording_folder, span, under_way
 
 __all__ = ["ChallengerNode", "Mode", "SegmentVerdict"]
 
@@ -191,11 +191,14 @@ class ChallengerNode:
 
         Raises what kept it from that, after an alert that the job is unverifiable.
         """
+        if number in self._work and self._work[number].job_hash != job.job_hash:
+            self._drop(number)  # a reorganisation has given the number to another job
         if number not in self._work:
             if len(self._work) >= self._max_jobs:
                 return False
             uris = [uris[number] for uris in (self._index.job_uris, self._index.service_uris) if number in uris]
-            self._work[number] = Work(partial(fetch_material, self._store, job.spec, uris), partial(self._recorder, number))
+            material = partial(fetch_material, self._store, job.spec, uris)
+            self._work[number] = Work(job.job_hash, material, partial(self._recorder, number, job))
         work = self._work[number]
         try:
             return work.ready and work.run(until, partial(self._progress, number, job))
@@ -207,8 +210,8 @@ class ChallengerNode:
     def _progress(self, number: int, job: Job, step: int, metrics: Mapping[str, float]) -> None:
         self._log("step", job=number, step=step, steps=job.spec.steps, **metrics)
 
-    def _recorder(self, number: int, material: Material) -> Recorder:
-        executor, folder = self._executor_of(material), self._folder / f"job-{number}"
+    def _recorder(self, number: int, job: Job, material: Material) -> Recorder:
+        executor, folder = self._executor_of(material), recording_folder(self._folder, number, job)
         return self._new_recorder(folder, material.program, material.state, material.data, executor)
 
     def _alert(self, number: int, job: Job, reason: str) -> None:

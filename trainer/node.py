@@ -35,7 +35,7 @@ from trainer.recorder import Executes, RecordedTrace, Recorder
 from trainer.runtime import Isolation, Log, collect, silent
 from trainer.service import Catalogue, ServedTrace
 from trainer.store import Store
-from trainer.work import Work, fetch_material, under_way
+from trainer.work import Work, fetch_material, recording_folder, under_way
 
 __all__ = ["Action", "TrainerNode", "TrainerPolicy", "due", "next_action"]
 
@@ -281,9 +281,11 @@ class TrainerNode:
 
     def _ready(self, number: int, job: Job) -> bool:
         """Whether the job's material and recording are there; if not, a thread sees to it. Raises what kept it from that."""
+        if number in self._work and self._work[number].job_hash != job.job_hash:
+            self._drop(number)  # a reorganisation has given the number to another job
         if number not in self._work:
-            uris = [self._index.job_uris[number]]
-            self._work[number] = Work(partial(fetch_material, self._store, job.spec, uris), partial(self._recorder, number, job))
+            material = partial(fetch_material, self._store, job.spec, [self._index.job_uris[number]])
+            self._work[number] = Work(job.job_hash, material, partial(self._recorder, number, job))
         try:
             return self._work[number].ready
         except Exception:
@@ -294,7 +296,7 @@ class TrainerNode:
         executor = self._executor_of(material)
         if job.status == JobStatus.OPEN:
             _require_pace(executor, material, job)
-        folder = self._folder / f"job-{number}"
+        folder = recording_folder(self._folder, number, job)
         return self._new_recorder(folder, material.program, material.state, material.data, executor)
 
     # One's own jobs

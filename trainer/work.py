@@ -7,16 +7,17 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from bisection.errors import RefstepError, UnavailableError, UsageError, VerificationError
-from contracts.jobs import JobSpec
+from contracts.jobs import Job, JobSpec
 from trainer.fetch import open_source
 from trainer.package import Material, load, mirror
 from trainer.recorder import Progress, RecordedTrace, Recorder
 from trainer.store import Store
 
-__all__ = ["Task", "Work", "fetch_material", "span", "under_way"]
+__all__ = ["Task", "Work", "fetch_material", "recording_folder", "span", "under_way"]
 
 T = TypeVar("T")
 GRACE_SECONDS = 5.0
@@ -26,6 +27,11 @@ def span(spec: JobSpec, segment: int) -> tuple[int, int]:
     """(first step, number of steps) of a segment."""
     start = segment * spec.segment_length
     return start, min(spec.segment_length, spec.steps - start)
+
+
+def recording_folder(folder: Path, number: int, job: Job) -> Path:
+    """Where a node records job ``number``: after a reorganisation the number can be another job's."""
+    return folder / f"job-{number}-{job.job_hash.hex()[:8]}"
 
 
 def fetch_material(store: Store, spec: JobSpec, uris: Sequence[str]) -> Material:
@@ -64,12 +70,15 @@ class Task(Generic[T]):
 
 
 class Work:
-    """A job that is being got ready, and then recorded.
+    """A job that is being got ready, and then recorded. ``job_hash`` says which.
 
     ``get_material`` and ``open_recorder`` run on a thread. All methods are for the thread that made it.
     """
 
-    def __init__(self, get_material: Callable[[], Material], open_recorder: Callable[[Material], Recorder]) -> None:
+    def __init__(
+        self, job_hash: bytes, get_material: Callable[[], Material], open_recorder: Callable[[Material], Recorder]
+    ) -> None:
+        self.job_hash = job_hash
         self._stop = threading.Event()
         self._preparing = Task(partial(self._prepare, get_material, open_recorder))
         self._running: Task[None] | None = None

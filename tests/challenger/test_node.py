@@ -153,6 +153,26 @@ def test_nobody_challenges_oneself(market: Market, tmp_path: Path) -> None:
 # Games that do not go straight ------------------------------------------------------------------------------------------
 
 
+def test_a_number_that_a_reorganisation_gives_to_another_job_is_replayed_as_that(market: Market, tmp_path: Path) -> None:
+    """Who replayed the first would take honest work on the second for fraud, and lose a bond."""
+
+    def opened(size: int) -> int:
+        return market.open_job(tmp_path / str(size), steps=4, segment_length=2, size=size)
+
+    mark = market.chain.snapshot()
+    with market.challenger(tmp_path / "challenger") as challenger:
+
+        def found_valid(job: int, folder: str) -> None:
+            with market.trainer(tmp_path / folder) as trainer:
+                market.until(lambda: challenger.verdicts == {(job, 0): VALID, (job, 1): VALID}, trainer, challenger)
+
+        found_valid(opened(200), "first")
+        with market.other_branch(mark):
+            job = opened(400)
+        found_valid(job, "second")
+    assert market.looking.game.game_count() == 0
+
+
 @pytest.mark.parametrize("folder_is_lost", [False, True])
 def test_a_restarted_challenger_goes_on_with_its_open_game(market: Market, tmp_path: Path, folder_is_lost: bool) -> None:
     job, before = market.open_job(tmp_path / "material", steps=6, segment_length=3), market.balance("challenger")

@@ -24,6 +24,7 @@ from contracts.sender import Call, TransactionSender
 from refstep import main
 from tests.e2e.anvil import require_anvil, running_anvil
 from tests.e2e.processes import Process, wait_until
+from trainer.work import recording_folder
 
 pytestmark = [pytest.mark.xdist_group("anvil"), pytest.mark.timeout(300)]
 
@@ -88,7 +89,7 @@ class Town:
 
     def recorded(self, name: str, job: int) -> int:
         """How many states a node's recording of a job holds."""
-        history = self.folder / name / f"job-{job}" / "history"
+        history = recording_folder(self.folder / name, job, self.looking.registry.job(job)) / "history"
         return history.stat().st_size // 32 if history.exists() else 0
 
     def await_status(self, job: int, status: JobStatus) -> None:

@@ -81,14 +81,16 @@ class LoggedProvider(RevmProvider):
     def __init__(self) -> None:
         super().__init__()
         self.logs: list[dict[str, Any]] = []
+        self.forks: list[int] = []  # the last common block of each branch and the one before it
 
     def eth_getBlockByNumber(self, number: str, _full: bool) -> dict[str, Any]:  # noqa: N802
         block = self.block if number == "latest" else int(number, 16)
-        return {"number": hex(block), "hash": "0x" + f"{block:064x}", "timestamp": hex(self.time)}
+        branch = sum(fork < block for fork in self.forks)
+        return {"number": hex(block), "hash": f"0x{branch:032x}{block:032x}", "timestamp": hex(self.time)}
 
     def eth_getLogs(self, request: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: N802
         ends = [request["blockHash"]] * 2 if "blockHash" in request else [request["fromBlock"], request["toBlock"]]
-        low, high = (int(end, 16) for end in ends)
+        low, high = (int(end, 16) % 2**128 for end in ends)
         wanted = {address.lower() for address in request["address"]}
         return [log for log in self.logs if low <= log["blockNumber"] <= high and log["address"].lower() in wanted]
 
@@ -117,6 +119,7 @@ class LoggedChain(RevmChain):
 
     def restore(self, mark: Any) -> None:
         super().restore(mark)
+        self.provider.forks.append(self.provider.block)
         self.provider.logs = [log for log in self.provider.logs if log["blockNumber"] <= self.provider.block]
 
 
@@ -152,6 +155,15 @@ class Market:
             sender.sent.clear()
         yield self
         self.chain.restore(mark)
+
+    @contextmanager
+    def other_branch(self, mark: Any) -> Iterator[None]:
+        """What happens in it happens in place of everything after a snapshot, on a branch that becomes the longer one."""
+        head = self.chain.provider.block
+        self.chain.restore(mark)
+        yield
+        while self.chain.provider.block <= head:
+            self.chain.advance(1)
 
     # Jobs
 

@@ -20,6 +20,7 @@ from tests.support.market import BOUNTY, ETHER, PARAMETERS, TERMS, Diary, Market
 from trainer.executor import Executor
 from trainer.node import Action, TrainerPolicy, due, next_action
 from trainer.package import Material
+from trainer.work import recording_folder
 
 ANYBODY = "0x" + 40 * "1"
 SPEC = JobSpec(bytes(32), 1, 1, bytes(32), 1, bytes(32), 0, steps=10, segment_length=4, numerics_version=1)
@@ -204,20 +205,33 @@ def test_a_job_that_this_machine_would_not_finish_in_time_is_refused(market: Mar
 
 
 def test_a_folder_that_holds_another_jobs_recording_is_left_alone(market: Market, tmp_path: Path) -> None:
-    market.open_job(tmp_path / "material")
+    first, diary = market.open_job(tmp_path / "material"), Diary()
     with market.trainer(tmp_path / "trainer") as trainer:
         market.settle(trainer)
+    job = market.open_job(tmp_path / "material")
+    folder = recording_folder(tmp_path / "other", job, market.job(job))
     (tmp_path / "other").mkdir()
-    shutil.move(tmp_path / "trainer" / "job-1", tmp_path / "other" / "job-2")
-    identity = tmp_path / "other" / "job-2" / "job.json"
+    shutil.move(recording_folder(tmp_path / "trainer", first, market.job(first)), folder)
+    identity = folder / "job.json"
     identity.write_text(identity.read_text().replace('"program": "', '"program": "00'))
-    kept = (tmp_path / "other" / "job-2" / "history").read_bytes()
-    job, diary = market.open_job(tmp_path / "material"), Diary()
+    kept = (folder / "history").read_bytes()
     with market.trainer(tmp_path / "other", role="rival", log=diary) as other:
         market.settle(other)
     assert "another job" in diary.of("job refused")[0]["reason"]
     assert market.job(job).status == JobStatus.OPEN
-    assert (tmp_path / "other" / "job-2" / "history").read_bytes() == kept
+    assert (folder / "history").read_bytes() == kept
+
+
+def test_a_number_that_a_reorganisation_gives_to_another_job_is_worked_on_as_that(market: Market, tmp_path: Path) -> None:
+    """The node has the material of the first and is training it; then the number is that of a job with another program."""
+    mark = market.chain.snapshot()
+    with market.trainer(tmp_path / "trainer") as trainer:
+        job = market.open_job(tmp_path / "small", steps=9, segment_length=3)
+        market.until(lambda: market.job(job).posted == 1, trainer)
+        with market.other_branch(mark):
+            assert market.open_job(tmp_path / "large", size=400) == job
+        market.finish(trainer)
+    assert market.job(job).status == JobStatus.COMPLETED
 
 
 def test_material_that_is_not_there_yet_is_waited_for(market: Market, tmp_path: Path) -> None:

@@ -39,6 +39,9 @@ def recorder_in(folder: Path, executor_of: Callable[[Material], Executes] | None
     return open_recorder
 
 
+JOB_HASH = bytes(32)
+
+
 def ignored(step: int, metrics: Mapping[str, float]) -> None:
     """A progress that nobody hears."""
 
@@ -96,7 +99,7 @@ def opened(work: Work) -> Work:
 
 
 def test_a_job_is_got_ready_and_run_segment_by_segment(tmp_path: Path) -> None:
-    work = opened(Work(material, recorder_in(tmp_path / "job")))
+    work = opened(Work(JOB_HASH, material, recorder_in(tmp_path / "job")))
     spec = spec_of(tmp_path / "there")
     assert [span(spec, segment) for segment in range(3)] == [(0, 3), (3, 3), (6, 1)]
     assert work.trace(spec, 0) is None
@@ -111,7 +114,7 @@ def test_a_job_is_got_ready_and_run_segment_by_segment(tmp_path: Path) -> None:
 
 
 def test_what_has_come_to_its_end_is_news_once(tmp_path: Path) -> None:
-    work = opened(Work(material, recorder_in(tmp_path / "job")))
+    work = opened(Work(JOB_HASH, material, recorder_in(tmp_path / "job")))
     while under_way([work], SECONDS):
         pass
     assert not under_way([work], SECONDS)
@@ -125,7 +128,7 @@ def test_what_keeps_a_job_from_getting_ready_comes_out(tmp_path: Path) -> None:
     def nothing() -> Material:
         raise UnavailableError("nobody has it")
 
-    work = Work(nothing, recorder_in(tmp_path / "job"))
+    work = Work(JOB_HASH, nothing, recorder_in(tmp_path / "job"))
     with pytest.raises(UnavailableError, match="nobody has it"):
         opened(work)
     work.close()
@@ -149,7 +152,7 @@ class Stubborn(ReferenceExecutor):
 
 
 def test_a_failed_run_comes_out_once_and_can_be_taken_up_again(tmp_path: Path) -> None:
-    work = opened(Work(material, recorder_in(tmp_path / "job", Stubborn)))
+    work = opened(Work(JOB_HASH, material, recorder_in(tmp_path / "job", Stubborn)))
     with pytest.raises(RuntimeError, match="device lost"):
         finished(work, 3)
     assert finished(work, 3)
@@ -164,7 +167,7 @@ def test_closing_ends_the_step_under_way_and_keeps_it(tmp_path: Path) -> None:
         executors[0].failures = 0
         return executors[0]
 
-    work = opened(Work(material, recorder_in(tmp_path / "job", executor_of)))
+    work = opened(Work(JOB_HASH, material, recorder_in(tmp_path / "job", executor_of)))
     assert not work.run(100, ignored)
     assert executors[0].reached.wait(SECONDS)
     closing = threading.Thread(target=work.close)
@@ -172,6 +175,6 @@ def test_closing_ends_the_step_under_way_and_keeps_it(tmp_path: Path) -> None:
     executors[0].gate.set()
     closing.join(SECONDS)
     assert not closing.is_alive()
-    again = opened(Work(material, recorder_in(tmp_path / "job")))
+    again = opened(Work(JOB_HASH, material, recorder_in(tmp_path / "job")))
     assert again.recorder.step == 4
     again.close()

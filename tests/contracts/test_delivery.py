@@ -55,6 +55,12 @@ def tell(stage: Stage, source: int, index: int, size: int) -> None:
     stage.referee.send("place", 0, size)
 
 
+@pytest.mark.parametrize("period", [700, 701])
+def test_a_completed_job_has_a_delivery_period_and_no_deadline(stage: Stage, period: int) -> None:
+    job = stage.registry.job(completed(stage, delivery_period=period))
+    assert (job.deadline, job.delivery_end) == (0, stage.now() + period)
+
+
 # Demands
 
 
@@ -80,6 +86,19 @@ def test_demands_are_numbered_from_one_and_fall_on_different_leaves(stage: Stage
     for unknown in (0, 9):
         with refused("delivery: no open demand"):
             stage.delivery.demand_of(unknown)
+
+
+def test_a_demand_returns_its_number(stage: Stage) -> None:
+    job = completed(stage)
+    stage.watcher.delivery.demand(job, 0)
+    assert stage.delivery.simulate("demand", job, 0, account=stage.watcher.address, value=BOND) == 2
+
+
+def test_a_contract_wallet_demands_for_itself(stage: Stage) -> None:
+    wallet = stage.wallet(stage.watcher)
+    (told,) = stage.events(wallet.does(stage.delivery.call("demand", completed(stage), 0, value=BOND)))
+    assert isinstance(told, LeafDemanded)
+    assert told.account == stage.delivery.demand_of(1).account == wallet.address
 
 
 @pytest.mark.parametrize("bond", [0, BOND - 1, BOND + 1])
@@ -149,6 +168,21 @@ def test_leaves_of_every_size_can_be_shown(scripted_theatre: Stage, size: int) -
             answer(stage, stage.watcher.delivery.demand(job, 0), run)
     finally:
         stage.chain.restore(mark)
+
+
+def test_a_component_without_bytes_has_one_empty_leaf(stage: Stage) -> None:
+    run = ModelRun((0, 1))
+    demand = stage.watcher.delivery.demand(completed(stage, run), 0)
+    tell(stage, AFTER, 0, 0)
+    stage.trainer.delivery.answer(demand, *run.shown(0, 0))
+
+
+def test_a_leaf_with_more_bytes_than_its_component_is_no_answer(stage: Stage) -> None:
+    run = ModelRun((18, 1))
+    demand = stage.watcher.delivery.demand(completed(stage, run), 0)
+    tell(stage, AFTER, 0, 17)
+    with refused("delivery: leaf of another length"):
+        stage.trainer.delivery.answer(demand, *run.shown(0, 0))
 
 
 def test_anyone_may_answer_and_the_trainer_gets_the_bond(stage: Stage) -> None:

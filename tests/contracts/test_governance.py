@@ -70,6 +70,23 @@ def test_ownership_changes_in_two_steps(stage: Stage) -> None:
     new.registry.pause()
 
 
+def test_a_contract_wallet_can_own_and_leave(stage: Stage) -> None:
+    """Who calls counts, not who signed the transaction."""
+    wallet = stage.wallet(stage.watcher)
+    stage.deployer.registry.transfer_ownership(wallet.address)
+    (taken,) = stage.events(wallet.does(stage.registry.call("accept_ownership")))
+    assert isinstance(taken, OwnershipTransferred)
+    assert (taken.previous, taken.owner) == (stage.deployer.address, wallet.address)
+    with refused("governance: not the owner"):
+        stage.watcher.registry.pause()
+    (started,) = stage.events(wallet.does(stage.registry.call("transfer_ownership", stage.stranger.address)))
+    assert isinstance(started, OwnershipTransferStarted)
+    assert started.owner == wallet.address
+    (left,) = stage.events(wallet.does(stage.registry.call("renounce_ownership")))
+    assert isinstance(left, OwnershipTransferred)
+    assert (left.previous, left.owner) == (wallet.address, NOBODY)
+
+
 def test_an_offer_can_be_changed_and_withdrawn(stage: Stage) -> None:
     stage.deployer.registry.transfer_ownership(stage.watcher.address)
     stage.deployer.registry.transfer_ownership(stage.stranger.address)

@@ -93,6 +93,20 @@ def test_what_is_slashed_is_burnt_once_and_by_anybody(stage: Stage) -> None:
         stage.stranger.registry.burn()
 
 
+def test_payments_return_their_amount(stage: Stage) -> None:
+    stage.requester.registry.cancel(stage.opened(RUN))
+    assert stage.registry.simulate("withdraw", NATIVE, account=stage.requester.address) == BOUNTY
+    stage.script.convict(stage.posted(RUN), 1, stage.challenger.address)
+    assert stage.registry.simulate("burn", NATIVE) == stage.registry.burnable() > 0
+
+
+def test_a_contract_wallet_withdraws_what_is_its_own(stage: Stage) -> None:
+    wallet = wallet_with_bounty(stage)
+    (told,) = stage.events(wallet.does(stage.registry.call("withdraw", NATIVE)))
+    assert isinstance(told, Withdrawn)
+    assert (told.account, told.amount) == (wallet.address, BOUNTY)
+
+
 def test_a_refused_payment_stays_owed(stage: Stage) -> None:
     wallet = wallet_with_bounty(stage)
     wallet.send("behave", True, b"")

@@ -96,7 +96,9 @@ def test_what_is_slashed_is_burnt_once_and_by_anybody(stage: Stage) -> None:
 def test_payments_return_their_amount(stage: Stage) -> None:
     stage.requester.registry.cancel(stage.opened(RUN))
     assert stage.registry.simulate("withdraw", NATIVE, account=stage.requester.address) == BOUNTY
-    stage.script.convict(stage.posted(RUN), 1, stage.challenger.address)
+    job = stage.claimed(RUN)
+    stage.chain.advance(TERMS.segment_period + 1)
+    stage.stranger.registry.expire(job)
     assert stage.registry.simulate("burn", NATIVE) == stage.registry.burnable() > 0
 
 

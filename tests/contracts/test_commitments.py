@@ -44,6 +44,17 @@ def test_a_commitment_tells_of_itself_and_only_of_its_account(stage: Stage) -> N
     assert (told.commitment, told.account) == (commitment, stage.trainer.address)
 
 
+def test_a_contract_wallets_commitments_are_its_own(stage: Stage) -> None:
+    wallet, commitment = stage.wallet(stage.trainer), digest("commitment")
+    commits = stage.registry.call("commit", commitment)
+    (told,) = stage.events(wallet.does(commits))
+    assert isinstance(told, Committed)
+    assert told.account == wallet.address
+    with refused("commitments: already made"):
+        wallet.does(commits)
+    stage.trainer.registry.commit(commitment)
+
+
 def test_a_claim_is_revealed_in_a_later_block(stage: Stage) -> None:
     job = stage.opened(RUN)
     commit(stage.trainer, job)

@@ -180,3 +180,5 @@ def test_a_wallet_answers_as_the_trainer_and_its_owner_does_not(stage: Stage) ->
     assert stage.game.game(game).descent.seal == d.seal(raw(wallet.address))
     stage.challenger.game.refute(game, refutation(d))
     assert stage.registry.job(job).status == JobStatus.SLASHED
+    with refused("commitments: none made"):
+        wallet.does(call)

@@ -138,6 +138,8 @@ def test_a_wallet_is_the_challenger_of_its_games_and_not_its_owner(stage: Stage)
     told = stage.events(wallet.does(call))[0]
     assert isinstance(told, GameOpened)
     assert told.challenger == stage.game.game(told.game).challenger == wallet.address
+    with refused("commitments: none made"):
+        wallet.does(call)
     line = Descending(stage, told.game, RUN.histories[0].root)
     line.answer(RUN.histories[0])
     show = stage.game.call("show_step", told.game, *plain(RUN.opening(0, STEP)), False)
@@ -180,5 +182,3 @@ def test_a_wallet_answers_as_the_trainer_and_its_owner_does_not(stage: Stage) ->
     assert stage.game.game(game).descent.seal == d.seal(raw(wallet.address))
     stage.challenger.game.refute(game, refutation(d))
     assert stage.registry.job(job).status == JobStatus.SLASHED
-    with refused("commitments: none made"):
-        wallet.does(call)

@@ -102,6 +102,20 @@ def test_an_account_without_code_is_no_token(stage: Stage) -> None:
             stage.requester.registry.open_job(RUN.spec, stage.terms(token=token), "", 0)
 
 
+def test_a_contract_wallet_pays_with_its_own_tokens(stage: Stage, coin: Coin) -> None:
+    wallet = stage.wallet(stage.stranger)
+    coin.send("mint", wallet.address, BOUNTY)
+    wallet.does(coin.call("approve", stage.book.registry, BOUNTY))
+    wallet.does(stage.registry.call("open_job", RUN.spec, in_tokens(stage, coin), BOUNTY, 0, ""))
+    assert (coin.balance(wallet.address), coin.balance(stage.book.registry)) == (0, BOUNTY)
+
+
+def test_a_token_that_delivers_more_is_refused(stage: Stage, coin: Coin) -> None:
+    with coin.calling(coin.call("mint", stage.book.registry, 1)), refused("ledger: the token delivers another amount"):
+        stage.opened(RUN, in_tokens(stage, coin))
+    stage.opened(RUN, in_tokens(stage, coin))
+
+
 def test_a_token_that_takes_a_fee_is_refused(stage: Stage, coin: Coin) -> None:
     job = stage.opened(RUN, in_tokens(stage, coin))
     coin.send("behave", 1, False)

@@ -7,7 +7,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from sims.chain.kinds import KINDS, Dispute, RandomDispute, drawn, random_dispute
+from sims.chain.kinds import KINDS, SMALL, Dispute, RandomDispute, drawn, random_dispute
 from sims.result import Result
 
 
@@ -29,7 +29,8 @@ def test_the_same_seed_gives_the_same_bytes_whatever_was_played_before() -> None
 
 def test_what_is_drawn_varies() -> None:
     casts = [asdict(drawn(RandomDispute(), seed)) for seed in range(200)]
-    for name in ("program", "lie", "conduct", "serves", "friend", "grief", "censored"):
+    assert {cast["program"] for cast in casts} == set(SMALL)
+    for name in ("lie", "conduct", "serves", "friend", "grief", "censored"):
         assert {cast[name] for cast in casts} == set(get_args(get_type_hints(Dispute)[name]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ SMALL = Scaled(steps=8, nodes=16, elements=64, run_length=2_048)
 
 @pytest.mark.parametrize("withheld", [False, True])
 def test_a_dispute_at_full_scale_is_convicted_within_the_limits(withheld: bool) -> None:
-    metrics = scaled(Scaled(FULL.steps, FULL.nodes, FULL.elements, FULL.run_length, withheld), 0).metrics
+    metrics = scaled(replace(FULL, withheld=withheld), 0).metrics
     assert metrics["right"] and metrics["money_conserved"] and metrics["transactions_failed"] == 0
     assert int(metrics["dispute_transactions"] or 0) <= 32 and int(metrics["dispute_gas"] or 0) <= 2_600_000
 

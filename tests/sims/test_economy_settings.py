@@ -174,15 +174,3 @@ def test_every_recommendation_names_sweeps_that_there_are() -> None:
         linked = re.findall(r"\.\./sims/sweeps/([\w-]+)\.toml", table[what][-1])
         assert linked, what
         assert set(linked) <= set(sweep_names()), what
-
-
-def test_the_pictures_on_the_page_are_figures_of_sweeps() -> None:
-    shown = re.findall(r"!\[(.+)\]\(figures/([\w-]+)/([\w-]+)\.png\)", PAGE.read_text(encoding="utf-8"))
-    assert {(sweep, figure) for _, sweep, figure in shown} == {
-        (path.parent.name, path.stem) for path in (PAGE.parent / "figures").glob("*/*.png")
-    }
-    for words, sweep, figure in shown:
-        document = tomllib.loads((Path(sims.__file__).parent / "sweeps" / f"{sweep}.toml").read_text(encoding="utf-8"))
-        assert figure in {one["name"] for one in document["figure"]}
-        assert len(words) > 20
-        assert (PAGE.parent / "figures" / sweep / f"{figure}.png").stat().st_size < 120_000

@@ -16,7 +16,7 @@ from sims.scenario import Scenario, names
 from sims.sweep import Job, Sweep, sweep_names
 from sims.workers import in_processes
 
-ATTACKS = Path(__file__).parents[2] / "docs" / "attacks.md"
+DOCS = Path(__file__).parents[2] / "docs"
 pytestmark = pytest.mark.xdist_group("shipped scenarios")  # each is run once
 WATCHED = {"chain.dispute", "chain.random"}
 
@@ -41,7 +41,7 @@ def test_a_kind_says_what_it_takes_and_reaches_other_processes() -> None:
 def test_every_economic_and_collusion_attack_has_a_scenario() -> None:
     scenarios = [Scenario.named(name) for name in names()]
     assert {one.attack for one in scenarios} >= set(range(24, 33))
-    known = {int(number) for number in re.findall(r"^\| (\d+) \|", ATTACKS.read_text(), re.MULTILINE)}
+    known = {int(number) for number in re.findall(r"^\| (\d+) \|", (DOCS / "attacks.md").read_text(), re.MULTILINE)}
     assert {one.attack for one in scenarios if one.attack} <= known
     assert all(one.title.endswith("?") for one in scenarios)
     assert len({one.title for one in scenarios}) == len(scenarios)
@@ -74,3 +74,15 @@ def test_both_levels_give_the_same_bytes_in_another_process() -> None:
         [(_, outcome)] = in_processes(1)(scenario.kind, [Job("", scenario.parameters, scenario.seed, 0)])
         assert isinstance(outcome, Outcome)
         assert scenario.result(scenario.seed, outcome).to_bytes() == result(name).to_bytes()
+
+
+def test_the_pictures_of_the_docs_are_figures_of_sweeps() -> None:
+    """``make sims`` draws those that lie there."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    shown = re.findall(r"!\[(.+)\]\(figures/([\w-]+)/([\w-]+)\.png\)", text)
+    there = {(path.parent.name, path.stem): path.stat().st_size for path in DOCS.glob("figures/*/*.png")}
+    assert {(sweep, figure) for _, sweep, figure in shown} == there.keys()
+    assert max(there.values()) < 120_000
+    for words, sweep, figure in shown:
+        assert figure in {one["name"] for one in Sweep.named(sweep).figures}
+        assert len(words) > 20

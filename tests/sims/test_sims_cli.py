@@ -192,7 +192,9 @@ def test_an_interrupt_ends_a_sweep_at_once_and_the_next_call_goes_on(capsys: pyt
         'title = ""\nkind = "economy.slow"\nrepeats = 4\n[vary]\nstake = [0.01, 60.0]\n[parameters]\nwatchers = 3'
     )
     command = "main(['sims', 'sweep', 'slow.toml', '--out', 'out', '--workers', '2'])"
-    code = f"from refstep import main\nfrom tests.sims.toys import only_toys\nwith only_toys(): {command}"
+    # Whatever runs in the background of a shell ignores interrupts.
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heard}\nfrom refstep import main\nfrom tests.sims.toys import only_toys\nwith only_toys(): {command}"
     process = subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True, stderr=subprocess.PIPE
     )

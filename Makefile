@@ -52,8 +52,8 @@ bench-disputes: $(READY) $(ANVIL)
 bench-quality: $(READY)
 	$(BIN)/python -m benchmarks.quality
 
-# All sweeps into build/sweeps, with a report on each, and their figures that docs/economics.md shows: some ten minutes. It goes on where
-# it was stopped.
+# All sweeps into build/sweeps, with a report on each, and the figures that the docs show: a quarter of an hour, and half as much again
+# for the compiler the first time. It goes on where it was stopped.
 SWEEPS := $(basename $(notdir $(wildcard sims/sweeps/*.toml)))
 
 sims: $(READY)
